@@ -1,0 +1,64 @@
+"""The `san` command: a Typer app whose subcommands import torch only when they run."""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from san_cli import __version__
+from san_cli.cli import console
+from san_cli.cli.predict import predict
+from san_cli.cli.vocab import app as vocab_app
+from san_cli.cli.weights import app as weights_app
+from san_cli.errors import EXIT_CODE_HELP, ExitCode, SanError
+
+app = typer.Typer(
+    name="san",
+    help="Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023).",
+    epilog=EXIT_CODE_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog=EXIT_CODE_HELP)(predict)
+app.add_typer(vocab_app, name="vocab")
+app.add_typer(weights_app, name="weights")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"san {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023)."""
+
+
+def _interrupt_on_sigterm(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the CLI; the one place where exceptions become a sentence on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _interrupt_on_sigterm)
+    try:
+        app(prog_name="san")
+    except SanError as error:
+        console.error(error.message, error.hint)
+        sys.exit(error.code)
+    except KeyboardInterrupt:
+        console.error("interrupted", "What is written is complete; run the same command again to go on.")
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`| head`): not an error. Python would complain again
+        # when it flushes stdout at exit, so give it somewhere to flush to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.DONE)
