@@ -1,0 +1,140 @@
+"""`san weights`: list, get, path, verify and convert checkpoints."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from san_cli.cli import console
+from san_cli.errors import ExitCode, SanError
+
+app = typer.Typer(help="Find, download, check and convert model weights.", no_args_is_help=True)
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, as in `san weights list`.")]
+
+
+@app.command("list")
+def list_weights() -> None:
+    """Show every model with its file, size, sha256 and where it is."""
+    from san_cli.models.presets import PRESETS
+
+    rows = [("MODEL", "FILE", "SIZE", "SHA256", "WHERE"), *(_row(name) for name in PRESETS)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        typer.echo("  ".join([*cells, row[4]]))
+
+
+@app.command()
+def get(name: _Name) -> None:
+    """Download a model's published weights, unless they are here already, and print the path."""
+    from san_cli.models.presets import get_preset
+    from san_cli.weights import find_weights
+
+    _print_path(find_weights(get_preset(name).name, None, say=console.say))
+
+
+@app.command()
+def path(name: _Name) -> None:
+    """Print the path of a model's weights on this machine; nothing is downloaded."""
+    from san_cli.weights import check_is_weights
+
+    found = _here(name)
+    check_is_weights(found)
+    _print_path(found)
+
+
+@app.command()
+def verify(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME|FILE", help="Default: every model that is here.")
+    ] = None,
+) -> None:
+    """Hash weights again and load them: content, names, shapes and finite values must be right."""
+    from san_cli.models.presets import PRESETS
+
+    paths = [_here(name) if name in PRESETS else Path(name) for name in what or []]
+    if not what:
+        paths = [found for found in map(_locate, PRESETS) if found is not None]
+    if not paths:
+        raise SanError("no weights here to verify", hint="Download some: san weights get vit-b-16")
+    failed = 0
+    for file in paths:
+        try:
+            typer.echo(_verified(file))
+        except SanError as error:
+            failed += 1
+            console.error(error.message, error.hint)
+    if failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pth).")],
+    target: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+) -> None:
+    """Convert an official .pth into a safetensors file with the preset in its header."""
+    from san_cli.models.checkpoint import convert_checkpoint
+    from san_cli.weights import check_is_weights
+
+    if target.suffix != ".safetensors":
+        raise SanError(f"the converted file must end in .safetensors, not '{target.name}'")
+    if os.path.lexists(target):
+        raise SanError(f"'{target}' exists already", hint="Delete it first, or choose another name.")
+    if not target.parent.is_dir():
+        raise SanError(f"no folder '{target.parent}' to write to", hint="Make it first: mkdir -p FOLDER")
+    check_is_weights(source)
+    convert_checkpoint(source, target)
+    _print_path(target)
+
+
+def _row(name: str) -> tuple[str, str, str, str, str]:
+    from san_cli.hub import OFFICIAL, megabytes
+    from san_cli.weights import file_names, weights_sha256
+
+    found, official = _locate(name), OFFICIAL.get(name)
+    if found is not None:
+        try:
+            size, sha256 = megabytes(found.stat().st_size), weights_sha256(found)[:12]
+        except OSError as error:
+            size, sha256 = "?", error.strerror or "unreadable"
+        except SanError:  # `san weights verify` says more
+            size, sha256 = megabytes(found.stat().st_size), "damaged"
+        return name, console.inert(found.name), size, sha256, console.inert(str(found))
+    if official is not None:
+        return name, official.filename, megabytes(official.size), official.sha256[:12], "not here"
+    return name, file_names(name)[0], "-", "-", "not here"
+
+
+def _locate(name: str) -> Path | None:
+    """The model's weights on this machine, as `san predict` would find them without `--weights`."""
+    from san_cli.hub import OFFICIAL, cached_copy
+    from san_cli.weights import local_weights
+
+    return local_weights(name) or (cached_copy(OFFICIAL[name]) if name in OFFICIAL else None)
+
+
+def _here(name: str) -> Path:
+    from san_cli.models.presets import get_preset
+
+    found = _locate(get_preset(name).name)
+    if found is None:
+        raise SanError(f"no weights of {name} on this machine", hint=f"Download them: san weights get {name}")
+    return found
+
+
+def _verified(file: Path) -> str:
+    """One line about a good file. Raises SanError about any other."""
+    from san_cli.models.checkpoint import read_checkpoint
+    from san_cli.weights import verify_sha256
+
+    sha256, same_as = verify_sha256(file)
+    checkpoint = read_checkpoint(file)
+    count = len(checkpoint.state)
+    return console.inert(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
+
+
+def _print_path(path: Path) -> None:
+    typer.echo(os.fsencode(path.absolute()))  # as bytes: exact for any file name

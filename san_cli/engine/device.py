@@ -1,0 +1,40 @@
+"""Where to compute and in which precision."""
+
+import torch
+
+from san_cli.errors import SanError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises SanError for a device that isn't there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SanError(f"unknown device '{name}'", hint="Use auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise SanError(f"device '{name}' is not supported", hint="Use auto, cpu, cuda, cuda:N or mps.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SanError(
+            f"device '{name}' was asked for, but PyTorch sees {torch.cuda.device_count()} CUDA devices",
+            hint="Use --device cpu, or check the driver and CUDA_VISIBLE_DEVICES.",
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise SanError("device 'mps' was asked for, but it is not available here", hint="Use --device cpu.")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float32, and bfloat16 on CUDA. Raises SanError for an unknown name or fp16 on the CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in PRECISIONS:
+        raise SanError(f"unknown precision '{name}'", hint="Use auto, fp32, bf16 or fp16.")
+    if name == "fp16" and device.type == "cpu":
+        raise SanError("fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32.")
+    return PRECISIONS[name]

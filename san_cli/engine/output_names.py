@@ -1,0 +1,117 @@
+"""Where the results of an image go, and the proof before a run that no two results meet."""
+# Paths stay strings here: 100,000 of them must not cost seconds.
+# ruff: noqa: PTH118, PTH122
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
+from san_cli.engine.inputs import IMAGE_SUFFIXES, InputImage
+from san_cli.errors import SanError
+from san_cli.inert import inert
+
+# An image's results are its stem and one of these. None of them ends in another, so two results have one name
+# only if their images have one stem.
+RESULT_SUFFIXES = (".overlay.jpg", ".overlay.png", ".labels.png")
+RUN_FILES = ("predictions.json", "manifest.jsonl", "index.html")  # of the whole run, at the top of the folder
+LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
+
+_Pair = tuple[str, str]
+
+
+def output_stem(name: str) -> str:
+    """An input's name without an image's suffix: `sub/photo.jpg` → `sub/photo`, but `data.v2` → `data.v2`.
+
+    A last part that is too long for its results is cut, with a hash of the whole at its end.
+    """
+    folder, slash, last = name.rpartition("/")
+    stem, suffix = os.path.splitext(last)
+    if suffix.lower() not in IMAGE_SUFFIXES and suffix.lower() not in PHOTO_SUFFIXES:
+        stem = last
+    return folder + slash + (stem if len(stem) * 4 <= LONGEST_STEM else _cut(stem))
+
+
+def _cut(stem: str) -> str:
+    if len(os.fsencode(stem)) <= LONGEST_STEM:
+        return stem
+    mark = "~" + hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]
+    while len(os.fsencode(stem)) > LONGEST_STEM - len(mark):
+        stem = stem[:-1]
+    return stem + mark
+
+
+def check_collisions(images: Sequence[InputImage], output: Path | None = None) -> None:
+    """Raise SanError if two images would write the same file on some file system, or one would hit an input.
+
+    Names count as the same if they differ only in case, in Unicode composition (NFC, NFD) or, for folders, in
+    dots and spaces at the end. A result must not be needed as a folder either. `output` is the folder of the
+    results, where known.
+    """
+    owners: dict[str, InputImage] = {}  # by stem
+    folders: dict[str, InputImage] = {}  # every folder that the results need, by one image in it
+    pairs: list[_Pair] = []
+    for image in images:
+        key = _key(output_stem(image.name))
+        first = owners.setdefault(key, image)
+        if first is not image:
+            pairs.append((str(first.path), str(image.path)))
+        folder = key.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = image
+            folder = folder.rpartition("/")[0]
+    pairs += _files_needed_as_folders(owners, folders)
+    if output is not None:
+        pairs += _results_over_inputs(owners, images, os.path.realpath(output))
+    if pairs:
+        shown = "; ".join(f"{inert(one)} and {inert(other)}" for one, other in pairs[:3])
+        more = f" (and {len(pairs) - 3:,} more pairs)" if len(pairs) > 3 else ""
+        raise SanError(
+            f"inputs would write the same output: {shown}{more}",
+            hint="Rename one of each pair, or give them to separate runs with different -o folders.",
+        )
+
+
+def _key(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    folder, slash, last = name.rpartition("/")
+    if folder and (" " in folder or "." in folder):
+        folder = "/".join(part.rstrip(" .") or part for part in folder.split("/"))
+    name = folder + slash + last
+    if name.isascii():
+        return name.lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _files_needed_as_folders(owners: dict[str, InputImage], folders: dict[str, InputImage]) -> list[_Pair]:
+    pairs = []
+    for folder, image in folders.items():
+        if folder in RUN_FILES:
+            pairs.append((f"the run's own {folder}", str(image.path)))
+        for suffix in RESULT_SUFFIXES:
+            owner = owners.get(folder.removesuffix(suffix)) if folder.endswith(suffix) else None
+            if owner is not None:
+                pairs.append((str(owner.path), str(image.path)))
+    return pairs
+
+
+def _results_over_inputs(
+    owners: dict[str, InputImage], images: Sequence[InputImage], output: str
+) -> list[_Pair]:
+    """An input that lies in the folder of the results, under the name of a result."""
+    pairs = []
+    real_folders: dict[str, str] = {}
+    for image in images:
+        folder, name = os.path.split(str(image.path))
+        if folder not in real_folders:
+            real_folders[folder] = os.path.join(os.path.realpath(folder), "")
+        if not real_folders[folder].startswith(os.path.join(output, "")):
+            continue
+        key = _key(os.path.relpath(real_folders[folder] + name, output).replace(os.sep, "/"))
+        owner = next((owners[key.removesuffix(end)] for end in RESULT_SUFFIXES
+                      if key.endswith(end) and key.removesuffix(end) in owners), None)
+        if owner is not None:
+            pairs.append((str(owner.path), str(image.path)))
+    return pairs

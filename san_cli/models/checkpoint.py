@@ -1,0 +1,179 @@
+"""Reading and writing whole models: official `.pth` files and our own safetensors.
+
+Our format is one safetensors file. Its header holds `format` ("san-1"), `preset` (JSON) and free metadata;
+its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as open_clip names them),
+`side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
+"""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from san_cli.errors import SanError
+from san_cli.models.clip import build_text_tower
+from san_cli.models.official import IGNORED, official_name
+from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
+from san_cli.models.san import SAN
+
+FORMAT = "san-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole model: its preset and its tensors under our names."""
+
+    preset: Preset
+    state: Mapping[str, Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `prefix.`, without it."""
+        return {name.removeprefix(f"{prefix}."): t for name, t in self.state.items() if name.startswith(f"{prefix}.")}
+
+
+def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
+    """Read and check a model file; tensors are memory-mapped where the format allows.
+
+    `preset` is what an official file is read as (default: found from its tensors' shapes); a safetensors file
+    carries its own. Raises SanError for a file that is damaged, has missing, unknown or mis-shaped tensors, or
+    values that are not finite; each is named.
+    """
+    if path.suffix == ".safetensors":
+        return _read_ours(path)
+    state = {name: t for name, t in _read_pickle(path).items() if name not in IGNORED}
+    preset = preset or _guess_preset(state, path)
+    shapes = expected_shapes(preset)
+    names = {official_name(name, preset): name for name in shapes}
+    _compare_names(set(state), set(names), path)
+    ours = {name: _squeeze_1x1(state[official], shapes[name]) for official, name in names.items()}
+    return _checked(Checkpoint(preset, ours, {"source": path.name}), shapes, path)
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write our format atomically: the name `path` holds a complete file or what it held before."""
+    header = {"format": FORMAT, **checkpoint.metadata, "preset": preset_to_json(checkpoint.preset)}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
+        save_file(tensors, temporary, header)
+        with Path(temporary).open("rb") as written:
+            os.fsync(written.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def convert_checkpoint(source: Path, target: Path) -> None:
+    """Write an official (or our own) checkpoint as our safetensors."""
+    if target.suffix != ".safetensors":
+        raise SanError(f"the target '{target}' must end in .safetensors")
+    write_checkpoint(read_checkpoint(source), target)
+
+
+def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give `module` (built on the meta device or not) these tensors without copying them."""
+    module.load_state_dict(dict(state), strict=True, assign=True)
+
+
+def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
+    """Name and shape of every tensor in a checkpoint of that preset."""
+    with torch.device("meta"):
+        model, text = SAN(preset), build_text_tower(preset.clip)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    return shapes | {f"text.{name}": tensor.shape for name, tensor in text.state_dict().items()}
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SanError(
+            f"'{path}' is not a readable PyTorch checkpoint ({reason[:200]})",
+            hint="A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
+        ) from error
+    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
+        raise SanError(f"'{path}' holds no state dict (expected {{'model': …}} or a bare one)")
+    return state
+
+
+def _read_ours(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise SanError(f"'{path}' is not a readable safetensors file ({error})") from error
+    if metadata.pop("format", None) != FORMAT:
+        raise SanError(
+            f"'{path}' is a safetensors file, but not one of ours",
+            hint="`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
+        )
+    preset = preset_from_json(metadata.pop("preset", ""))
+    shapes = expected_shapes(preset)
+    _compare_names(set(state), set(shapes), path)
+    return _checked(Checkpoint(preset, state, metadata), shapes, path)
+
+
+def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
+    positions = state.get("clip_visual_extractor.positional_embedding")
+    for preset in PRESETS.values():
+        shape = ((preset.clip.image_size // preset.clip.patch_size) ** 2 + 1, preset.clip.width)
+        if positions is not None and positions.shape == shape:
+            return preset
+    found = "no 'clip_visual_extractor.positional_embedding'" if positions is None else f"{list(positions.shape)}"
+    raise SanError(
+        f"'{path}' is not a checkpoint of a known SAN ({found})",
+        hint=f"Known models: {', '.join(PRESETS)}. A model of your own is read with its preset given.",
+    )
+
+
+def _compare_names(found: set[str], expected: set[str], path: Path) -> None:
+    for problem, names in (("lacks", expected - found), ("has the unknown", found - expected)):
+        if names:
+            listed = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise SanError(f"checkpoint '{path}' {problem} tensor{'s' * (len(names) > 1)}: {listed}")
+
+
+def _squeeze_1x1(tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The official code's 1 × 1 convolutions are our linear layers."""
+    if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    return tensor
+
+
+def _checked(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size], path: Path) -> Checkpoint:
+    for name, tensor in checkpoint.state.items():
+        if tensor.shape != shapes[name]:
+            shown = f"{name} (officially {official_name(name, checkpoint.preset)})"
+            raise SanError(
+                f"checkpoint '{path}': tensor {shown} has shape {list(tensor.shape)}, "
+                f"{checkpoint.preset.name} needs {list(shapes[name])}"
+            )
+        if not torch.isfinite(tensor.sum()):
+            raise SanError(f"checkpoint '{path}': tensor {name} has values that are not finite")
+    return checkpoint
+
+
+def random_checkpoint(preset: Preset, seed: int = 0) -> Checkpoint:
+    """An untrained model, the same for every run: for benchmarks and for training from nothing."""
+    state_of_others = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        model, text = SAN(preset), build_text_tower(preset.clip)
+    finally:
+        torch.random.set_rng_state(state_of_others)
+    state = model.state_dict() | {f"text.{name}": tensor for name, tensor in text.state_dict().items()}
+    return Checkpoint(preset, state, {"source": f"random, seed {seed}"})

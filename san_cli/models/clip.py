@@ -1,0 +1,149 @@
+"""CLIP, as SAN uses it: open_clip's modules, our way through them.
+
+open_clip builds the towers; what SAN changes in the image tower's forward is here: tapping features,
+stopping at a layer, and carrying [SLS] tokens through the last blocks under an attention bias (Sec. 3, Fig. 4).
+"""
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
+from torch import Tensor, nn
+
+from san_cli.models.presets import ClipShape, Preset
+
+
+def build_image_tower(shape: ClipShape) -> VisionTransformer:
+    """CLIP's image tower, initialised as open_clip does."""
+    return VisionTransformer(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.heads,
+        mlp_ratio=4.0,
+        output_dim=shape.embed_dim,
+        act_layer=QuickGELU if shape.quick_gelu else nn.GELU,
+    )
+
+
+def build_text_tower(shape: ClipShape) -> TextTransformer:
+    """CLIP's text tower, initialised as open_clip does."""
+    return TextTransformer(
+        context_length=shape.context_length,
+        vocab_size=shape.vocab_size,
+        width=shape.text_width,
+        heads=shape.text_heads,
+        layers=shape.text_layers,
+        output_dim=shape.embed_dim,
+        act_layer=QuickGELU if shape.quick_gelu else nn.GELU,
+    )
+
+
+def clip_features(
+    visual: VisionTransformer, image: Tensor, preset: Preset
+) -> tuple[dict[int, Tensor], tuple[int, int]]:
+    """Run CLIP's shallow blocks over `image` [B, 3, H', W'] and keep what later steps need.
+
+    Returns the tokens [B, 1+hw, width] ([CLS] first, no final norm) after each layer that is fused into the
+    side adapter or that recognition starts from (layer 0: after `ln_pre`), and the patch grid (h, w).
+    """
+    patches = visual.conv1(image)  # [B, width, h, w]
+    grid = (patches.shape[2], patches.shape[3])
+    tokens = patches.flatten(2).transpose(1, 2)  # [B, hw, width]
+    cls = visual.class_embedding.expand(len(tokens), 1, -1)
+    tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
+    tokens = visual.ln_pre(tokens)
+
+    start = preset.clip.layers - preset.recognition_layers
+    wanted = {start, *(clip for _, clip in preset.fusion)}
+    features = {0: tokens} if 0 in wanted else {}
+    for layer in range(1, max(wanted) + 1):
+        tokens = _block(visual.transformer.resblocks[layer - 1], tokens)
+        if layer in wanted:
+            features[layer] = tokens
+    return features, grid
+
+
+def _positions(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
+    """Position embeddings [1+hw, width] for that grid: bicubic from the pretraining grid where it differs."""
+    positions = visual.positional_embedding
+    if grid == tuple(visual.grid_size):
+        return positions
+    square = positions[1:].T.unflatten(1, visual.grid_size)[None]  # [1, width, 14, 14]
+    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+    return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
+
+
+def recognise_regions(
+    visual: VisionTransformer,
+    features: dict[int, Tensor],
+    grid: tuple[int, int],
+    attention_bias: Tensor,
+    preset: Preset,
+) -> Tensor:
+    """Carry N copies of [CLS] through CLIP's last blocks, each looking where its bias says (Eq. 3).
+
+    `attention_bias` [B, heads, N, H/16, W/16] is max-pooled to CLIP's grid. Returns [B, N, D], not normalised.
+    Image tokens never see the [SLS] tokens, so the two streams run side by side and the [SLS] tokens are
+    updated by cross-attention: O((Tv+Tc)² + Ts(Tv+Tc)) instead of O((Tv+Tc+Ts)²).
+    """
+    start = preset.clip.layers - preset.recognition_layers
+    tokens = features[start]  # [B, 1+hw, width]
+    sls = tokens[:, :1].expand(-1, preset.queries, -1)  # [B, N, width]
+    batch, heads, queries = attention_bias.shape[:3]
+    pooled = F.adaptive_max_pool2d(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
+    bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
+    bias = torch.cat([bias, _only_itself(queries, bias).expand(batch, heads, -1, -1)], dim=-1)
+
+    blocks = visual.transformer.resblocks[start:]
+    for block in blocks[:-1]:
+        sls = _sls_block(block, sls, tokens, bias)
+        tokens = _block(block, tokens)
+    sls = _sls_block(blocks[-1], sls, tokens, bias)  # nobody reads the image tokens after it
+    return visual.ln_post(sls) @ visual.proj
+
+
+def _only_itself(queries: int, like: Tensor) -> Tensor:
+    """Bias [N, N] under which an [SLS] token sees, of all [SLS] tokens, only itself."""
+    bias = torch.full((queries, queries), float("-inf"), dtype=like.dtype, device=like.device)
+    return bias.fill_diagonal_(0)
+
+
+def _block(block: nn.Module, tokens: Tensor) -> Tensor:
+    """One CLIP block over the image tokens [B, 1+hw, width]."""
+    attn = block.attn
+    query, key, value = (
+        _split_heads(part, attn.num_heads)
+        for part in F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
+    )
+    seen = F.scaled_dot_product_attention(query, key, value)
+    tokens = tokens + attn.out_proj(_join_heads(seen))
+    return tokens + block.mlp(block.ln_2(tokens))
+
+
+def _sls_block(block: nn.Module, sls: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+    """One CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
+
+    They don't see [CLS]. `bias` is [B, heads, N, hw+N].
+    """
+    attn = block.attn
+    width = tokens.shape[-1]
+    seeing = block.ln_1(sls)
+    normed = torch.cat([block.ln_1(tokens[:, 1:]), seeing], dim=1)  # [B, hw+N, width]
+    weight, offset = attn.in_proj_weight, attn.in_proj_bias
+    query = F.linear(seeing, weight[:width], offset[:width])
+    key, value = F.linear(normed, weight[width:], offset[width:]).chunk(2, dim=-1)
+    heads = attn.num_heads
+    seen = F.scaled_dot_product_attention(
+        _split_heads(query, heads), _split_heads(key, heads), _split_heads(value, heads), attn_mask=bias
+    )
+    sls = sls + attn.out_proj(_join_heads(seen))
+    return sls + block.mlp(block.ln_2(sls))
+
+
+def _split_heads(tokens: Tensor, heads: int) -> Tensor:
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, heads, T, width/heads]
+
+
+def _join_heads(tokens: Tensor) -> Tensor:
+    return tokens.transpose(1, 2).flatten(2)  # [B, T, width]

@@ -1,0 +1,138 @@
+"""Presets: every size and every design choice of a SAN, as plain numbers side by side.
+
+A preset is all that is needed to build the network; the switches are the paper's ablations (Tables 4-9).
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from san_cli.errors import SanError
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """Sizes of a CLIP with two transformer towers, as `open_clip` builds it."""
+
+    width: int  # of the image tower
+    layers: int
+    heads: int
+    patch_size: int  # pixels
+    image_size: int  # pixels: the resolution of pretraining, which fixes the number of positions
+    embed_dim: int  # of the space that images and texts share
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int = 77  # tokens
+    vocab_size: int = 49408
+    quick_gelu: bool = True  # OpenAI's x * sigmoid(1.702 x)
+    open_clip_name: str = ""  # the architecture's name in open_clip, where pretrained weights exist
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A SAN: a frozen CLIP, a side adapter and how the two are joined (Sec. 3, Fig. 2-4)."""
+
+    name: str
+    clip: ClipShape
+    input_size: int = 640  # short side of the side adapter's input, pixels
+    clip_scale: float = 0.5  # CLIP's input relative to the side adapter's (Table 8: 0.3 0.35 0.5 0.7 1.0)
+    feature_layers: int = 9  # CLIP blocks whose features can be fused (Table 5)
+    recognition_layers: int = 3  # last CLIP blocks, which see the attention bias (Table 5; 12 + 12 = twice-forward)
+    # Table 4: pairs (side-adapter block, CLIP block) of feature fusion; block 0 is the stem, () fuses nothing.
+    fusion: tuple[tuple[int, int], ...] = ((0, 0), (1, 3), (2, 6), (3, 9))
+    decoupled_head: bool = True  # Table 7: False uses the mask logits as attention bias
+    block_clip_gradient: bool = False  # Table 6: True isolates the mask proposals from CLIP (two-stage training)
+    train_clip_positions: bool = True  # Table 9
+    side_width: int = 240
+    side_depth: int = 8
+    side_heads: int = 6
+    side_patch_size: int = 16  # pixels
+    queries: int = 100
+    decoder_width: int = 256
+    supervised_layers: int = 2  # deep supervision of the last so many side-adapter blocks
+
+    def __post_init__(self) -> None:
+        """Refuse combinations that can't be built, in the words of the field."""
+        layers = self.clip.layers
+        if not 1 <= self.recognition_layers <= layers or not 0 <= self.feature_layers <= layers:
+            raise SanError(f"preset {self.name}: feature and recognition layers must lie within CLIP's {layers} blocks")
+        if self.feature_layers + self.recognition_layers < layers:
+            raise SanError(
+                f"preset {self.name}: {self.feature_layers} feature + {self.recognition_layers} recognition layers "
+                f"leave CLIP blocks unused ({layers} in all)"
+            )
+        for side, clip in self.fusion:
+            if not 0 <= side < self.side_depth or not 0 <= clip <= self.feature_layers:
+                raise SanError(
+                    f"preset {self.name}: can't fuse CLIP layer {clip} into side-adapter layer {side}: "
+                    f"there are {self.feature_layers} feature layers and {self.side_depth} side-adapter blocks"
+                )
+        if len({side for side, _ in self.fusion}) != len(self.fusion):
+            raise SanError(f"preset {self.name}: two CLIP layers are fused into the same side-adapter layer")
+        if self.block_clip_gradient and self.decoupled_head:
+            raise SanError(
+                f"preset {self.name}: with the gradient from CLIP blocked nothing trains the attention bias",
+                hint="Two-stage training (Table 6) needs decoupled_head=false.",
+            )
+        if self.side_width % self.side_heads or self.clip.width % self.clip.heads:
+            raise SanError(f"preset {self.name}: the width must be a multiple of the number of heads")
+
+    @property
+    def side_grid(self) -> int:
+        """Side of the square grid of learned side-adapter positions."""
+        return self.input_size // self.side_patch_size
+
+    @property
+    def longest_side(self) -> int:
+        """The benchmark's cap on the long side of the network input, pixels (2560 at 640)."""
+        return 4 * self.input_size
+
+
+VIT_B_16 = Preset(
+    name="vit-b-16",
+    clip=ClipShape(
+        width=768, layers=12, heads=12, patch_size=16, image_size=224, embed_dim=512,
+        text_width=512, text_layers=12, text_heads=8, open_clip_name="ViT-B-16-quickgelu",
+    ),
+)  # fmt: skip
+
+VIT_L_14 = Preset(
+    name="vit-l-14",
+    clip=ClipShape(
+        width=1024, layers=24, heads=16, patch_size=14, image_size=336, embed_dim=768,
+        text_width=768, text_layers=12, text_heads=12, open_clip_name="ViT-L-14-336-quickgelu",
+    ),
+    clip_scale=0.7,
+    feature_layers=18,
+    recognition_layers=6,
+    fusion=((0, 0), (1, 6), (2, 12), (3, 18)),
+)  # fmt: skip
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L_14)}
+
+
+def get_preset(model: "str | Preset") -> Preset:
+    """The preset of that name; a preset passes through. Raises SanError with the known names."""
+    if isinstance(model, Preset):
+        return model
+    if model not in PRESETS:
+        raise SanError(f"unknown model '{model}'", hint=f"Known models: {', '.join(PRESETS)}.")
+    return PRESETS[model]
+
+
+def preset_to_json(preset: Preset) -> str:
+    """One line of JSON that `preset_from_json` reads back, as stored in a checkpoint's header."""
+    return json.dumps(dataclasses.asdict(preset), sort_keys=True, separators=(",", ":"))
+
+
+def preset_from_json(text: str) -> Preset:
+    """The preset written by `preset_to_json`. Raises SanError on anything else."""
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        fields["clip"] = ClipShape(**fields["clip"])
+        fields["fusion"] = tuple((int(side), int(clip)) for side, clip in fields["fusion"])
+        return Preset(**fields)
+    except (TypeError, ValueError, KeyError) as error:
+        raise SanError(f"the preset in the checkpoint's header can't be read ({error})") from error

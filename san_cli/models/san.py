@@ -1,0 +1,87 @@
+"""The Side Adapter Network, top to bottom as in the paper's Figure 2.
+
+Shapes: B images, N queries, C classes, D the space that images and texts share, H × W the padded network
+input in pixels, h × w CLIP's grid of patches, L decoded side-adapter layers (1 when predicting).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
+from san_cli.models.mask_decoder import MaskDecoder
+from san_cli.models.presets import Preset
+from san_cli.models.side_adapter import SideAdapter
+
+PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's mean and std times 255, RGB
+PIXEL_STD = (68.5005327, 66.6321579, 70.32316305)
+PAD_TO = 32  # pixels
+
+
+@dataclass(frozen=True)
+class SanOutput:
+    """What one decoded side-adapter layer says about a batch."""
+
+    mask_logits: Tensor  # [B, N, H/16, W/16]
+    region_embeddings: Tensor  # [B, N, D], normalised
+    attention_bias: Tensor  # [B, heads, N, H/16, W/16], before it is pooled to CLIP's grid
+
+
+class SAN(nn.Module):
+    """A frozen CLIP image tower with a side adapter attached (Sec. 3)."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        self.visual = build_image_tower(preset.clip)
+        self.side_adapter = SideAdapter(preset)
+        self.mask_decoder = MaskDecoder(preset)
+        self.background_embedding = nn.Parameter(
+            torch.randn(1, preset.clip.embed_dim) * preset.clip.embed_dim**-0.5
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(4.6052), requires_grad=False)  # ln 100
+
+    def forward(self, image: Tensor, all_supervised: bool = False) -> list[SanOutput]:
+        """Mask proposals and the embedding of the region behind each, in one pass over CLIP.
+
+        `image` [B, 3, H, W] is the output of `normalise`. Returns one output per decoded layer, the final
+        layer first: only that one, or with `all_supervised` also those of deep supervision (Sec. 4.2).
+        """
+        clip_image = F.interpolate(  # asymmetric input resolution (Table 8)
+            image, scale_factor=self.preset.clip_scale, mode="bilinear", align_corners=False
+        )
+        features, grid = clip_features(self.visual, clip_image, self.preset)  # {layer: [B, 1+hw, width]}
+
+        # A side-adapter layer's query tokens and pixel tokens are decoded into proposals and biases (Eq. 1, 2).
+        outputs = []
+        for queries, pixels in self.side_adapter(image, features, grid, all_supervised):
+            mask_logits, attention_bias = self.mask_decoder(queries, pixels)
+            # [SLS] tokens carry the biases through CLIP's last blocks (Eq. 3, Fig. 4).
+            regions = recognise_regions(self.visual, features, grid, attention_bias, self.preset)
+            outputs.append(SanOutput(mask_logits, F.normalize(regions.float(), dim=-1), attention_bias))
+        return outputs[::-1]
+
+    def classify(self, region_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Class logits [B, N, C+1], float32: cosine similarity times CLIP's temperature.
+
+        `text_embeddings` [C+1, D] are normalised; the last row is the learned background.
+        """
+        return self.logit_scale.float().exp() * region_embeddings @ text_embeddings.T
+
+    def with_background(self, word_embeddings: Tensor) -> Tensor:
+        """Append the learned "no object" embedding to [C, D]: normalised text embeddings [C+1, D], float32."""
+        rows = torch.cat([word_embeddings, self.background_embedding.float().to(word_embeddings.device)])
+        return F.normalize(rows, dim=-1)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """uint8 RGB [..., 3, H, W] to the network's input, padded right and bottom to multiples of 32.
+
+    The padding is zero after normalising, i.e. the mean colour, as the official code pads.
+    """
+    mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+    height, width = pixels.shape[-2:]
+    return F.pad((pixels.float() - mean) / std, (0, -width % PAD_TO, 0, -height % PAD_TO))

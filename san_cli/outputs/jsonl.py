@@ -1,0 +1,55 @@
+"""`--jsonl`: one JSON object per input on stdout, in input order; failed inputs are lines too."""
+
+from collections.abc import Mapping, Sequence
+
+from san_cli.outputs.json_text import json_text
+from san_cli.outputs.record import ImageRecord
+
+
+def image_line(
+    record: ImageRecord,
+    names: Sequence[str],
+    *,
+    exif_orientation: int,
+    outputs: Mapping[str, str],
+    ms: Mapping[str, float],
+    segmentation: bool,
+) -> str:
+    """The line of one input, plain ASCII without a line end.
+
+    Keys: path, width, height (displayed pixels; null if it failed), exif_orientation (1 to 8; null if it failed),
+    classes (largest first: id from 0 as in the label map, name, score, area in pixels, fraction of the image,
+    bbox (x, y, width, height), and with `segmentation` the COCO RLE), outputs (kind → path), ms (stage →
+    milliseconds) and, if it failed, error.
+    """
+    failed = record.error is not None
+    line: dict[str, object] = {
+        "path": record.file_name,
+        "width": None if failed else record.width,
+        "height": None if failed else record.height,
+        "exif_orientation": None if failed else exif_orientation,
+        "classes": _classes(record, names, segmentation),
+        "outputs": dict(outputs),
+        "ms": {stage: round(time, 1) for stage, time in ms.items()},
+    }
+    if failed:
+        line["error"] = record.error
+    return json_text(line)
+
+
+def _classes(record: ImageRecord, names: Sequence[str], segmentation: bool) -> list[dict[str, object]]:
+    size = [record.height, record.width]
+    classes = []
+    for class_id, score, region in sorted(record.regions, key=lambda entry: (-entry[2].area, entry[0])):
+        entry: dict[str, object] = {
+            "id": class_id,
+            "name": names[class_id],
+            "score": None if score is None else round(score, 6),
+            "area": region.area,
+            "fraction": round(region.area / (record.height * record.width), 6),
+            "bbox": list(region.bbox),
+        }
+        if segmentation:
+            entry["segmentation"] = {"size": size, "counts": region.counts}
+        classes.append(entry)
+    return classes

@@ -1,0 +1,61 @@
+"""Label maps as index PNGs: the pixel value is the class id, with a palette for the eye up to 255 classes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from san_cli.errors import SanError
+from san_cli.outputs.atomic import atomic_write
+from san_cli.outputs.colours import palette
+from san_cli.outputs.json_text import json_text
+
+_UNLABELLED_8, _UNLABELLED_16 = 2**8 - 1, 2**16 - 1
+
+
+def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Write `label_map` [H, W] of ids in `names`, -1 where unlabelled, as a PNG.
+
+    Up to 255 classes: 8-bit indices, the palette holds the class colours, 255 (black) is unlabelled.
+    Above: 16-bit gray, 65535 is unlabelled. Compressed at level 1: half the time for 10 to 20 % more bytes.
+    ValueError for an id outside `names`, SanError above 65535 classes.
+    """
+    if label_map.min() < -1 or label_map.max() >= len(names):
+        raise ValueError(f"label map has ids outside -1 … {len(names) - 1}")
+    if len(names) > _UNLABELLED_16:
+        raise SanError(
+            f"a label map holds at most {_UNLABELLED_16} classes, the vocabulary has {len(names)}",
+            hint="Leave `labels` out of --save, or use fewer classes.",
+        )
+    # In two's complement -1 has every bit set: the narrowing cast itself makes it 255 or 65535.
+    if len(names) <= _UNLABELLED_8:
+        image = Image.fromarray(label_map.astype(np.uint8)).convert("L")
+        colours = np.zeros((256, 3), np.uint8)
+        colours[: len(names)] = palette(names)
+        image.putpalette(colours.tobytes())
+    else:
+        image = Image.fromarray(label_map.astype(np.uint16))
+    with atomic_write(path) as stream:
+        image.save(stream, "PNG", compress_level=1)
+
+
+def read_label_map(path: Path) -> NDArray[np.int32]:
+    """The label map [H, W] that `write_label_map` wrote, -1 where unlabelled; SanError for any other image."""
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.mode not in ("P", "I;16"):
+            raise SanError(f"{path} is not a label map written by san")
+        labels = np.asarray(image).astype(np.int32)
+        labels[labels == (_UNLABELLED_8 if image.mode == "P" else _UNLABELLED_16)] = -1
+    return labels
+
+
+def write_class_table(path: Path, names: Sequence[str]) -> None:
+    """Write what the pixel values of the label maps mean: a JSON list of {"id", "name", "colour" (#rrggbb)}."""
+    rows = [
+        json_text({"id": class_id, "name": name, "colour": "#" + colour.tobytes().hex()})
+        for class_id, (name, colour) in enumerate(zip(names, palette(names), strict=True))
+    ]
+    with atomic_write(path) as stream:
+        stream.write(("[\n" + ",\n".join(rows) + "\n]\n").encode("ascii"))

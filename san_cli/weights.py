@@ -1,0 +1,189 @@
+"""Finding a model's weights: in files the user named, in the usual folders, in the cache, on the hub."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from san_cli.errors import SanError
+from san_cli.hub import OFFICIAL, OfficialFile, cached_copy, download, is_published, ways_to_get
+from san_cli.seal import check_seal
+from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
+
+_BUNDLED = Path(__file__).resolve().parent.parent / "weights"  # beside the package, in a clone and in a wheel
+
+
+def find_weights(
+    preset_name: str, weights: str | os.PathLike[str] | None, *, say: Callable[[str], None]
+) -> Path:
+    """The weights file to load for a preset; downloads an official one as the last resort.
+
+    Order: `weights` (a file, or a folder that holds one), `$SAN_WEIGHTS` (likewise), `weights/` in the
+    working directory, the folder beside the package, the Hugging Face cache, the hub. What the cache or the
+    hub gives must have the pinned sha256. A file of the user's own is taken as it is, unless it is damaged
+    (against its own header or the published file), empty, a web page or an LFS pointer. `say` takes lines
+    for stderr. Raises SanError.
+    """
+    if weights is not None:
+        return _accepted(_named(Path(weights), preset_name, "--weights"), preset_name, say)
+    local = local_weights(preset_name)
+    if local is not None:
+        return _accepted(local, preset_name, say)
+    official = OFFICIAL.get(preset_name)
+    if official is None:
+        raise _nothing_found(preset_name)
+    return _good_cached_copy(official, say) or download(official, say=say)
+
+
+def local_weights(preset_name: str) -> Path | None:
+    """The file that `$SAN_WEIGHTS` or a `weights/` folder holds for the preset, if any; content not checked.
+
+    A `$SAN_WEIGHTS` that isn't a folder is returned even if nothing is there; a folder without this model is
+    passed over.
+    """
+    named = os.environ.get("SAN_WEIGHTS")
+    if named and not _is(Path.is_dir, Path(named)):
+        return Path(named)
+    for folder in ([Path(named)] if named else []) + [Path("weights"), _BUNDLED]:
+        found = _in_folder(folder, preset_name)
+        if found is not None:
+            return found
+    return None
+
+
+def file_names(preset_name: str) -> list[str]:
+    """The names under which a folder may hold the preset's weights, the preferred one first."""
+    official = OFFICIAL.get(preset_name)
+    if official is None:
+        return [f"{preset_name}.safetensors"]
+    stem = official.filename.removesuffix(".pth")
+    return [f"{stem}.safetensors", f"{preset_name}.safetensors", official.filename]
+
+
+def verify_sha256(path: Path) -> tuple[str, str]:
+    """Hash the file again; its sha256 and, in words, what that hash was found equal to.
+
+    Raises SanError if it differs from the published file's, from what the file's own header says or from the
+    hash of an earlier use.
+    """
+    check_is_weights(path)
+    remembered = remembered_sha256(path)
+    found = rehash(path)
+    for official in OFFICIAL.values():
+        if found == official.sha256:
+            return found, f"the published {official.filename}"
+    _refuse_damaged_copy(path, found)
+    if remembered not in (None, found):
+        raise SanError(
+            f"'{path}' has changed, though not its size or date: sha256 {found}, before {remembered}",
+            hint="The disk or a program has damaged it: get or make the file again.",
+        )
+    if check_seal(path):
+        return found, "as it was written"
+    return found, "unchanged since its first use" if remembered else "nothing to compare it with yet"
+
+
+def check_is_weights(path: Path) -> int:
+    """Size in bytes of a file that isn't obviously something else. Raises SanError that says what it is."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SanError(f"can't read weights '{path}': not a file")
+        with path.open("rb") as file:
+            start = file.read(256)
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise SanError(
+            f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}",
+            hint="Name a .pth or .safetensors file, or a folder that holds one; "
+            "without a name the published weights are used.",
+        ) from error
+    what = _what_instead(start)
+    if what:
+        raise SanError(
+            f"'{path}' holds no weights: it is {what}",
+            hint="Get the file again: `san weights get NAME` downloads and checks it.",
+        )
+    return size
+
+
+def _good_cached_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
+    cached = cached_copy(official)
+    if cached is None:
+        return None
+    try:
+        if is_published(cached, official):
+            return cached
+        size, sha256 = cached.stat().st_size, weights_sha256(cached)
+    except OSError as error:
+        say(f"'{cached}' is not used: {error.strerror}")
+        return None
+    say(
+        f"'{cached}' is not used: it is not the published file ({size} bytes, sha256 {sha256}; "
+        f"expected {official.size} bytes, sha256 {official.sha256})"
+    )
+    return None
+
+
+def _named(path: Path, preset_name: str, origin: str) -> Path:
+    """The file that the user named, or the model's file in the folder that the user named."""
+    if not _is(Path.is_dir, path):
+        return path
+    found = _in_folder(path, preset_name)
+    if found is None:
+        message = f"{origin}: no weights of {preset_name} in folder '{path}'"
+        raise SanError(message, hint=f"Looked for {', '.join(file_names(preset_name))}.")
+    return found
+
+
+def _in_folder(folder: Path, preset_name: str) -> Path | None:
+    files = (folder / name for name in file_names(preset_name))
+    return next((file for file in files if _is(Path.is_file, file)), None)
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """`test(path)`; False for what can't be looked at: a closed folder, a name too long."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
+def _nothing_found(preset_name: str) -> SanError:
+    names = " or ".join(file_names(preset_name))
+    return SanError(
+        f"no weights of {preset_name} found, and none are published",
+        hint=f"Looked for {names} in $SAN_WEIGHTS, weights/ and {_BUNDLED}. Name the file: --weights FILE.",
+    )
+
+
+def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
+    """`path`, once it is known not to be damaged or something that only looks like weights."""
+    size = check_is_weights(path)
+    _refuse_damaged_copy(path, weights_sha256(path))
+    official = OFFICIAL.get(preset_name)
+    if official is not None and path.name == official.filename and size != official.size:
+        say(f"'{path}' is not the published file of that name ({size} bytes, not {official.size})")
+    return path
+
+
+def _refuse_damaged_copy(path: Path, sha256: str) -> None:
+    """A file as long as a published one, to the byte, with other content is a damaged copy of it."""
+    for official in OFFICIAL.values():
+        if path.stat().st_size == official.size and sha256 != official.sha256:
+            raise SanError(
+                f"'{path}' is a damaged {official.filename}: sha256 {sha256}, expected {official.sha256}",
+                hint=ways_to_get(official),
+            )
+
+
+def _what_instead(start: bytes) -> str:
+    """What a file that begins like this is, if it certainly isn't weights; else ""."""
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "empty"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer to the real file (`git lfs pull` fetches that)"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page, probably an error page saved by a download"
+    if text.startswith((b'{"error', b'{"message')):
+        return "a server's error message saved by a download"
+    return ""
