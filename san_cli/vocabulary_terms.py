@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from san_cli.errors import SanError
+from san_cli.inert import inert
 from san_cli.vocabularies import DATASET_NAMES, dataset_slip
 
 MAX_WORD = 200
@@ -46,8 +47,8 @@ class Term:
 
 
 def shown(text: str) -> str:
-    """`text` in quotes for a message, cut where it is long."""
-    cut = text if len(text) <= 60 else f"{text[:57]}..."
+    """`text` in quotes for a message: on one line, cut where it is long."""
+    cut = inert(text if len(text) <= 60 else f"{text[:57]}...")
     return f'"{cut}"' if "'" in cut else f"'{cut}'"
 
 

@@ -17,7 +17,13 @@ from san_cli.models.official import official_name
 from san_cli.models.presets import Preset
 
 _LAYER_NORMS = ("ln_1", "ln_2", "ln_pre", "ln_post", "ln_final", "norm1", "norm2", "input_proj.0")
-_EMBEDDINGS = ("positional_embedding", "class_embedding", "pos_embed", "query_embed", "token_embedding.weight")
+_EMBEDDINGS = (
+    "positional_embedding",
+    "class_embedding",
+    "pos_embed",
+    "query_embed",
+    "token_embedding.weight",
+)
 _STORED_INPUT_FIRST = ("clip_rec_head.proj", "ov_classifier.text_projection")
 _GAINS = {  # (name starts with, name ends with): factor on 1/sqrt(fan in)
     ("side_adapter_network.", "query_mlp.layers.2.weight"): -0.5,

@@ -38,7 +38,7 @@ def masked_self_attention(model: SAN, image: Tensor, bias: Tensor) -> Tensor:
     number, seen = preset.queries, tokens.shape[1]
     sequence = torch.cat([tokens[:, :1].expand(-1, number, -1), tokens], dim=1)  # [SLS] × N, [CLS], patches
     pooled = F.adaptive_max_pool2d(bias.flatten(1, 2), grid).view(len(image), preset.clip.heads, number, -1)
-    mask = torch.zeros(len(image), preset.clip.heads, number + seen, number + seen)
+    mask = torch.zeros(len(image), preset.clip.heads, number + seen, number + seen, dtype=bias.dtype)
     mask[..., :number] = float("-inf")  # nobody sees an [SLS] token …
     mask[..., range(number), range(number)] = 0  # … but itself
     mask[..., :number, number] = float("-inf")  # [SLS] tokens don't see [CLS]

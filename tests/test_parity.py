@@ -42,7 +42,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("case", "preset"), CASES)
-def test_outputs_equal_the_official_ones(case: str, preset: Preset, segmenters, tmp_path, monkeypatch) -> None:
+def test_outputs_equal_the_official_ones(
+    case: str, preset: Preset, segmenters, tmp_path, monkeypatch
+) -> None:
     monkeypatch.setenv("SAN_HOME", str(tmp_path))
     golden = np.load(GOLDENS / f"{case}.npz")
     segmenter = segmenters(preset)

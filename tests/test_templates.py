@@ -68,5 +68,5 @@ def test_a_bad_file_of_templates(tmp_path: Path, content: str, message: str) -> 
 
 
 def test_a_missing_file_of_templates() -> None:
-    with pytest.raises(SanError, match="no file 'nowhere.txt' to read templates from"):
+    with pytest.raises(SanError, match=r"no file 'nowhere\.txt' to read templates from"):
         templates("@nowhere.txt")

@@ -15,8 +15,12 @@ def inert(text: str) -> str:
 def say(text: str) -> None:
     """Print a line on stderr; a closed stderr is not an error."""
     try:
-        sys.stderr.write(inert(text).encode(sys.stderr.encoding or "utf-8", "backslashreplace").decode(
-            sys.stderr.encoding or "utf-8") + "\n")
+        sys.stderr.write(
+            inert(text)
+            .encode(sys.stderr.encoding or "utf-8", "backslashreplace")
+            .decode(sys.stderr.encoding or "utf-8")
+            + "\n"
+        )
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass

@@ -9,13 +9,13 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -92,10 +92,28 @@ def load_image_bytes(data: bytes, *, suffix: str = "", max_pixels: int = MAX_PIX
     except BadImage:
         raise
     except UnidentifiedImageError as error:
-        cause = name_foreign_format(data[:1024], suffix) or "not an image that san can read"
-        raise BadImage(cause) from error
+        raise BadImage(name_foreign_format(data[:1024], suffix) or _unidentified_cause(data)) from error
     except Exception as error:
         raise BadImage(_decoder_cause(error, max_pixels)) from error
+
+
+def displayed_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """(height, width) in pixels of the upright image as the file's header promises it; None if it doesn't.
+
+    Reads the header alone: the image may still turn out to be damaged, or to be turned by data at its end.
+    """
+    try:
+        with (
+            _recorded_warnings(),
+            _open_file(path, MAX_PIXELS) as file,
+            Image.open(file, formats=_formats()) as image,
+        ):
+            # The size of a TIFF is that of the upright image already. A PNG asked by its own method for EXIF
+            # data that the header lacks would decode itself in search of more.
+            turned = image.format != "TIFF" and _orientation(partial(Image.Image.getexif, image), []) >= 5
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except Exception:
+        return None
 
 
 def as_rgb_array(source: Any) -> LoadedImage:
@@ -145,13 +163,8 @@ def os_cause(error: OSError | ValueError) -> str:
 
 def _read(path: str | os.PathLike[str], max_pixels: int) -> bytes:
     """The whole file at once, so that a file that changes meanwhile is decoded from one state."""
-    largest = 64 * 1024 * 1024 + 16 * max_pixels  # 16 bytes a pixel is more than any format here needs
     try:
-        _check_kind(Path(path).stat(), largest)
-        # Non-blocking, and checked again: the name may have become a pipe in between.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            _check_kind(os.fstat(descriptor), largest)
+        with _open_file(path, max_pixels) as file:
             return file.read()
     except FileNotFoundError as error:
         raise BadImage("broken link" if Path(path).is_symlink() else "no such file") from error
@@ -159,6 +172,18 @@ def _read(path: str | os.PathLike[str], max_pixels: int) -> bytes:
         raise BadImage(os_cause(error)) from error
     except MemoryError as error:
         raise BadImage("not enough memory to read it") from error
+
+
+@contextmanager
+def _open_file(path: str | os.PathLike[str], max_pixels: int) -> Iterator[BinaryIO]:
+    """A regular file of credible size, open for reading; nothing else is opened, so nothing can block."""
+    largest = 64 * 1024 * 1024 + 16 * max_pixels  # 16 bytes a pixel is more than any format here needs
+    _check_kind(Path(path).stat(), largest)
+    # Non-blocking, and checked again: the name may have become a pipe in between.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        _check_kind(os.fstat(descriptor), largest)
+        yield file
 
 
 def _check_kind(status: os.stat_result, largest: int) -> None:
@@ -199,9 +224,9 @@ def _convert(image: Image.Image, warned: list[str]) -> LoadedImage:
     notes: list[str] = []
     # Pillow turns a TIFF upright while loading it and then forgets the tag; asked before loading, a PNG would
     # load itself, and a second load after a failed one may pass.
-    turned_by_pillow = _orientation(image, notes) if image.format == "TIFF" else 1
+    turned_by_pillow = _orientation(image.getexif, notes) if image.format == "TIFF" else 1
     image.load()
-    orientation = _orientation(image, notes)
+    orientation = _orientation(image.getexif, notes)
     turned = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     tags = _tiff_tags(image)
     if image.mode == "F":
@@ -212,13 +237,14 @@ def _convert(image: Image.Image, warned: list[str]) -> LoadedImage:
         pixels = np.asarray(_to_rgb(turned, notes))
     if _has_more_frames(image):
         notes.append("the file holds several frames or pages; the first is used")
-    notes += [f"Pillow: {inert(text)}" for text in dict.fromkeys(warned) if "decompression bomb" not in text]
+    odd = [text.strip() for text in dict.fromkeys(warned) if "decompression bomb" not in text]
+    notes += [f"Pillow: {inert(text)}" for text in odd]
     return LoadedImage(pixels, max(orientation, turned_by_pillow), tuple(notes))
 
 
-def _orientation(image: Image.Image, notes: list[str]) -> int:
+def _orientation(read_exif: Callable[[], Image.Exif], notes: list[str]) -> int:
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+        value = read_exif().get(ExifTags.Base.Orientation, 1)
     except Exception:
         notes.append("EXIF data is damaged; the image is taken as upright")
         return 1
@@ -256,8 +282,8 @@ def _from_integers(image: Image.Image, tags: dict[int, Any], notes: list[str]) -
     """Grey values of 12, 16 or 32 bits to 8: by the range that the file declares, else 0 to 65535."""
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
-    declared = tags.get(_MAX_SAMPLE_VALUE, 0)
-    if isinstance(declared, int) and low >= 0 and declared >= high > 0:
+    declared = int(np.max(tags.get(_MAX_SAMPLE_VALUE, 0)))
+    if low >= 0 and declared >= high > 0:
         low, high = 0, declared
     elif image.mode == "I" and tags and low >= 0 and high <= 255:
         low, high = 0, 255  # an 8-bit image that went through a 32-bit array
@@ -289,7 +315,16 @@ def _scaled(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np
     """[low, high] to [0, 255], rounded; in float64, since a float32 range may overflow its own difference."""
     if high <= low:
         return np.zeros(values.shape, np.uint8)
-    return ((values.astype(np.float64) - low) * (255.0 / (high - low)) + 0.5).astype(np.uint8)
+    return ((values.astype(np.float64) - low) * 255.0 / (high - low) + 0.5).astype(np.uint8)
+
+
+def _unidentified_cause(data: bytes) -> str:
+    head = data[:16].ljust(16, b"\0")
+    for name in _formats():
+        accepts = Image.OPEN[name][1]
+        if accepts is not None and accepts(head) is True:
+            return f"{name} that is damaged near its start, or of a kind that Pillow cannot read"
+    return "not an image that san can read"
 
 
 def _decoder_cause(error: Exception, max_pixels: int) -> str:

@@ -36,5 +36,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise SanError(f"unknown precision '{name}'", hint="Use auto, fp32, bf16 or fp16.")
     if name == "fp16" and device.type == "cpu":
-        raise SanError("fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32.")
+        raise SanError(
+            "fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32."
+        )
     return PRECISIONS[name]

@@ -1,6 +1,6 @@
 """What lies below a folder: every file once, whatever links and faults the tree contains."""
 # Paths stay strings here: 100,000 of them must not cost seconds.
-# ruff: noqa: PTH118
+# ruff: noqa: PTH100, PTH118
 
 import os
 from collections import deque
@@ -46,7 +46,7 @@ def list_tree(root: str, *, depth: int | None = None, exclude: str | None = None
     """
     tree = FileTree()
     listed: set[str] = set()
-    folders, links = [_Folder(root, "", os.path.realpath(root), 1)], deque[_Folder]()
+    folders, links = [_Folder(root, "", real_path(root), 1)], deque[_Folder]()
     while folders or links:
         folder = folders.pop() if folders else links.popleft()
         if folder.real in listed:
@@ -77,6 +77,14 @@ def is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def real_path(path: str) -> str:
+    """The path without links, as far as they can be read."""
+    try:
+        return os.path.realpath(path)
+    except OSError:  # a link that vanishes meanwhile, or may not be read
+        return os.path.abspath(path)
+
+
 def _entries(folder: _Folder, tree: FileTree) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder.path) as entries:
@@ -93,13 +101,13 @@ def _subfolder(entry: "os.DirEntry[str]", folder: _Folder) -> _Folder | None:
             return None
     except OSError:  # a link that loops: it will fail as a file, with its cause
         return None
-    real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(folder.real, entry.name)
+    real = real_path(entry.path) if entry.is_symlink() else os.path.join(folder.real, entry.name)
     return _Folder(entry.path, _join(folder.name, entry.name), real, folder.depth + 1)
 
 
 def _file(entry: "os.DirEntry[str]", folder: _Folder) -> FoundFile:
     is_link = entry.is_symlink()
-    real = os.path.realpath(entry.path) if is_link else os.path.join(folder.real, entry.name)
+    real = real_path(entry.path) if is_link else os.path.join(folder.real, entry.name)
     return FoundFile(entry.path, _join(folder.name, entry.name), real, is_link)
 
 

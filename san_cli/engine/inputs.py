@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES, name_foreign_format
 from san_cli.datasets.images import os_cause
-from san_cli.engine.file_tree import FoundFile, is_glob, is_within, list_tree, matches, split_glob
+from san_cli.engine.file_tree import FoundFile, is_glob, is_within, list_tree, matches, real_path, split_glob
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
@@ -74,7 +74,7 @@ def discover(
     whatever its suffix. `exclude` is the folder of the results: it is not searched. A file reached twice is
     taken once. Raises SanError if the results would lie among the inputs, or (NO_INPUT) if there is no image.
     """
-    search = _Search(recursive, None if exclude is None else os.path.realpath(exclude))
+    search = _Search(recursive, None if exclude is None else real_path(os.fspath(exclude)))
     for argument in arguments:
         front = _own_name(argument) if len(arguments) > 1 else ""
         if argument == "-":
@@ -105,7 +105,7 @@ def _add_path(search: _Search, path: str, folder_name: str, file_name: str) -> N
     if os.path.isdir(path):
         _add_tree(search, path, folder_name, depth=None if search.recursive else 1)
     else:
-        search.found.append(FoundFile(path, file_name, os.path.realpath(path), False))
+        search.found.append(FoundFile(path, file_name, real_path(path), False))
 
 
 def _add_glob(search: _Search, pattern: str, several: bool) -> None:
@@ -127,7 +127,7 @@ def _add_tree(
 
     A pattern whose last part has a dot (`*.dat`) says itself which files are images.
     """
-    real = os.path.realpath(root)
+    real = real_path(root)
     exclude = search.exclude
     if exclude is not None and is_within(real, exclude):  # nothing is excluded from what is all inside
         exclude = None
@@ -167,15 +167,22 @@ def _read_list(stdin: BinaryIO | None, null_separated: bool, say: Callable[[str]
 
 
 def _add_list(search: _Search, entries: list[str]) -> None:
+    for entry, name in zip(entries, names_in_list(entries), strict=True):
+        _add_path(search, entry, name, name)
+
+
+def names_in_list(entries: Sequence[str]) -> list[str]:
+    """The names that the paths of a list get, none of which leaves the folder of the results; "" for `.`."""
     outside = [os.path.abspath(entry) for entry in entries if _is_outside(entry)]
     common = os.path.commonpath([os.path.dirname(path) for path in outside]) if outside else ""
+    names = []
     for entry in entries:
         if _is_outside(entry):
             name = os.path.relpath(os.path.abspath(entry), common)
         else:
             name = os.path.normpath(entry)
-        name = "" if name == "." else name.replace(os.sep, "/")
-        _add_path(search, entry, name, name)
+        names.append("" if name == "." else name.replace(os.sep, "/"))
+    return names
 
 
 def _is_outside(path: str) -> bool:
@@ -240,7 +247,7 @@ def _nothing_found(search: _Search) -> SanError:
 def _refuse_results_among_inputs(images: list[InputImage], search: _Search) -> None:
     """Results inside a searched folder would be the next run's inputs."""
     for folder in search.searched if search.exclude is not None else ():
-        real = os.path.realpath(folder)
+        real = real_path(folder)
         if search.exclude is None or not is_within(real, search.exclude):
             continue
         below = os.path.relpath(real, search.exclude).replace(os.sep, "/")

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
+from san_cli.engine.file_tree import real_path
 from san_cli.engine.inputs import IMAGE_SUFFIXES, InputImage
 from san_cli.errors import SanError
 from san_cli.inert import inert
 
 # An image's results are its stem and one of these. None of them ends in another, so two results have one name
 # only if their images have one stem.
-RESULT_SUFFIXES = (".overlay.jpg", ".overlay.png", ".labels.png")
-RUN_FILES = ("predictions.json", "manifest.jsonl", "index.html")  # of the whole run, at the top of the folder
+RESULT_SUFFIXES = (".overlay.jpg", ".labels.png")
+RUN_FILES = ("predictions.json", "classes.json", "index.html")  # of the whole run, at the top of the folder
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
 
 _Pair = tuple[str, str]
@@ -64,7 +65,7 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
             folder = folder.rpartition("/")[0]
     pairs += _files_needed_as_folders(owners, folders)
     if output is not None:
-        pairs += _results_over_inputs(owners, images, os.path.realpath(output))
+        pairs += _results_over_inputs(owners, images, real_path(os.fspath(output)))
     if pairs:
         shown = "; ".join(f"{inert(one)} and {inert(other)}" for one, other in pairs[:3])
         more = f" (and {len(pairs) - 3:,} more pairs)" if len(pairs) > 3 else ""
@@ -106,12 +107,18 @@ def _results_over_inputs(
     for image in images:
         folder, name = os.path.split(str(image.path))
         if folder not in real_folders:
-            real_folders[folder] = os.path.join(os.path.realpath(folder), "")
+            real_folders[folder] = os.path.join(real_path(folder), "")
         if not real_folders[folder].startswith(os.path.join(output, "")):
             continue
         key = _key(os.path.relpath(real_folders[folder] + name, output).replace(os.sep, "/"))
-        owner = next((owners[key.removesuffix(end)] for end in RESULT_SUFFIXES
-                      if key.endswith(end) and key.removesuffix(end) in owners), None)
+        owner = next(
+            (
+                owners[key.removesuffix(end)]
+                for end in RESULT_SUFFIXES
+                if key.endswith(end) and key.removesuffix(end) in owners
+            ),
+            None,
+        )
         if owner is not None:
             pairs.append((str(owner.path), str(image.path)))
     return pairs

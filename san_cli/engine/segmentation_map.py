@@ -1,5 +1,17 @@
-"""From mask and class logits to a label map: `S = M × Pᵀ` (Eq. 4) and its argmax."""
+"""From mask and class logits to a label map: `S = M × Pᵀ` (Eq. 4) and its argmax, without ever holding S.
 
+The official code resizes N = 100 masks to the output size and mixes them into a float tensor [C, H, W], 5 GB at
+1500 × 1000 with 847 classes, of which only the argmax is wanted. Here it is made in blocks of rows, and in each
+block only for classes that can win there:
+
+    S[c] = Σ_q P[q, c] · sigmoid(M[q])  ≤  U[c] = Σ_q P[q, c] · max of sigmoid(M[q]) over the block
+
+so a class with U[c] below the winning score of a pixel can't win that pixel. A few sampled pixels say which
+classes are worth computing everywhere; the pixels that this leaves undecided are then compared with the rest.
+The result is the plain formula's: nothing is approximated but the order in which floats are added.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 UNLABELLED = -1
+_CPU_BLOCK = 1 << 14  # pixels a block: a block's masks (100 × 16,384 floats) stay in the last-level cache
+_GPU_BLOCK = 1 << 19
+_CLASS_CHUNK = 128  # classes mixed at a time, so that a block's memory doesn't grow with the vocabulary
+_NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
+_SAMPLES = 128  # pixels a block whose winner is found first
+_FEW_CLASSES = 24  # too few for skipping some to pay
+_ROUNDING = 1e-5  # by which a float32 sum of 100 terms may exceed its bound, generously
+_NEGLIGIBLE = 1e-8  # of the winning score: below float32's rounding of the sum itself
 
 
 @dataclass(frozen=True)
@@ -29,19 +49,15 @@ class SegmentationMap:
 
 
 def segmentation_scores(mask_logits: Tensor, class_probabilities: Tensor, frame: Frame) -> Tensor:
-    """The plain formula: scores [C, H, W] of class c at a pixel, sum over queries of P[q, c] * sigmoid(M[q]).
+    """The plain formula, for tests and benchmarks: scores [C, H, W].
 
-    `mask_logits` [N, h, w] are resized bilinearly to the padded input, cropped, and resized again to the
-    output, both always, and only then squashed (official code). `class_probabilities` is [N, C].
+    Mask logits [N, h, w] are resized bilinearly to the padded input, cropped, and resized again to the output,
+    both always, and only then squashed (official code). `class_probabilities` is [N, C].
     """
-    return torch.einsum("qc,qhw->chw", class_probabilities, resize_mask_logits(mask_logits, frame).sigmoid())
-
-
-def resize_mask_logits(mask_logits: Tensor, frame: Frame) -> Tensor:
-    """Mask logits [N, h, w] at output size [N, H, W], by the official code's two steps."""
     padded = F.interpolate(mask_logits[None], size=frame.padded, mode="bilinear", align_corners=False)
     inside = padded[:, :, : frame.resized[0], : frame.resized[1]]
-    return F.interpolate(inside, size=frame.output, mode="bilinear", align_corners=False)[0]
+    masks = F.interpolate(inside, size=frame.output, mode="bilinear", align_corners=False)[0].sigmoid()
+    return torch.einsum("qc,qhw->chw", class_probabilities, masks)
 
 
 def segmentation_map(
@@ -51,16 +67,122 @@ def segmentation_map(
     *,
     min_score: float = 0.0,
     keep_scores: bool = False,
+    block_rows: int | None = None,
 ) -> SegmentationMap:
-    """The label map of mask logits [N, h, w] under class probabilities [N, C]."""
-    scores, label_map = segmentation_scores(mask_logits, class_probabilities, frame).max(dim=0)
+    """The argmax over classes of the plain formula; of equal scores the lower class index wins.
+
+    `mask_logits` [N, h, w] and `class_probabilities` [N, C], both float32. Pixels whose winning score is below
+    `min_score` stay UNLABELLED. Peak memory grows neither with C nor, beyond the result, with the output.
+    """
+    height, width = frame.output
     classes = class_probabilities.shape[1]
-    label_map[scores < min_score] = UNLABELLED
-    labelled = label_map >= 0
-    pixels = torch.bincount(label_map[labelled], minlength=classes)
-    sums = torch.bincount(label_map[labelled], weights=scores[labelled].double(), minlength=classes)
-    return SegmentationMap(
-        label_map.to(torch.int16).cpu().numpy(),
-        (sums / pixels.clamp(min=1)).float().cpu().numpy(),
-        scores.cpu().numpy() if keep_scores else None,
-    )
+    class_probabilities = class_probabilities.contiguous()
+    label_map = np.empty((height, width), dtype=np.int16)
+    scores = np.empty((height, width), dtype=np.float32) if keep_scores else None
+    pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.float64)
+    for rows, masks in _mask_blocks(mask_logits, frame, block_rows):
+        best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
+        if min_score > 0:
+            winner[best < min_score] = UNLABELLED
+        labels = winner.to(torch.int16).cpu().numpy()
+        block_scores = best.cpu().numpy()
+        label_map[rows] = labels.reshape(-1, width)
+        if scores is not None:
+            scores[rows] = block_scores.reshape(-1, width)
+        bins = labels.astype(np.intp) + 1  # unlabelled pixels fall into bin 0
+        pixels += np.bincount(bins, minlength=classes + 1)[1:]
+        sums += np.bincount(bins, weights=block_scores, minlength=classes + 1)[1:]
+    return SegmentationMap(label_map, (sums / np.maximum(pixels, 1)).astype(np.float32), scores)
+
+
+def _mask_blocks(mask_logits: Tensor, frame: Frame, block_rows: int | None) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (rows of the output, masks [rows * W, N] in 0..1), top to bottom."""
+    height, width = frame.output
+    most = _CPU_BLOCK if mask_logits.device.type == "cpu" else _GPU_BLOCK
+    step = block_rows or max(1, most // width)
+    down = _two_resizes(mask_logits.shape[1], frame.padded[0], frame.resized[0], height)  # [H, h]
+    across = torch.from_numpy(_two_resizes(mask_logits.shape[2], frame.padded[1], frame.resized[1], width))
+    across = across.to(mask_logits.device)  # [W, w]
+    queries_last = mask_logits.permute(1, 2, 0).contiguous()  # [h, w, N]
+    for start in range(0, height, step):
+        rows = slice(start, min(start + step, height))
+        used = np.flatnonzero(down[rows].any(axis=0))
+        coarse = slice(int(used[0]), int(used[-1]) + 1)
+        weights = torch.from_numpy(down[rows, coarse].copy()).to(mask_logits.device)  # [rows, coarse rows]
+        wide = across @ queries_last[coarse]  # [coarse rows, W, N]
+        yield rows, (weights @ wide.flatten(1)).sigmoid_().view(-1, mask_logits.shape[0])
+
+
+def _two_resizes(coarse: int, padded: int, resized: int, output: int) -> np.ndarray:
+    """The weights [output, coarse] of both bilinear resizes and the crop between, along one axis."""
+    first = _bilinear(coarse, padded)[:resized]
+    return (_bilinear(resized, output).astype(np.float64) @ first).astype(np.float32)
+
+
+def _bilinear(size: int, to: int) -> np.ndarray:
+    """The weights [to, size] of `F.interpolate(mode="bilinear", align_corners=False)` along one axis.
+
+    Coordinates are computed in float32 as PyTorch does, so that they round alike.
+    """
+    scale = np.float32(size) / np.float32(to)
+    centre = np.maximum(scale * (np.arange(to, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
+    low = np.minimum(centre.astype(np.int64), size - 1)
+    high = np.minimum(low + 1, size - 1)
+    share = (centre - low).astype(np.float32)
+    weights = np.zeros((to, size), dtype=np.float32)
+    np.add.at(weights, (np.arange(to), low), 1 - share)
+    np.add.at(weights, (np.arange(to), high), share)
+    return weights
+
+
+def _winners(masks: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Best score [P] and its class [P] of a block's masks [P, N] under class probabilities [N, C]."""
+    if probabilities.shape[1] <= _FEW_CLASSES:
+        return _compare(masks, probabilities, None)
+    largest = masks.amax(dim=0)  # [N]
+    bound = (largest @ probabilities) * (1 + _ROUNDING)  # [C]: no pixel of the block scores higher
+    sampled = masks[:: max(1, len(masks) // _SAMPLES)]
+    typical = (sampled @ probabilities).amax(dim=1)  # the sample's winning scores
+    masks, probabilities = _without_idle_queries(masks, probabilities, largest, typical)
+
+    likely = bound >= torch.quantile(typical, 0.02)
+    unlikely = (~likely).nonzero()[:, 0]
+    if 4 * len(unlikely) < len(bound):  # little to skip
+        return _compare(masks, probabilities, None)
+    best, winner = _compare(masks, probabilities, likely.nonzero()[:, 0])
+    undecided = (best <= bound[unlikely].max()).nonzero()[:, 0]
+    if len(undecided):
+        able = unlikely[bound[unlikely] >= best[undecided].min()]
+        rest_best, rest_winner = _compare(masks[undecided], probabilities, able)
+        so_far, by = best[undecided], winner[undecided]
+        wins = (rest_best > so_far) | ((rest_best == so_far) & (rest_winner < by))
+        best[undecided] = torch.where(wins, rest_best, so_far)
+        winner[undecided] = torch.where(wins, rest_winner, by)
+    return best, winner
+
+
+def _without_idle_queries(
+    masks: Tensor, probabilities: Tensor, largest: Tensor, typical: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Leave out the queries that can't change a float32 sum: their largest contributions add up to nothing."""
+    contribution, order = (largest * probabilities.amax(dim=1)).sort()
+    idle = contribution.cumsum(0) < _NEGLIGIBLE * typical.min()
+    if 4 * int(idle.sum()) < len(order):  # not worth the copy
+        return masks, probabilities
+    active = order[~idle].sort().values
+    return masks[:, active], probabilities[active]
+
+
+def _compare(masks: Tensor, probabilities: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Best score [P] among `classes` (ascending, None: all) and the class it belongs to [P]."""
+    chosen = probabilities if classes is None else probabilities[:, classes]
+    count = chosen.shape[1]
+    if count < _NARROW:
+        chosen = F.pad(chosen, (0, _NARROW - count))
+    best, winner = (masks @ chosen[:, :_CLASS_CHUNK])[:, :count].max(dim=1)
+    for start in range(_CLASS_CHUNK, count, _CLASS_CHUNK):
+        score, index = (masks @ chosen[:, start : start + _CLASS_CHUNK]).max(dim=1)
+        wins = score > best
+        best = torch.where(wins, score, best)
+        winner = torch.where(wins, index + start, winner)
+    return best, winner if classes is None else classes[winner]

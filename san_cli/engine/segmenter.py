@@ -14,6 +14,7 @@ from san_cli.cache_dir import cache_dir
 from san_cli.datasets.images import as_rgb_array
 from san_cli.datasets.resize import resize_for_network
 from san_cli.engine.device import choose_device, choose_precision
+from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
@@ -43,9 +44,13 @@ class MapOptions:
 class Segmentation:
     """A segmented image."""
 
-    label_map: np.ndarray  # [H, W] int16 at the image's own resolution, index into vocabulary or -1: unlabelled
+    label_map: (
+        np.ndarray
+    )  # [H, W] int16 at the image's own resolution, index into vocabulary or -1: unlabelled
     vocabulary: tuple[str, ...]
-    class_scores: np.ndarray  # [C] float32: mean winning score (sum over queries, Eq. 4) of each class's pixels
+    class_scores: (
+        np.ndarray
+    )  # [C] float32: mean winning score (sum over queries, Eq. 4) of each class's pixels
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Segmenter:
     @classmethod
     def load(
         cls,
-        model: str | Preset = "vit-b-16",
+        model: str | Preset | None = None,
         weights: str | Path | None = None,
         *,
         device: str = "auto",
@@ -96,13 +101,13 @@ class Segmenter:
         templates: str = "vild",
         say: Callable[[str], None] = lambda _: None,
     ) -> "Segmenter":
-        """Load a model by preset name, or by a preset of your own.
+        """Load a model by preset name, or by a preset of your own; by default the one that `weights` holds.
 
         `weights` is a checkpoint (official `.pth` or our `.safetensors`), "random" for an untrained network,
         or None to look for the official one (see `san weights`). Raises SanError with a way out where the
         weights are missing, damaged or made for another model.
         """
-        preset = get_preset(model)
+        preset = get_preset(model or "vit-b-16")
         where, dtype = choose_device(device), choose_precision(precision, choose_device(device))
         if weights == "random":
             say("random weights: the output means nothing, only its speed does")
@@ -114,8 +119,8 @@ class Segmenter:
                 weights_sha256=sha, device=where, precision=dtype, templates=templates,
             )  # fmt: skip
         path = find_weights(preset.name, str(weights) if weights else None, say=say)
-        checkpoint = read_checkpoint(path, None if isinstance(model, str) else preset)
-        if checkpoint.preset != preset:
+        checkpoint = read_checkpoint(path, model if isinstance(model, Preset) else None)
+        if model is not None and checkpoint.preset != preset:
             raise SanError(
                 f"'{path}' holds a {checkpoint.preset.name} model, not {preset.name}",
                 hint=f"Use --model {checkpoint.preset.name}, or other weights.",
@@ -126,7 +131,7 @@ class Segmenter:
             weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates,
         )  # fmt: skip
 
-    def segment(self, image: Any, vocabulary: Names, options: MapOptions = MapOptions()) -> Segmentation:  # noqa: B008
+    def segment(self, image: Any, vocabulary: Names, options: MapOptions = MapOptions()) -> Segmentation:
         """Segment one image: a PIL image, a path, or a uint8 RGB array [H, W, 3].
 
         Preprocessed as in the benchmarks: EXIF orientation applied, short side 640 (at most 2560 long),
@@ -135,7 +140,10 @@ class Segmenter:
         return self.segment_batch([image], vocabulary, options)[0]
 
     def segment_batch(
-        self, images: Sequence[Any], vocabulary: Names, options: MapOptions = MapOptions()  # noqa: B008
+        self,
+        images: Sequence[Any],
+        vocabulary: Names,
+        options: MapOptions = MapOptions(),
     ) -> list[Segmentation]:
         """Segment several images; those that have equal size after resizing share a forward pass."""
         words = as_vocabulary(vocabulary)
@@ -163,7 +171,7 @@ class Segmenter:
         resized: Sequence[np.ndarray],
         sizes: Sequence[tuple[int, int]],
         vocabulary: Vocabulary,
-        options: MapOptions = MapOptions(),  # noqa: B008
+        options: MapOptions = MapOptions(),
     ) -> list[SegmentationMap]:
         """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass."""
         mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
@@ -213,8 +221,13 @@ class Segmenter:
         if vocabulary in self._embedded:
             return self._embedded[vocabulary]
         cache = TextCache(cache_dir(), self.weights_sha256, self.templates, self.device.type)
-        rows = {word: cache.get(word) for word in vocabulary.words}
-        new = [word for word, row in rows.items() if row is None or len(row) != self.preset.clip.embed_dim]
+        cached = {word: cache.get(word) for word in vocabulary.words}
+        rows = {
+            word: row
+            for word, row in cached.items()
+            if row is not None and len(row) == self.preset.clip.embed_dim
+        }
+        new = [word for word in vocabulary.words if word not in rows]
         if new:
             encoder = TextEncoder(self.preset.clip, self._read_text(), self.device)
             for done, word in enumerate(new, start=1):

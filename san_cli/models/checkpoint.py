@@ -1,8 +1,8 @@
 """Reading and writing whole models: official `.pth` files and our own safetensors.
 
-Our format is one safetensors file. Its header holds `format` ("san-1"), `preset` (JSON) and free metadata;
-its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as open_clip names them),
-`side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
+Our format is one safetensors file. Its header holds `format` ("san-1"), `preset` (JSON), `sha256` (see
+`san_cli.seal`) and free metadata; its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as
+open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
 """
 
 import os
@@ -22,6 +22,7 @@ from san_cli.models.clip import build_text_tower
 from san_cli.models.official import IGNORED, official_name
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
+from san_cli.seal import UNSEALED, seal
 
 FORMAT = "san-1"
 
@@ -36,7 +37,11 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose name starts with `prefix.`, without it."""
-        return {name.removeprefix(f"{prefix}."): t for name, t in self.state.items() if name.startswith(f"{prefix}.")}
+        return {
+            name.removeprefix(f"{prefix}."): t
+            for name, t in self.state.items()
+            if name.startswith(f"{prefix}.")
+        }
 
 
 def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
@@ -59,12 +64,18 @@ def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write our format atomically: the name `path` holds a complete file or what it held before."""
-    header = {"format": FORMAT, **checkpoint.metadata, "preset": preset_to_json(checkpoint.preset)}
+    header = {
+        **checkpoint.metadata,
+        "format": FORMAT,
+        "preset": preset_to_json(checkpoint.preset),
+        "sha256": UNSEALED,
+    }
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
         tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
         save_file(tensors, temporary, header)
+        seal(Path(temporary))
         with Path(temporary).open("rb") as written:
             os.fsync(written.fileno())
         Path(temporary).chmod(0o644)
@@ -121,6 +132,7 @@ def _read_ours(path: Path) -> Checkpoint:
             f"'{path}' is a safetensors file, but not one of ours",
             hint="`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
         )
+    metadata.pop("sha256", None)  # the seal is checked where weights are found
     preset = preset_from_json(metadata.pop("preset", ""))
     shapes = expected_shapes(preset)
     _compare_names(set(state), set(shapes), path)
@@ -133,7 +145,9 @@ def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
         shape = ((preset.clip.image_size // preset.clip.patch_size) ** 2 + 1, preset.clip.width)
         if positions is not None and positions.shape == shape:
             return preset
-    found = "no 'clip_visual_extractor.positional_embedding'" if positions is None else f"{list(positions.shape)}"
+    found = (
+        "no 'clip_visual_extractor.positional_embedding'" if positions is None else f"{list(positions.shape)}"
+    )
     raise SanError(
         f"'{path}' is not a checkpoint of a known SAN ({found})",
         hint=f"Known models: {', '.join(PRESETS)}. A model of your own is read with its preset given.",
@@ -162,7 +176,7 @@ def _checked(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size], path: Pat
                 f"checkpoint '{path}': tensor {shown} has shape {list(tensor.shape)}, "
                 f"{checkpoint.preset.name} needs {list(shapes[name])}"
             )
-        if not torch.isfinite(tensor.sum()):
+        if not torch.isfinite(tensor.float().sum()):
             raise SanError(f"checkpoint '{path}': tensor {name} has values that are not finite")
     return checkpoint
 

@@ -6,7 +6,7 @@ stopping at a layer, and carrying [SLS] tokens through the last blocks under an 
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from san_cli.models.presets import ClipShape, Preset
@@ -109,7 +109,7 @@ def _only_itself(queries: int, like: Tensor) -> Tensor:
     return bias.fill_diagonal_(0)
 
 
-def _block(block: nn.Module, tokens: Tensor) -> Tensor:
+def _block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """One CLIP block over the image tokens [B, 1+hw, width]."""
     attn = block.attn
     query, key, value = (
@@ -121,7 +121,7 @@ def _block(block: nn.Module, tokens: Tensor) -> Tensor:
     return tokens + block.mlp(block.ln_2(tokens))
 
 
-def _sls_block(block: nn.Module, sls: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+def _sls_block(block: ResidualAttentionBlock, sls: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
     """One CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
 
     They don't see [CLS]. `bias` is [B, heads, N, hw+N].

@@ -44,7 +44,10 @@ class MaskDecoder(nn.Module):
         weight = last.weight.unflatten(0, (self.heads, -1))  # [heads, inner, hidden]
         offset = last.bias.unflatten(0, (self.heads, -1))  # [heads, inner]
         looking = torch.einsum("bnc,hcd->bhnd", queries, weight)
-        return looking @ hidden[:, None].transpose(2, 3) + torch.einsum("bnc,hc->bhn", queries, offset)[..., None]
+        return (
+            looking @ hidden[:, None].transpose(2, 3)
+            + torch.einsum("bnc,hc->bhn", queries, offset)[..., None]
+        )
 
 
 class MLP(nn.Module):

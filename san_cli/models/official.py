@@ -17,11 +17,20 @@ _RENAMED = {
 }
 _REWRITTEN = [  # (our name, official name), first match wins
     (r"side_adapter\.patch_embed\.(.*)", r"side_adapter_network.vit_model.patch_embed.proj.\1"),
-    (r"side_adapter\.blocks\.(\d+)\.(qkv|proj)\.(.*)", r"side_adapter_network.vit_model.blocks.\1.attn.\2.\3"),
+    (
+        r"side_adapter\.blocks\.(\d+)\.(qkv|proj)\.(.*)",
+        r"side_adapter_network.vit_model.blocks.\1.attn.\2.\3",
+    ),
     (r"side_adapter\.blocks\.(\d+)\.(fc1|fc2)\.(.*)", r"side_adapter_network.vit_model.blocks.\1.mlp.\2.\3"),
     (r"side_adapter\.blocks\.(.*)", r"side_adapter_network.vit_model.blocks.\1"),
-    (r"side_adapter\.fusions\.(\d+)\.norm\.(.*)", r"side_adapter_network.fusion_layers.layer_\1.input_proj.0.\2"),
-    (r"side_adapter\.fusions\.(\d+)\.project\.(.*)", r"side_adapter_network.fusion_layers.layer_\1.input_proj.1.\2"),
+    (
+        r"side_adapter\.fusions\.(\d+)\.norm\.(.*)",
+        r"side_adapter_network.fusion_layers.layer_\1.input_proj.0.\2",
+    ),
+    (
+        r"side_adapter\.fusions\.(\d+)\.project\.(.*)",
+        r"side_adapter_network.fusion_layers.layer_\1.input_proj.1.\2",
+    ),
     (r"mask_decoder\.pixel_mlp\.(.*)", r"side_adapter_network.mask_decoder.pix_mlp.\1"),
     (r"mask_decoder\.bias_mlp\.(.*)", r"side_adapter_network.mask_decoder.attn_mlp.\1"),
     (r"mask_decoder\.(.*)", r"side_adapter_network.mask_decoder.\1"),
@@ -43,7 +52,9 @@ def official_name(name: str, preset: Preset) -> str:
     if block := _CLIP_BLOCK.fullmatch(name):
         start = preset.clip.layers - preset.recognition_layers
         number = int(block[1])
-        part, number = ("clip_visual_extractor", number) if number < start else ("clip_rec_head", number - start)
+        part, number = (
+            ("clip_visual_extractor", number) if number < start else ("clip_rec_head", number - start)
+        )
         return f"{part}.resblocks.{number}.{block[2]}"
     for ours, official in _REWRITTEN:
         if re.fullmatch(ours, name):

@@ -39,11 +39,14 @@ class Preset:
     input_size: int = 640  # short side of the side adapter's input, pixels
     clip_scale: float = 0.5  # CLIP's input relative to the side adapter's (Table 8: 0.3 0.35 0.5 0.7 1.0)
     feature_layers: int = 9  # CLIP blocks whose features can be fused (Table 5)
-    recognition_layers: int = 3  # last CLIP blocks, which see the attention bias (Table 5; 12 + 12 = twice-forward)
+    # The last CLIP blocks, which see the attention bias (Table 5; 12 + 12 is the twice-forward baseline).
+    recognition_layers: int = 3
     # Table 4: pairs (side-adapter block, CLIP block) of feature fusion; block 0 is the stem, () fuses nothing.
     fusion: tuple[tuple[int, int], ...] = ((0, 0), (1, 3), (2, 6), (3, 9))
     decoupled_head: bool = True  # Table 7: False uses the mask logits as attention bias
-    block_clip_gradient: bool = False  # Table 6: True isolates the mask proposals from CLIP (two-stage training)
+    block_clip_gradient: bool = (
+        False  # Table 6: True isolates the mask proposals from CLIP (two-stage training)
+    )
     train_clip_positions: bool = True  # Table 9
     side_width: int = 240
     side_depth: int = 8
@@ -57,7 +60,9 @@ class Preset:
         """Refuse combinations that can't be built, in the words of the field."""
         layers = self.clip.layers
         if not 1 <= self.recognition_layers <= layers or not 0 <= self.feature_layers <= layers:
-            raise SanError(f"preset {self.name}: feature and recognition layers must lie within CLIP's {layers} blocks")
+            raise SanError(
+                f"preset {self.name}: feature and recognition layers must lie within CLIP's {layers} blocks"
+            )
         if self.feature_layers + self.recognition_layers < layers:
             raise SanError(
                 f"preset {self.name}: {self.feature_layers} feature + {self.recognition_layers} recognition layers "

@@ -30,7 +30,7 @@ class TextEncoder:
 
         One word at a time, so that a word's embedding never depends on the vocabulary around it.
         """
-        tokens = self.tokenizer([template.format(word) for template in templates])  # [T, 77]
+        tokens = self.tokenizer([template.replace("{}", word) for template in templates])  # [T, 77]
         prompts = F.normalize(encode_prompts(self.tower, tokens.to(self.device)), dim=-1)
         mean = prompts.mean(dim=0)
         return (mean / mean.norm()).cpu()

@@ -2,11 +2,11 @@
 
     {"info": {"description", "version", "date_created", "san": {…}},
      "licenses": [],
-     "categories": [{"id", "name", "supercategory"}],                  every class asked for, ids from 1
-     "images": [{"id", "file_name", "height", "width"}],               ids from 1 in input order, failures skipped
+     "categories": [{"id", "name", "supercategory"}],           every class asked for, ids from 1
+     "images": [{"id", "file_name", "height", "width"}],        id = place among all inputs, from 1
      "annotations": [{"id", "image_id", "category_id", "segmentation": {"size", "counts"},
-                      "area", "bbox", "iscrowd": 0, "score"}],         one per class and image
-     "failures": [{"file_name", "error"}]}                             ours; readers of COCO ignore it
+                      "area", "bbox", "iscrowd": 0, "score"}],  one per class and image
+     "failures": [{"file_name", "error"}]}                      ours; readers of COCO ignore it
 
 Chosen so that pycocotools, CVAT, datumaro, FiftyOne and supervision all read it: CVAT and datumaro lose a
 category with id 0, FiftyOne drops an object without a box, COCOeval ignores regions with `iscrowd` 1.
@@ -31,10 +31,11 @@ def dataset_info(san: Mapping[str, object]) -> dict[str, object]:
     """
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     try:
-        date = datetime.fromtimestamp(int(epoch), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ") if epoch else ""
+        date = datetime.fromtimestamp(int(epoch), timezone.utc).strftime("%Y-%m-%d") if epoch else ""
     except (ValueError, OverflowError, OSError):
         raise SanError(
-            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch!r}", hint="Unset it, or set it to e.g. 1700000000."
+            f"SOURCE_DATE_EPOCH is not a number of seconds: {epoch!r}",
+            hint="Unset it, or set it to e.g. 1700000000.",
         ) from None
     return {
         "description": "Semantic segmentation predicted by san (Side Adapter Network)",
@@ -51,7 +52,8 @@ def write_coco(
     categories: Sequence[str],
     records: Callable[[], Iterator[ImageRecord]],
 ) -> None:
-    """Write the dataset; `records()` gives all images in input order and is called once for each of two passes.
+    """Write the dataset; `records()` gives all images in input order and is called once for each of two
+    passes.
 
     One record at a time is held in memory, and the failures. The bytes depend on the arguments alone.
     """

@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-# Picked from 110 million: sky and sea come out blue, tree and grass green, road mauve, person coral, and names
-# that often share a photograph far apart. Another salt is as right, but changes every colour.
+# Picked from 110 million: sky and sea come out blue, tree and grass green, road mauve, person coral, and
+# names that often share a photograph far apart. Another salt is as right, but changes every colour.
 _SALT = (227365456).to_bytes(4, "big")
 _LIGHTNESS = 0.50, 0.87
 _CHROMA = 0.06, 0.19

@@ -9,8 +9,8 @@ _NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 def json_text(value: object) -> str:
     """`value` on one line: no spaces, keys in their given order; ValueError for NaN and infinities.
 
-    Plain ASCII, so it is inert on a terminal and prints under every locale. A lone surrogate, which stands for
-    a byte of a file name that isn't UTF-8, has no spelling that strict readers accept: it becomes the six
+    Plain ASCII, so it is inert on a terminal and prints under every locale. A lone surrogate, which stands
+    for a byte of a file name that isn't UTF-8, has no spelling that strict readers accept: it becomes the six
     characters `\\udcXX` of text instead.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -17,7 +17,7 @@ def image_line(
 ) -> str:
     """The line of one input, plain ASCII without a line end.
 
-    Keys: path, width, height (displayed pixels; null if it failed), exif_orientation (1 to 8; null if it failed),
+    Keys: path, width, height (displayed pixels) and exif_orientation (1 to 8), all three null if it failed;
     classes (largest first: id from 0 as in the label map, name, score, area in pixels, fraction of the image,
     bbox (x, y, width, height), and with `segmentation` the COCO RLE), outputs (kind → path), ms (stage →
     milliseconds) and, if it failed, error.

@@ -42,7 +42,7 @@ def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[
 
 
 def read_label_map(path: Path) -> NDArray[np.int32]:
-    """The label map [H, W] that `write_label_map` wrote, -1 where unlabelled; SanError for any other image."""
+    """The label map [H, W] that `write_label_map` wrote, -1 where unlabelled; SanError for another image."""
     with Image.open(path, formats=("PNG",)) as image:
         if image.mode not in ("P", "I;16"):
             raise SanError(f"{path} is not a label map written by san")
@@ -52,7 +52,7 @@ def read_label_map(path: Path) -> NDArray[np.int32]:
 
 
 def write_class_table(path: Path, names: Sequence[str]) -> None:
-    """Write what the pixel values of the label maps mean: a JSON list of {"id", "name", "colour" (#rrggbb)}."""
+    """Write what the pixels of the label maps mean: a JSON list of {"id", "name", "colour" (#rrggbb)}."""
     rows = [
         json_text({"id": class_id, "name": name, "colour": "#" + colour.tobytes().hex()})
         for class_id, (name, colour) in enumerate(zip(names, palette(names), strict=True))

@@ -12,7 +12,7 @@ class ImageRecord:
 
     `file_name` is the path relative to the input root, with `/`; height and width are those of the displayed
     image (EXIF orientation applied), 0 where `error` says that there was none to be had.
-    `regions` holds (class id from 0, mean score or None, region), ascending by id.
+    `regions` holds (class id from 0, mean score or None, region), ascending by id, in Python's own numbers.
     """
 
     file_name: str
@@ -22,7 +22,7 @@ class ImageRecord:
     error: str | None = None
 
     def to_json_line(self) -> str:
-        """The record as one line of plain ASCII without a line end; `from_json_line` gives an equal record."""
+        """The record as one line of plain ASCII without a line end; `from_json_line` gives an equal one."""
         regions = [[class_id, score, r.counts, r.area, r.bbox] for class_id, score, r in self.regions]
         fields = [self.file_name, self.height, self.width, regions, self.error]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)

@@ -5,14 +5,13 @@ ones, and so on. All classes share one list of runs of equal labels: sorted by c
 its ones and the distances between them its zeros, so nothing of size H×W×C is ever built.
 At 3 megapixels and 20 classes this takes about 8 ms, where encoding a stack of masks takes 421 ms.
 
-R runs over all classes, K classes present, P = H·W pixels.
+R runs over all classes, K classes present.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 _IntArray = NDArray[np.int32]
 
@@ -54,8 +53,22 @@ def encode_label_map(label_map: NDArray[np.integer], *, unlabelled: int = -1) ->
 
 
 def decode(counts: str, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask [H, W] that `counts` describes, with `size` = (H, W)."""
-    return coco_mask.decode({"counts": counts.encode("ascii"), "size": list(size)}).astype(bool)
+    """The mask [H, W] that `counts` describes, with `size` = (H, W); ValueError if they don't match.
+
+    (pycocotools' own decoder warns under numpy 2.)
+    """
+    height, width = size
+    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(digits & 32 == 0)
+    first = np.concatenate(([0], last[:-1] + 1))
+    length = last + 1 - first
+    place = np.arange(len(digits)) - np.repeat(first, length)
+    stored = np.add.reduceat((digits & 31) << 5 * place, first)
+    stored -= (digits[last] >> 4 & 1) << 5 * length  # the highest bit of the last digit is the sign
+    stored[1::2] = np.cumsum(stored[1::2])
+    stored[2::2] = np.cumsum(stored[2::2])
+    ones = np.arange(len(stored)) % 2 == 1
+    return np.repeat(ones, stored).reshape(width, height).T
 
 
 def _labelled_runs(label_map: NDArray[np.integer], unlabelled: int) -> tuple[_IntArray, _IntArray, _IntArray]:

@@ -1,0 +1,301 @@
+"""`san predict`: what the user asked for is checked, cheap things first; then the run."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import typer
+
+from san_cli.cli import console
+from san_cli.cli import predict_options as own
+from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
+from san_cli.cli.predict_report import Report
+from san_cli.cli.progress import progress
+from san_cli.errors import ExitCode, SanError
+
+if TYPE_CHECKING:
+    from san_cli.engine.inputs import Listing
+    from san_cli.engine.run import Run
+    from san_cli.engine.run_settings import Settings
+    from san_cli.engine.segmenter import Segmenter
+    from san_cli.engine.shares import Share
+    from san_cli.engine.stages import Job
+    from san_cli.engine.team import Team
+    from san_cli.vocabulary import Vocabulary
+
+
+def predict(
+    inputs: own.Inputs,
+    output: own.Output = Path("san-out"),
+    vocab: Vocab = None,
+    show: own.Show = None,
+    background: own.Background = None,
+    min_score: own.MinScore = 0.0,
+    templates: Templates = "vild",
+    model: Model = None,
+    weights: Weights = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    save: own.Save = "overlay,labels,json",
+    jsonl: own.Jsonl = False,
+    overwrite: own.Overwrite = False,
+    recursive: own.Recursive = True,
+    null: own.Null = False,
+    limit: own.Limit = None,
+    max_pixels: own.MaxPixels = 178_956_970,
+    fail_fast: own.FailFast = False,
+    batch: own.Batch = 1,
+    workers: own.Workers = None,
+    shard: own.Shard = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Segment images: overlays, label maps and one predictions.json for all.
+
+    The tree of the inputs is mirrored under the output folder. The same command again does only what is
+    missing or has changed, so that an interrupted run goes on where it stopped.
+
+    \b
+    Examples:
+      san predict photos/ --vocab coco+"golden retriever"
+      san predict street.jpg --vocab cityscapes+graffiti --show graffiti
+      san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
+      find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
+      torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
+    """
+    with _tracebacks(debug):
+        from san_cli.engine.run_settings import asked_settings, with_model
+        from san_cli.templates import templates as template_set
+
+        kinds = _kinds(save)
+        share, team = _share(shard, overwrite)
+        leads = team is None or team.leads
+        report = Report(output, kinds, jsonl, quiet, leads)
+        vocabulary, shown = _vocabulary(vocab, show, background, report)
+        asked = asked_settings(
+            vocabulary, template_set(templates), kinds,
+            show=shown, background=background, min_score=min_score, batch=batch,
+        )  # fmt: skip
+        listing = _listing(inputs, output, recursive, null, limit, team, report)
+        _refuse_folder(output, listing, kinds, asked, overwrite)
+        _tell_failures(listing, fail_fast, report)
+
+        from san_cli.engine.run import end_run, open_run
+        from san_cli.engine.segmenter import MapOptions  # only now, as importing torch takes seconds
+        from san_cli.engine.stages import Job
+        from san_cli.outputs.coco import dataset_info
+
+        job = Job(vocabulary, MapOptions(min_score, background, shown), kinds, batch, max_pixels)
+        segmenter = _load(model, weights, device, precision, templates, report)
+        settings = with_model(asked, segmenter)
+        info = dataset_info(settings)
+        with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
+            _embed(segmenter, vocabulary, team, report)
+            _work(run, job, segmenter, workers, fail_fast, report)
+            ending = end_run(run, job.classes, info)
+            _print_team(run, job, report)
+        if leads:
+            report.end(ending, job.classes, share)
+            raise typer.Exit(report.exit_code(ending))
+
+
+def _kinds(save: str) -> tuple[str, ...]:
+    """The kinds that `--save` names, in their usual order."""
+    from san_cli.engine.results import KINDS
+    from san_cli.vocabulary import nearest
+
+    asked = [kind.strip().lower() for kind in save.split(",")]
+    if asked in ([""], ["none"]):
+        return ()
+    for kind in asked:
+        if kind not in KINDS:
+            near = nearest(kind, KINDS)
+            raise SanError(
+                f"--save knows no '{kind}'",
+                hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(KINDS)}, or none.",
+            )
+    return tuple(kind for kind in KINDS if kind in asked)
+
+
+def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
+    """Our share of the list, and the processes that torchrun started with us, if it did."""
+    from san_cli.engine.shares import WHOLE, parse_shard
+    from san_cli.engine.team import Team, team_share
+
+    of_team = team_share()
+    if shard is None:
+        return (WHOLE, None) if of_team is None else (of_team, Team(of_team))
+    if of_team is not None:
+        raise SanError("--shard can't be combined with torchrun, which splits the list itself")
+    if overwrite:
+        raise SanError(
+            "--overwrite can't be combined with --shard: a shard can't tell old results from another's new ones",
+            hint="Choose a new folder with -o.",
+        )
+    return parse_shard(shard), None
+
+
+def _vocabulary(
+    vocab: list[str] | None, show: list[str] | None, background: str | None, report: Report
+) -> "tuple[Vocabulary, tuple[str, ...] | None]":
+    """The vocabulary, and the names that `--show` keeps."""
+    from san_cli.vocabulary import parse_vocabulary, select_entries
+    from san_cli.vocabulary_terms import check_word, word_key
+
+    vocabulary, notes = parse_vocabulary(vocab or ["coco"])
+    for text in notes:
+        report.info(f"note: {text}")
+    if background is not None:
+        check_word(background)
+        if word_key(background) in map(word_key, vocabulary.words):
+            raise SanError(
+                f"--background '{background}' is in the vocabulary, too", hint="Give it a name of its own."
+            )
+    if len(vocabulary) <= 3 and background is None and not show:
+        report.info(
+            f"note: every pixel must be one of {len(vocabulary)} classes; with --vocab coco+… and --show … "
+            "the classes of coco compete, with --background NAME whatever is no object"
+        )
+    if not show:
+        return vocabulary, None
+    return vocabulary, tuple(vocabulary.names[index] for index in select_entries(vocabulary, show))
+
+
+def _listing(
+    inputs: list[str],
+    output: Path,
+    recursive: bool,
+    null: bool,
+    limit: int | None,
+    team: "Team | None",
+    report: Report,
+) -> "Listing":
+    from san_cli.engine.inputs import Listing, discover
+    from san_cli.engine.output_names import check_collisions
+
+    if str(output) == "-":
+        raise SanError("-o names a folder", hint="What goes to stdout is --jsonl.")
+    listing = discover(
+        inputs,
+        recursive=recursive,
+        stdin=_stdin(team) if "-" in inputs else None,
+        null_separated=null,
+        exclude=output,
+        say=lambda text: report.info(f"note: {text}"),
+    )
+    listing = Listing(listing.images[:limit], listing.failures)
+    check_collisions(listing.images, output)
+    return listing
+
+
+def _stdin(team: "Team | None") -> BinaryIO | None:
+    """The list on stdin; in a team only the first process reads it and tells the others."""
+    stdin = None if sys.stdin is None else sys.stdin.buffer
+    if team is None or stdin is None:
+        return stdin
+    if team.leads:
+        team.tell("stdin", stdin.read())
+    return BytesIO(team.hear("stdin"))
+
+
+def _refuse_folder(
+    output: Path, listing: "Listing", kinds: tuple[str, ...], asked: "Settings", overwrite: bool
+) -> None:
+    from san_cli.engine.results import refuse_unusable_folder
+    from san_cli.engine.run import check_folder
+
+    if overwrite:
+        refuse_unusable_folder(output)
+    else:
+        check_folder(output, listing.images, kinds, asked)
+
+
+def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
+    """Inputs that came to no image at all."""
+    for name, cause in listing.failures:
+        report.failure(name, cause)
+    if listing.failures and fail_fast:
+        raise _stopped()
+
+
+def _load(
+    model: str | None, weights: str | None, device: str, precision: str, templates: str, report: Report
+) -> "Segmenter":
+    import torch
+
+    from san_cli.engine.segmenter import Segmenter
+    from san_cli.engine.team import local_rank
+
+    devices = torch.cuda.device_count()
+    if device in ("auto", "cuda") and devices > 1:
+        device = f"cuda:{local_rank() % devices}"
+    return Segmenter.load(
+        model, weights, device=device, precision=precision, templates=templates, say=report.warning
+    )
+
+
+def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", team: "Team | None", report: Report) -> None:
+    """Have the words embedded; in a team by the first process, the others find them in the cache."""
+    if team is not None and not team.leads:
+        team.hear("embedded")
+    with progress("embedding words", len(vocabulary.words), quiet=report.quiet) as shown:
+        segmenter.embed(vocabulary, shown.step)
+    if team is not None and team.leads:
+        team.tell("embedded")
+
+
+def _work(
+    run: "Run", job: "Job", segmenter: "Segmenter", workers: int | None, fail_fast: bool, report: Report
+) -> None:
+    """Do our share of the images."""
+    from san_cli.engine.finish import failed_records
+    from san_cli.engine.predict import default_workers, predict_images
+
+    images, own_lines = run.listing.images, report.jsonl and run.team is None
+    outcomes = predict_images(
+        run,
+        job,
+        segmenter,
+        workers=workers or default_workers(segmenter.device.type),
+        reread=own_lines,
+        say=report.warning,
+    )
+    total = sum(1 for _ in run.share.positions(len(images), job.batch))
+    with closing(outcomes), progress("images", total, quiet=report.quiet) as shown:
+        for number, outcome in enumerate(outcomes, start=1):
+            report.outcome(outcome)
+            if own_lines:
+                report.json_line(outcome.record, job.classes, outcome.exif_orientation, outcome.ms)
+            shown.step(number)
+            if fail_fast and outcome.record.error is not None:
+                raise _stopped()
+    if own_lines:
+        for record in failed_records(run.listing.failures):
+            report.json_line(record, job.classes)
+
+
+def _print_team(run: "Run", job: "Job", report: Report) -> None:
+    """A team's lines are in order only at the end."""
+    from san_cli.engine.run import all_records
+
+    if run.team is not None and run.team.leads and report.jsonl:
+        for record, exif_orientation in all_records(run):
+            report.json_line(record, job.classes, exif_orientation)
+
+
+def _stopped() -> SanError:
+    return SanError("stopped at the first failure (--fail-fast)", code=ExitCode.SOME_FAILED)
+
+
+@contextmanager
+def _tracebacks(wanted: bool) -> Iterator[None]:
+    try:
+        yield
+    except SanError:
+        if wanted:
+            console.say(traceback.format_exc())
+        raise

@@ -1,0 +1,124 @@
+"""The options that only `san predict` has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from san_cli.cli.options import VOCABULARY
+
+INPUT, OUTPUT, SPEED = "Input", "Output", "Speed"
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Images, folders, quoted patterns ('photos/**/*.jpg'), or - for a list of paths on stdin.",
+        show_default=False,
+    ),
+]
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive/--no-recursive", help="Enter the folders below a folder.", rich_help_panel=INPUT
+    ),
+]
+Null = Annotated[
+    bool,
+    typer.Option("--null", "-0", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=INPUT),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Only the first N images.", rich_help_panel=INPUT, show_default=False
+    ),
+]
+MaxPixels = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Refuse larger images.", rich_help_panel=INPUT)
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first input that fails.", rich_help_panel=INPUT)
+]
+
+Show = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Keep only these classes in the results; the others still compete for pixels. Repeatable.",
+        rich_help_panel=VOCABULARY,
+        show_default=False,
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help='Let the learned "no object" compete too, as a class of this name.',
+        rich_help_panel=VOCABULARY,
+        show_default=False,
+    ),
+]
+MinScore = Annotated[
+    float,
+    typer.Option(
+        metavar="SCORE",
+        min=0.0,
+        help="Leave pixels unlabelled whose winning score is lower.",
+        rich_help_panel=VOCABULARY,
+    ),
+]
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.", rich_help_panel=OUTPUT)
+]
+Save = Annotated[
+    str,
+    typer.Option(
+        metavar="KINDS",
+        help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
+        "(predictions.json: COCO with RLE masks); or none.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Jsonl = Annotated[
+    bool,
+    typer.Option(
+        "--jsonl",
+        help="Print one JSON object per input on stdout, in order; with masks if json is saved.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Do everything anew and replace what is there. Without it a run into the same folder does only "
+        "what is missing, has changed or failed.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+Batch = Annotated[
+    int,
+    typer.Option(metavar="N", min=1, help="Images of equal size per forward pass.", rich_help_panel=SPEED),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Threads that decode, and as many that write; by default as many as pay.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do part I of N of the list (job arrays); the part that ends last merges the results. "
+        "Under torchrun the list is split without it.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]

@@ -1,0 +1,169 @@
+"""What `san predict` says: JSONL on stdout, everything else on stderr."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from san_cli.cli import console
+from san_cli.cli.progress import duration
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+if TYPE_CHECKING:
+    from san_cli.engine.finish import Tally
+    from san_cli.engine.predict import Outcome
+    from san_cli.engine.run import Ending
+    from san_cli.engine.shares import Share
+    from san_cli.outputs.record import ImageRecord
+
+_NOTES_SHOWN = 5
+_CLASSES_SHOWN = 12
+
+
+@dataclass
+class Report:
+    """What is told of a run, and what is counted for that."""
+
+    output: Path
+    save: tuple[str, ...]
+    jsonl: bool
+    quiet: bool
+    leads: bool = True  # the other processes of a team only tell of their failures
+    done: int = 0
+    done_before: int = 0
+    failed: int = 0
+    notes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage, summed over threads
+    started: float = field(default_factory=time.monotonic)
+
+    def info(self, text: str) -> None:
+        """A line that `--quiet` leaves out."""
+        if self.leads and not self.quiet:
+            console.say(text)
+
+    def warning(self, text: str) -> None:
+        """Something that the user should know even with `--quiet`."""
+        if self.leads:
+            console.warn(text)
+
+    def failure(self, name: str, cause: str) -> None:
+        """The one line about an input that failed."""
+        self.failed += 1
+        console.say(f"failed: {inert(name)}: {inert(cause)}")
+
+    def outcome(self, outcome: "Outcome") -> None:
+        """Count an image, and tell what is to be told of it."""
+        for stage, ms in outcome.ms.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + ms / 1000
+        if outcome.record.error is not None:
+            self.failure(outcome.record.file_name, outcome.record.error)
+        elif outcome.done_before:
+            self.done_before += 1
+        else:
+            self.done += 1
+        for note in outcome.notes:
+            self.notes += 1
+            if self.notes <= _NOTES_SHOWN:
+                self.info(f"note: {inert(outcome.record.file_name)}: {inert(note)}")
+            elif self.notes == _NOTES_SHOWN + 1:
+                self.info("note: further notes on single images are not shown")
+
+    def json_line(
+        self,
+        record: "ImageRecord",
+        classes: Sequence[str],
+        exif_orientation: int = 1,
+        ms: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """One input as a line on stdout."""
+        from san_cli.engine.results import result_paths
+        from san_cli.outputs.jsonl import image_line
+
+        paths = {} if record.error else result_paths(record.file_name, self.save)
+        line = image_line(
+            record,
+            classes,
+            exif_orientation=exif_orientation,
+            outputs={kind: str(self.output / path) for kind, path in paths.items()},
+            ms=ms,
+            segmentation="json" in self.save,
+        )
+        _print_data(line)
+
+    def end(self, ending: "Ending", classes: Sequence[str], share: "Share") -> None:
+        """The closing summary."""
+        elapsed = time.monotonic() - self.started
+        counts = [f"{self.done:,} done"]
+        counts += [f"{self.done_before:,} done before"] * (self.done_before > 0)
+        counts += [f"{self.failed:,} failed"] * (self.failed > 0)
+        rate = f", {self.done / elapsed:.3g} images a second" if self.done > 1 else ""
+        self.info(f"{share}{', '.join(counts)} in {duration(elapsed)}{rate}")
+        if self.done:
+            stages = (f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items())
+            self.info(f"time by stage (stages overlap): {', '.join(stages)}")
+        if ending.tally is not None:
+            for line in coverage_table(ending.tally, classes):
+                self.info(line)
+        if ending.missing:
+            self.info(
+                f"{ending.missing:,} images of other shards are still missing; "
+                "the shard that ends last merges the results"
+            )
+        self.info(f"results: {inert(str(self.output))}{os.sep}{_files(self.save)}")
+
+    def exit_code(self, ending: "Ending") -> ExitCode:
+        """What the counts come to; over all images where they are known."""
+        tally = ending.tally
+        failed = self.failed if tally is None else tally.failed
+        total = self.done + self.done_before + self.failed if tally is None else tally.images
+        if failed:
+            return ExitCode.NO_INPUT if failed == total else ExitCode.SOME_FAILED
+        return ExitCode.DONE
+
+
+def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:
+    """The largest classes with their share of all pixels, as lines."""
+    order = sorted(tally.class_pixels, key=lambda class_id: (-tally.class_pixels[class_id], class_id))
+    if not order:
+        return []
+    names = [inert(classes[class_id]) for class_id in order[:_CLASSES_SHOWN]]
+    names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
+    width = max(len("CLASS"), *map(len, names))
+    lines = [f"  {'CLASS':<{width}}  PIXELS  IMAGES"]
+    for class_id, name in zip(order, names, strict=False):
+        share = 100 * tally.class_pixels[class_id] / tally.pixels
+        lines.append(f"  {name:<{width}}  {share:5.1f}%  {tally.class_images[class_id]:6,}")
+    if len(order) > len(names):
+        lines.append(f"  and {len(order) - len(names)} more classes")
+    return lines
+
+
+def _files(save: Sequence[str]) -> str:
+    kinds = {"overlay": "*.overlay.jpg", "labels": "*.labels.png", "json": "predictions.json"}
+    return f" ({', '.join(kinds[kind] for kind in save)})" if save else ""
+
+
+def _print_data(line: str) -> None:
+    """A line on stdout, at once. BrokenPipeError where nobody reads, SanError where it can't be written."""
+    try:
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        if sys.stdout is not None:
+            # What is buffered would fail again when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        reason = getattr(error, "strerror", None) or error
+        raise SanError(
+            f"can't write to standard output: {str(reason).lower()}",
+            hint="What is written is complete; run the same command again to go on.",
+            code=ExitCode.SOME_FAILED,
+        ) from error

@@ -1,0 +1,103 @@
+"""The files that a run leaves: which there are, where they go, and what to do when they can't be written."""
+
+import errno
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.datasets.images import os_cause
+from san_cli.engine.journal import STATE_FOLDER
+from san_cli.engine.output_names import output_stem
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+from san_cli.outputs.label_map import write_label_map
+from san_cli.outputs.overlay import render_overlay, write_overlay
+
+KINDS = ("overlay", "labels", "json")  # what --save takes
+PREDICTIONS, CLASSES = "predictions.json", "classes.json"
+_SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
+# Troubles with one name, not with the disk: that image fails and the others go on.
+_OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
+    """Kind and path below the folder of the results of each file that belongs to the image `name` alone."""
+    return {kind: output_stem(name) + _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+
+
+def write_results(
+    output: Path,
+    name: str,
+    save: Sequence[str],
+    pixels: NDArray[np.uint8],
+    label_map: NDArray[np.integer],
+    classes: Sequence[str],
+) -> None:
+    """Write an image's own files; OSError where that fails."""
+    for kind, relative in result_paths(name, save).items():
+        path = output / relative
+        make_folder(output, path.parent)
+        if kind == "overlay":
+            write_overlay(path, render_overlay(pixels, label_map, classes))
+        else:
+            write_label_map(path, label_map, classes)
+
+
+@lru_cache(maxsize=1024)
+def make_folder(output: Path, folder: Path) -> None:
+    """Make a folder for results; OSError where that fails, SanError if a link would lead out of `output`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    real, inside = os.path.realpath(folder), os.path.realpath(output)
+    if os.path.commonpath([real, inside]) != inside:
+        raise SanError(
+            f"'{inert(str(folder))}' is a link that leads out of the folder of the results",
+            hint="Remove the link, or choose another folder with -o.",
+            code=ExitCode.SOME_FAILED,
+        )
+
+
+def refuse_unusable_folder(output: Path) -> None:
+    """SanError if `output` can't be a folder of results; it need not exist."""
+    there = output
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    hint = "Choose another folder with -o."
+    if not there.is_dir():
+        raise SanError(f"'{inert(str(there))}' is not a folder", hint=hint)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SanError(f"the folder '{inert(str(there))}' can't be written to", hint=hint)
+
+
+def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:
+    """A file that is there already under the name of a result, if any."""
+    if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
+        return None
+    of_the_run = [PREDICTIONS] * ("json" in save) + [CLASSES] * ("labels" in save)
+    for relative in of_the_run + [path for name in names for path in result_paths(name, save).values()]:
+        if os.path.lexists(output / relative):
+            return str(output / relative)
+    return None
+
+
+def cause_of_one_image(error: OSError) -> str | None:
+    """Why this one image's results can't be written, None if it is a matter of the disk or the folder."""
+    return f"its results can't be written: {os_cause(error)}" if error.errno in _OF_ONE_NAME else None
+
+
+def stopping(error: OSError, output: Path) -> SanError:
+    """What ends a run that can't write any more, as a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message, hint = f"no space left for the results in '{output}'", "Make room"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        message, hint = "too many open files", "Raise the limit (ulimit -n)"
+    else:
+        message, hint = f"can't write to '{output}': {os_cause(error)}", "Mend that"
+    return SanError(
+        message,
+        hint=f"{hint} and run the same command again: it goes on from here.",
+        code=ExitCode.SOME_FAILED,
+    )

@@ -1,0 +1,120 @@
+"""The block-wise label map against the plain formula: any sizes, classes, distributions and block heights."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from san_cli.engine.segmentation_map import UNLABELLED, Frame, segmentation_map, segmentation_scores
+
+KINDS = ("random", "peaked", "flat", "one class", "background", "ties", "adversarial")
+
+
+def probabilities(kind: str, queries: int, classes: int, generator: torch.Generator) -> torch.Tensor:
+    """Class probabilities [N, C] whose rows sum to less than 1: the rest is "no object"."""
+    logits = torch.randn(queries, classes + 1, generator=generator)
+    if kind == "peaked":
+        logits[range(queries), torch.randint(classes, (queries,), generator=generator)] += 20
+    elif kind == "flat":
+        logits *= 1e-3
+    elif kind == "one class":
+        logits[:, classes // 2] += 30
+    elif kind == "background":
+        logits[:, -1] += 40
+    found = logits.softmax(dim=-1)[:, :-1]
+    if kind == "ties":
+        found = found[:, :1].expand(-1, classes).contiguous()
+    elif kind == "adversarial":  # classes that are nearly as good as each other, everywhere
+        found = found[:, :1] * (1 + 1e-4 * torch.rand(1, classes, generator=generator))
+    return found
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, Frame, int]:
+    """(mask logits, class probabilities, frame, block rows)."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    h, w = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    padded = (16 * h, 16 * w)
+    resized = (
+        draw(st.integers(max(1, padded[0] - 31), padded[0])),
+        draw(st.integers(max(1, padded[1] - 31), padded[1])),
+    )
+    output = (draw(st.integers(1, 130)), draw(st.integers(1, 130)))
+    queries = draw(st.sampled_from([1, 3, 10, 100]))
+    classes = draw(st.sampled_from([1, 2, 5, 20, 33, 171, 847, 1000]))
+    spread = draw(st.sampled_from([0.0, 1.0, 8.0, 60.0]))
+    masks = torch.randn(queries, h, w, generator=generator) * spread
+    return (
+        masks,
+        probabilities(draw(st.sampled_from(KINDS)), queries, classes, generator),
+        Frame(padded, resized, output),
+        draw(st.integers(1, 140)),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_equals_the_plain_formula(case) -> None:
+    masks, classes, frame, block_rows = case
+    exact = segmentation_scores(masks.double(), classes.double(), frame)
+    made = segmentation_map(masks, classes, frame, keep_scores=True, block_rows=block_rows)
+    assert made.label_map.shape == frame.output
+    assert made.scores is not None
+    best = exact.amax(dim=0).numpy()
+    chosen = exact.gather(0, torch.from_numpy(made.label_map.astype(np.int64))[None])[0].numpy()
+    # The class chosen has the best score, to the rounding of a float32 sum; where another class is
+    # clearly worse, that means the same class.
+    assert (best - chosen <= 2e-5 * best + 1e-12).all()
+    assert np.allclose(made.scores, chosen, rtol=1e-4, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases(), st.integers(1, 140))
+def test_block_height_changes_nothing(case, other: int) -> None:
+    masks, classes, frame, block_rows = case
+    exact = segmentation_scores(masks.double(), classes.double(), frame)
+    top = exact.topk(min(2, len(exact)), dim=0).values
+    decided = (top[0] - top[-1] > 2e-5 * top[0]).numpy() | (len(exact) == 1)
+    one = segmentation_map(masks, classes, frame, block_rows=block_rows).label_map
+    two = segmentation_map(masks, classes, frame, block_rows=other).label_map
+    assert (one[decided] == two[decided]).all()
+
+
+def test_exact_ties_go_to_the_lower_class() -> None:
+    generator = torch.Generator().manual_seed(3)
+    masks = torch.randn(10, 4, 4, generator=generator)
+    same = torch.full((10, 64), 0.01)
+    made = segmentation_map(masks, same, Frame((64, 64), (60, 50), (61, 95)))
+    assert (made.label_map == 0).all()
+
+
+def test_scores_and_threshold() -> None:
+    generator = torch.Generator().manual_seed(5)
+    masks, classes = (
+        torch.randn(20, 5, 7, generator=generator) * 6,
+        probabilities("peaked", 20, 40, generator),
+    )
+    frame = Frame((80, 112), (75, 100), (90, 120))
+    plain = segmentation_scores(masks, classes, frame).amax(dim=0).numpy()
+    made = segmentation_map(masks, classes, frame, keep_scores=True)
+    assert np.allclose(made.scores, plain, atol=1e-5)
+    threshold = float(np.median(plain))
+    kept = segmentation_map(masks, classes, frame, min_score=threshold)
+    clear = np.abs(plain - threshold) > 1e-4
+    assert ((kept.label_map == UNLABELLED) == (plain < threshold))[clear].all()
+    assert (kept.label_map[kept.label_map >= 0] == made.label_map[kept.label_map >= 0]).all()
+    for index in range(40):
+        mean = plain[made.label_map == index].mean() if (made.label_map == index).any() else 0
+        assert made.class_scores[index] == pytest.approx(mean, abs=1e-4)
+
+
+def test_two_resizes_differ_from_one() -> None:
+    """The official path resizes twice; a single resize to the output would be another function."""
+    masks = torch.arange(36.0).view(1, 6, 6) - 18
+    frame = Frame((96, 96), (80, 70), (41, 33))
+    twice = segmentation_scores(masks, torch.ones(1, 1), frame)[0]
+    once = torch.nn.functional.interpolate(masks[None], size=(41, 33), mode="bilinear")[0, 0].sigmoid()
+    made = segmentation_map(masks, torch.ones(1, 1), frame, keep_scores=True)
+    assert np.allclose(made.scores, twice.numpy(), atol=1e-6)
+    assert not np.allclose(made.scores, once.numpy(), atol=1e-2)
