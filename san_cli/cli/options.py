@@ -21,8 +21,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="A checkpoint (official .pth or our .safetensors), or `random` for benchmarks. By default looked "
-        "for in $SAN_WEIGHTS, weights/ and the Hugging Face cache, then downloaded.",
+        help="A checkpoint (official .pth or our .safetensors), or `random` for benchmarks. By default "
+        "looked for in $SAN_WEIGHTS, weights/ and the Hugging Face cache, then downloaded.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -1,6 +1,7 @@
 """`san predict`: what the user asked for is checked, cheap things first; then the run."""
 
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -56,8 +57,9 @@ def predict(
 ) -> None:
     """Segment images: overlays, label maps and one predictions.json for all.
 
-    The tree of the inputs is mirrored under the output folder. The same command again does only what is
-    missing or has changed, so that an interrupted run goes on where it stopped.
+    The tree of the inputs is mirrored under the output folder. The same command
+    again does only what is missing or has changed, so that an interrupted run
+    goes on where it stopped.
 
     \b
     Examples:
@@ -133,7 +135,7 @@ def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
         raise SanError("--shard can't be combined with torchrun, which splits the list itself")
     if overwrite:
         raise SanError(
-            "--overwrite can't be combined with --shard: a shard can't tell old results from another's new ones",
+            "--overwrite can't be combined with --shard: no shard knows which results of others are old",
             hint="Choose a new folder with -o.",
         )
     return parse_shard(shard), None
@@ -265,6 +267,7 @@ def _work(
         say=report.warning,
     )
     total = sum(1 for _ in run.share.positions(len(images), job.batch))
+    report.work_started = time.monotonic()
     with closing(outcomes), progress("images", total, quiet=report.quiet) as shown:
         for number, outcome in enumerate(outcomes, start=1):
             report.outcome(outcome)

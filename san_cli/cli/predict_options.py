@@ -12,7 +12,7 @@ INPUT, OUTPUT, SPEED = "Input", "Output", "Speed"
 Inputs = Annotated[
     list[str],
     typer.Argument(
-        metavar="INPUT...",
+        metavar="INPUT",
         help="Images, folders, quoted patterns ('photos/**/*.jpg'), or - for a list of paths on stdin.",
         show_default=False,
     ),

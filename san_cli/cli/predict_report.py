@@ -40,6 +40,7 @@ class Report:
     notes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # by stage, summed over threads
     started: float = field(default_factory=time.monotonic)
+    work_started: float = 0.0  # once the model is loaded and the vocabulary embedded
 
     def info(self, text: str) -> None:
         """A line that `--quiet` leaves out."""
@@ -97,15 +98,18 @@ class Report:
 
     def end(self, ending: "Ending", classes: Sequence[str], share: "Share") -> None:
         """The closing summary."""
-        elapsed = time.monotonic() - self.started
-        counts = [f"{self.done:,} done"]
+        now = time.monotonic()
+        counts = [f"{self.done:,} done"] if self.done or not self.done_before else ["nothing new"]
         counts += [f"{self.done_before:,} done before"] * (self.done_before > 0)
         counts += [f"{self.failed:,} failed"] * (self.failed > 0)
-        rate = f", {self.done / elapsed:.3g} images a second" if self.done > 1 else ""
-        self.info(f"{share}{', '.join(counts)} in {duration(elapsed)}{rate}")
+        rate = f", {self.done / (now - self.work_started):.3g} images a second" if self.done > 1 else ""
+        part = f"share {share.index + 1}/{share.count}: " if share.count > 1 else ""
+        self.info(f"{part}{', '.join(counts)} in {duration(now - self.started)}{rate}")
         if self.done:
             stages = (f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items())
             self.info(f"time by stage (stages overlap): {', '.join(stages)}")
+        if ending.tally is not None and share.count > 1:
+            self.info(f"all shares: {ending.tally.images:,} images, {ending.tally.failed:,} failed")
         if ending.tally is not None:
             for line in coverage_table(ending.tally, classes):
                 self.info(line)
@@ -114,7 +118,8 @@ class Report:
                 f"{ending.missing:,} images of other shards are still missing; "
                 "the shard that ends last merges the results"
             )
-        self.info(f"results: {inert(str(self.output))}{os.sep}{_files(self.save)}")
+        there = [kind for kind in self.save if kind != "json" or not ending.missing]
+        self.info(f"results: {inert(str(self.output))}{_files(there)}")
 
     def exit_code(self, ending: "Ending") -> ExitCode:
         """What the counts come to; over all images where they are known."""

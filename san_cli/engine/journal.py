@@ -1,4 +1,4 @@
-"""The journal: what is finished in a folder of results, one line an image, appended once its files are in place.
+"""The journal: what is finished in a folder of results; one line an image, appended once its files are there.
 
     DIR/.san/run.json            the settings that made the results (run_settings.py)
     DIR/.san/lock                empty; locked while a run writes here (run_lock.py)
@@ -6,7 +6,7 @@
     DIR/.san/journal-2-of-4      lines of process 2 of 4, until the last one merges them into `journal`
 
 A line is three fields between tabs: the CRC-32 of the rest, the head (a JSON list: name, the source's size,
-mtime in ns and a hash of its path, EXIF orientation, whether it failed) and the image's record (outputs/record.py).
+mtime in ns and a hash of its path, EXIF orientation, whether it failed) and the image's record (outputs).
 The head is apart so that a start over 100,000 lines parses 20 MB and not 3 GB. A line whose CRC doesn't fit
 (a kill or a power cut tore it) counts as not written. The last line of a finished journal is a seal: it says
 for which list of inputs everything was done and merged.
@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -50,7 +50,7 @@ def source_of(path: str | os.PathLike[str]) -> Source:
     """The state of a file now; no error if it can't be looked at."""
     where = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]  # noqa: PTH100 (as it is named)
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except (OSError, ValueError):
         return Source(-1, -1, where)
     return Source(status.st_size, status.st_mtime_ns, where)
@@ -76,7 +76,7 @@ class Journal:
     """Everything known to be finished in a folder of results, and the file that this process appends to."""
 
     def __init__(self, output: Path, current: Callable[[str], Source | None]) -> None:
-        """Read all journals of the folder. `current` gives a name's source as it is now, None if not an input.
+        """Read all journals of the folder. `current` gives a name's source as it is now, None if no input.
 
         A name may be in several files: a line about the present content wins over any other, and a success
         over a failure.
@@ -98,9 +98,8 @@ class Journal:
 
     def open_own(self, name: str) -> int:
         """Open the file to append to, its torn end cut off; returns the descriptor. OSError if that fails."""
-        descriptor = os.open(
-            self.folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.folder / name, flags, 0o644)
         self._own = name, descriptor
         os.ftruncate(descriptor, self._ends.setdefault(name, 0))
         return descriptor
@@ -201,8 +200,3 @@ def _head(line: bytes) -> object:
         return json.loads(rest.partition(b"\t")[0])
     except ValueError:
         return None
-
-
-def iterate_records(journal: Journal, names: Iterable[str]) -> Iterator[ImageRecord]:
-    """The records of finished images, one at a time."""
-    return (journal.record(name) for name in names)

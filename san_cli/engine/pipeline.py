@@ -14,8 +14,8 @@ def threaded(
 ) -> Generator[_Out, None, None]:
     """`map(function, items)` by `threads` threads, with `ahead` further items begun when one is handed out.
 
-    The results come in order; an exception of `function` is raised in its item's place. `items` is consumed in
-    the caller's thread. When the iterator is closed, what has begun is finished and nothing else is started.
+    The results come in order; an exception of `function` is raised in its item's place. `items` is consumed
+    in the caller's thread. When the iterator is closed, what has begun is finished and nothing else started.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="san")
     pending: deque[Future[_Out]] = deque()

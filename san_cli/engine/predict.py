@@ -1,6 +1,6 @@
 """`san predict`: every image of a list through one pipeline, and nothing done twice.
 
-    threads: decode, resize  →  this thread: network, label map  →  threads: encode, write  →  this thread: journal
+    threads: decode, resize  →  this one: network, label map  →  threads: encode, write  →  this one: journal
 
 Both queues are bounded, so memory doesn't grow with the list, and keep the order. An image's journal line is
 written after its files are in place: whatever ends the run, a rerun continues from the journal.
@@ -67,6 +67,7 @@ def predict_images(
                 held[image.position] = image
             image = held.pop(position)
             _append(run.journal, image.line, run.output)
+            assert image.record is not None
             yield Outcome(image.record, image.exif_orientation, ms=image.ms, notes=image.notes)
 
 

@@ -152,7 +152,7 @@ def end_run(run: Run, classes: Sequence[str], info: Mapping[str, object]) -> End
     missing = unfinished(_read_journals(run.output, run.listing.images), run.listing.images)
     if missing:
         return Ending(None, len(missing))
-    # Whoever gets here gives up its share of the lock; all others are at their end too, and soon here or gone.
+    # Whoever gets here gives up its share of the lock; the others are at their end too, soon here or gone.
     run.journal.close()
     if run.lock is not None and not lock_file(run.lock, wait_s=_MERGE_S):
         raise SanError(
@@ -164,7 +164,7 @@ def end_run(run: Run, classes: Sequence[str], info: Mapping[str, object]) -> End
 
 
 def all_records(run: Run) -> Iterator[tuple[ImageRecord, int]]:
-    """The record and EXIF orientation of every image of a run that has ended, in order; then the failed inputs."""
+    """Record and EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
     journal = _read_journals(run.output, run.listing.images)
     for image in run.listing.images:
         yield journal.record(image.name), journal.entries[image.name].exif_orientation

@@ -32,7 +32,7 @@ def asked_settings(
     """What the results depend on, as far as the command line tells it; the keys are the options' names."""
     return {
         "format": FORMAT,
-        "vocab": [[entry.name, *entry.words] for entry in vocabulary.entries],
+        "vocab": [list(entry.words) for entry in vocabulary.entries],
         "templates": list(templates),
         "save": list(save),
         "show": None if show is None else list(show),
@@ -57,7 +57,7 @@ def with_model(settings: Settings, segmenter: "Segmenter") -> Settings:
 
 
 def read_settings(output: Path) -> Settings | None:
-    """The settings of the run that the folder holds, None if there is none. SanError if they can't be read."""
+    """The settings of the run that the folder holds, None if there is none; SanError if unreadable."""
     path = output / STATE_FOLDER / "run.json"
     try:
         found = json.loads(path.read_bytes())
@@ -84,8 +84,9 @@ def refuse_other_settings(output: Path, found: Settings, wanted: Settings) -> No
     """
     other = [key for key in wanted if json.loads(json_text(wanted[key])) != found.get(key)]
     if other:
+        told = "; ".join(_difference(key, found, wanted) for key in other)
         raise SanError(
-            f"'{output}' holds a run with other settings: {'; '.join(_difference(k, found, wanted) for k in other)}",
+            f"'{output}' holds a run with other settings: {told}",
             hint="Choose another folder with -o, or add --overwrite to do everything anew.",
         )
 

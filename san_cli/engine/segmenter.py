@@ -75,6 +75,7 @@ class Segmenter:
         device: torch.device,
         precision: torch.dtype,
         templates: str,
+        compile: bool = False,
     ) -> None:
         self.preset = checkpoint.preset
         self.weights_sha256 = weights_sha256
@@ -89,6 +90,7 @@ class Segmenter:
         self.model = model.requires_grad_(False).eval().to(device=device, dtype=precision)
         self.model.background_embedding.data = checkpoint.state["background_embedding"].float().to(device)
         self.model.logit_scale.data = checkpoint.state["logit_scale"].float().to(device)
+        self.network = torch.compile(self.model) if compile else self.model
 
     @classmethod
     def load(
@@ -99,6 +101,7 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         templates: str = "vild",
+        compile: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> "Segmenter":
         """Load a model by preset name, or by a preset of your own; by default the one that `weights` holds.
@@ -107,6 +110,7 @@ class Segmenter:
         or None to look for the official one (see `san weights`). Raises SanError with a way out where the
         weights are missing, damaged or made for another model.
         """
+        keep_heap()
         preset = get_preset(model or "vit-b-16")
         where, dtype = choose_device(device), choose_precision(precision, choose_device(device))
         if weights == "random":
@@ -116,7 +120,7 @@ class Segmenter:
             return cls(
                 checkpoint,
                 lambda: random_checkpoint(preset).part("text"),
-                weights_sha256=sha, device=where, precision=dtype, templates=templates,
+                weights_sha256=sha, device=where, precision=dtype, templates=templates, compile=compile,
             )  # fmt: skip
         path = find_weights(preset.name, str(weights) if weights else None, say=say)
         checkpoint = read_checkpoint(path, model if isinstance(model, Preset) else None)
@@ -128,7 +132,7 @@ class Segmenter:
         return cls(
             checkpoint,
             lambda: read_checkpoint(path, checkpoint.preset).part("text"),
-            weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates,
+            weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates, compile=compile,
         )  # fmt: skip
 
     def segment(self, image: Any, vocabulary: Names, options: MapOptions = MapOptions()) -> Segmentation:
@@ -209,7 +213,7 @@ class Segmenter:
         """uint8 [B, H, W, 3] to float32 mask logits, class logits [B, N, C+1], region embeddings."""
         text = self.model.with_background(self.embed(vocabulary))
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
-        output = self.model(normalise(pixels).to(self.precision))[0]
+        output = self.network(normalise(pixels).to(self.precision))[0]
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
         return output.mask_logits.float(), _best_word(word_logits, vocabulary), output.region_embeddings
 

@@ -1,7 +1,7 @@
 """What happens to an image on its way through `san predict`: load, segment, save.
 
-`load` and `save` run in threads, `segment` between them in the main one. What a file of unknown origin does wrong
-is noted in its `error`; any other exception ends the run.
+`load` and `save` run in threads, `segment` between them in the main one. What a file of unknown origin does
+wrong is noted in its `error`; any other exception ends the run.
 """
 
 import errno
@@ -50,7 +50,7 @@ class PassingImage:
     position: int  # in the list
     is_wanted: bool  # the other images of a batch are computed again only because they share a forward pass
     ends_batch: bool
-    source: Source = Source(-1, -1, "")
+    source: Source | None = None
     pixels: NDArray[np.uint8] | None = None  # [H, W, 3]
     resized: NDArray[np.uint8] | None = None  # at the network's size
     made: SegmentationMap | None = None
@@ -58,7 +58,7 @@ class PassingImage:
     notes: tuple[str, ...] = ()
     error: str | None = None
     ms: dict[str, float] = field(default_factory=dict)
-    record: ImageRecord = ImageRecord("", 0, 0)
+    record: ImageRecord | None = None
     line: bytes = b""  # for the journal
 
 
@@ -108,7 +108,7 @@ class Stages:
             readable = [image for image in batch if image.error is None]
             if any(image.is_wanted for image in readable):
                 # The header may have promised another size than the image has.
-                for alike in group_by(readable, lambda image: np.shape(image.resized), len(batch)):
+                for alike in group_by(readable, _shape, len(batch)):
                     most = self._segment_alike(alike, most)
             yield from (image for image in batch if image.is_wanted)
             batch = []
@@ -158,15 +158,17 @@ class Stages:
                 image.error = cause_of_one_image(error)
                 if image.error is None:
                     raise stopping(error, self.output) from error
-        if image.error is not None:
+        if image.record is None:
             image.record = ImageRecord(name, 0, 0, error=image.error)
+        assert image.source is not None
         image.line = encode_line(image.source, image.exif_orientation, image.record)
         image.pixels = image.made = None
         image.ms["write"] = _ms_since(start)
         return image
 
     def _write(self, name: str, image: PassingImage) -> ImageRecord:
-        assert image.pixels is not None and image.made is not None
+        assert image.pixels is not None
+        assert image.made is not None
         label_map, scores = image.made.label_map, image.made.class_scores
         write_results(self.output, name, self.job.save, image.pixels, label_map, self.job.classes)
         regions = encode_label_map(label_map)
@@ -175,6 +177,10 @@ class Stages:
         height, width = label_map.shape
         scored = tuple((i, round(float(scores[i]), 4), region) for i, region in regions.items())
         return ImageRecord(name, height, width, scored)
+
+
+def _shape(image: PassingImage) -> tuple[int, ...]:
+    return () if image.resized is None else image.resized.shape
 
 
 def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:

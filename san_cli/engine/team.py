@@ -63,7 +63,7 @@ class Team:
     def tell(self, what: str, value: bytes = b"") -> None:
         """Let the others know."""
         with _reaching_others():
-            self._store.set(f"san/{what}/{self.share.index}", value)
+            self._store.set(f"san/{what}/{self.share.index}", value)  # type: ignore[arg-type]  # bytes pass, too
 
     def hear(self, what: str, index: int = 0) -> bytes:
         """Wait until process `index` has told `what`, however long that takes, and return it."""

@@ -8,6 +8,7 @@ open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding
 import os
 import pickle
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,11 +108,12 @@ def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
+        mapped = zipfile.is_zipfile(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SanError(
-            f"'{path}' is not a readable PyTorch checkpoint ({reason[:200]})",
+            f"'{path}' is not a readable PyTorch checkpoint: it is damaged, or holds more than tensors",
             hint="A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
         ) from error
     state = loaded.get("model", loaded) if isinstance(loaded, dict) else None

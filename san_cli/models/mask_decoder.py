@@ -37,7 +37,8 @@ class MaskDecoder(nn.Module):
         if self.bias_mlp is None:  # single head: the proposals themselves guide CLIP (Tables 6 and 7)
             masks = mask_logits.detach() if self.block_gradient else mask_logits
             return masks[:, None].expand(-1, self.heads, -1, -1)
-        *_, last = self.bias_mlp.layers
+        last = self.bias_mlp.layers[2]
+        assert isinstance(last, nn.Linear)
         hidden = self.bias_mlp.hidden(pixels)  # [B, HW/256, inner]
         # (W x + b)·q = x·(Wᵀ q) + b·q: projecting 100 queries instead of 1,600 pixels through the widest
         # layer of the adapter saves 1.2 of its 1.8 billion multiply-adds at 640 px.

@@ -45,7 +45,7 @@ class Preset:
     fusion: tuple[tuple[int, int], ...] = ((0, 0), (1, 3), (2, 6), (3, 9))
     decoupled_head: bool = True  # Table 7: False uses the mask logits as attention bias
     block_clip_gradient: bool = (
-        False  # Table 6: True isolates the mask proposals from CLIP (two-stage training)
+        False  # Table 6: True keeps the proposals apart from CLIP (two-stage training)
     )
     train_clip_positions: bool = True  # Table 9
     side_width: int = 240
