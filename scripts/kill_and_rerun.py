@@ -1,6 +1,6 @@
 """Kill `san predict` at random moments, run it again, and compare the folder with that of an undisturbed run.
 
-    python scripts/kill_and_rerun.py --kills 50 --images 40
+python scripts/kill_and_rerun.py --kills 50 --images 40
 """
 
 import argparse
@@ -50,7 +50,9 @@ def command(inputs: Path, output: Path, weights: Path, extra: list[str]) -> list
 
 def main() -> None:
     """Do the kills; exits with 1 if any tree differs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
@@ -89,7 +91,9 @@ def main() -> None:
             code = run(output, workers=str(moments.randint(1, 4)))
             same = tree(output) == expected and code == 3
             different += not same
-            print(f"{number + 1:3d}: killed after {moment:.2f} s with {before} files: {'same' if same else 'DIFFERENT'}")
+            print(
+                f"{number + 1:3d}: killed after {moment:.2f} s with {before} files: {'same' if same else 'DIFFERENT'}"
+            )
     print(f"{arguments.kills - different} of {arguments.kills} trees are the same")
     sys.exit(different > 0)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from recipe import image
 from tiny_model import write_tiny_model
@@ -61,6 +62,7 @@ def san(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], san
 @pytest.fixture
 def predict(san: San, tiny_weights: Path) -> San:
     """Run `san predict` with the small model and a small vocabulary (options given override these)."""
+    torch.set_num_threads(1)  # as in a process of its own, see `subprocess_environment`
 
     def run(*arguments: object, stdin: bytes = b"") -> Ended:
         defaults: list[object] = [] if "--weights" in arguments else ["--weights", tiny_weights]

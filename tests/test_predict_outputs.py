@@ -63,7 +63,12 @@ def test_label_map_is_what_the_python_api_gives(
 
 
 def test_save_chooses_what_is_written(predict: San, photos: Path, tmp_path: Path) -> None:
-    for kinds, suffixes in {"labels": {".png", ".json"}, "overlay": {".jpg"}, "json": {".json"}, "none": set()}.items():
+    for kinds, suffixes in {
+        "labels": {".png", ".json"},
+        "overlay": {".jpg"},
+        "json": {".json"},
+        "none": set(),
+    }.items():
         out = tmp_path / f"out-{kinds}"
         assert predict(photos, "-o", out, "--save", kinds).code == 0
         assert {Path(name).suffix for name in tree(out) if not name.startswith(".san")} == suffixes
@@ -105,7 +110,10 @@ def test_without_json_lines_carry_no_masks(predict: San, photos: Path, tmp_path:
 
 def test_limit_takes_the_first(predict: San, photos: Path, tmp_path: Path) -> None:
     assert predict(photos, "-o", tmp_path / "out", "--limit", 2, "--save", "labels").code == 0
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["p00.labels.png", "p02.labels.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "p00.labels.png",
+        "p02.labels.png",
+    ]
 
 
 def test_list_on_stdin(predict: San, photos: Path, tmp_path: Path) -> None:
@@ -130,15 +138,20 @@ def test_map_options_change_the_map(predict: San, photos: Path, tmp_path: Path) 
     assert (shown == np.where(plain == present[0], plain, -1)).all()
     unsure = labels_with(predict, photos, tmp_path / "unsure", "--min-score", 1000)
     assert (unsure == -1).all()
-    one = labels_with(predict, photos, tmp_path / "one", "--vocab", names[present[0]])
-    assert (one == 0).all()
-    other = labels_with(
-        predict, photos, tmp_path / "other", "--vocab", names[present[0]], "--background", "nothing"
-    )
-    assert (other == 1).any()
-    assert len(json.loads((tmp_path / "other" / "classes.json").read_text())) == 2
     alike = labels_with(predict, photos, tmp_path / "templates", "--templates", "name")
     assert (alike != plain).any()
+
+
+def test_background_competes_under_its_name(predict: San, photos: Path, tmp_path: Path) -> None:
+    options = ["--save", "labels", "--vocab", "bus", "--background"]
+    assert predict(photos, "-o", tmp_path / "out", *options, "nothing").code == 0
+    maps = [read_label_map(path) for path in sorted((tmp_path / "out").rglob("*.png"))]
+    assert any((found == 1).any() for found in maps)
+    names = [row["name"] for row in json.loads((tmp_path / "out" / "classes.json").read_text())]
+    assert names == ["bus", "nothing"]
+    twice = predict(photos, "-o", tmp_path / "twice", *options, "Bus")
+    assert twice.code == 2
+    assert "is in the vocabulary, too" in twice.err
 
 
 def test_few_words_are_pointed_out(predict: San, photos: Path, tmp_path: Path) -> None:

@@ -127,11 +127,12 @@ def _here(name: str) -> Path:
 
 def _verified(file: Path) -> str:
     """One line about a good file. Raises SanError about any other."""
-    from san_cli.models.checkpoint import read_checkpoint
+    from san_cli.models.checkpoint import check_finite, read_checkpoint
     from san_cli.weights import verify_sha256
 
     sha256, same_as = verify_sha256(file)
     checkpoint = read_checkpoint(file)
+    check_finite(checkpoint.state, file)
     count = len(checkpoint.state)
     return console.inert(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
 

@@ -101,7 +101,9 @@ class Journal:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self.folder / name, flags, 0o644)
         self._own = name, descriptor
-        os.ftruncate(descriptor, self._ends.setdefault(name, 0))
+        end = self._ends.setdefault(name, 0)
+        if os.fstat(descriptor).st_size > end:
+            os.ftruncate(descriptor, end)
         return descriptor
 
     def append(self, line: bytes) -> None:

@@ -18,7 +18,7 @@ from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
-from san_cli.models.checkpoint import Checkpoint, load_into, random_checkpoint, read_checkpoint
+from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint, read_checkpoint
 from san_cli.models.presets import Preset, get_preset, preset_to_json
 from san_cli.models.san import PAD_TO, SAN, normalise
 from san_cli.models.text import TextEncoder
@@ -129,9 +129,16 @@ class Segmenter:
                 f"'{path}' holds a {checkpoint.preset.name} model, not {preset.name}",
                 hint=f"Use --model {checkpoint.preset.name}, or other weights.",
             )
+        check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
+
+        def read_text() -> dict[str, Tensor]:
+            whole = read_checkpoint(path, checkpoint.preset)
+            check_finite({n: t for n, t in whole.state.items() if n.startswith("text.")}, path)
+            return whole.part("text")
+
         return cls(
             checkpoint,
-            lambda: read_checkpoint(path, checkpoint.preset).part("text"),
+            read_text,
             weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates, compile=compile,
         )  # fmt: skip
 
