@@ -34,7 +34,9 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 @torch.inference_mode()
 def main() -> None:
     """Print one line for the matrix product, one for the network, and the fraction."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="vit-b-16")
     parser.add_argument("--size", type=int, default=640)
     parser.add_argument("--precision", default="auto")
@@ -63,7 +65,9 @@ def main() -> None:
     took = statistics.median(network[2:])
     work = counter.get_total_flops() / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"torch {torch.__version__}, {device}, {options.precision} ({dtype}), {torch.get_num_threads()} threads")
+    print(
+        f"torch {torch.__version__}, {device}, {options.precision} ({dtype}), {torch.get_num_threads()} threads"
+    )
     print(f"matrix product {side}³: {rate:.0f} GFLOP/s")
     print(f"{options.model} at {options.size}²: {work:.1f} GFLOP, {took:.3f} s (best {min(network):.3f})")
     print(f"limit {work / rate:.3f} s: {work / rate / took:.0%} of it reached, peak memory {peak:.0f} MB")

@@ -1,0 +1,445 @@
+"""Open a gallery of many images in a real Chromium, use it, look at the clock, and take screenshots.
+
+    python scripts/check_gallery.py --images 5000 --screenshots shots/
+
+Needs chromedriver and chromium (Debian: apt-get install chromium chromium-driver) and the `test` extra for the
+photographs. The gallery is made from crops of a few photographs under invented label maps, with names meant to
+do harm among its images. Exit 1 where something is not as it should be.
+"""
+
+import argparse
+import base64
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from san_cli.inert import inert
+from san_cli.outputs.gallery import CLASSES_SUFFIX, FOLDER, PAGE, PHOTO_SUFFIX, write_gallery
+from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.rle import Region, encode_label_map
+from san_cli.outputs.thumbnails import write_layer, write_photo
+from san_cli.vocabularies import load_dataset_vocabulary
+
+SETTINGS = {
+    "model": "vit-b-16",
+    "weights": "3fd7f91d0a5c8f0e",
+    "device": "cpu",
+    "precision": "fp32",
+    "vocab": [["x"]] * 171,
+    "templates": ["a photo of a {}."] * 14,
+    "show": None,
+    "background": None,
+    "min-score": 0.0,
+}
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--hide-scrollbars", "--force-color-profile=srgb",
+)  # fmt: skip
+HARMFUL = (
+    "<script>document.title='owned'</script>.jpg",
+    "\"><img src=x onerror=document.title='owned'>.jpg",
+    "two\nlines\tand \x1b[31mred\x1b[0m.jpg",
+    "שלום עולם.jpg",
+    "turned \u202egpj.exe",
+    "not utf-8 \udcff\udcfe.jpg",
+    "100% of #1? yes; a\\b & c.jpg",
+    "{{script}} ${1} ' \u2028 end.jpg",
+)
+# What such photographs hold, and of which colour that is: enough for label maps that look like some.
+SUBJECTS = {
+    "astronaut": {
+        "clothes": (225, 110, 60), "person": (225, 165, 140), "wall-other": (205, 200, 195),
+        "banner": (70, 70, 130), "metal": (50, 45, 45), "airplane": (245, 245, 245),
+    },
+    "cat": {"cat": (150, 105, 75), "cloth": (185, 180, 185), "window-other": (60, 40, 30)},
+    "coffee": {
+        "cup": (160, 40, 15), "food-other": (220, 150, 60), "spoon": (230, 220, 210), "table": (105, 65, 45),
+        "wood": (60, 25, 12),
+    },
+    "rocket": {
+        "sky-other": (45, 55, 75), "light": (250, 225, 190), "airplane": (170, 175, 180), "fog": (95, 95, 105),
+        "structural-other": (20, 20, 25),
+    },
+    "china": {
+        "sky-other": (215, 225, 240), "water-other": (185, 195, 200), "roof": (80, 85, 85),
+        "house": (160, 95, 80), "tree": (70, 80, 45), "bush": (30, 35, 20), "hill": (140, 160, 170),
+    },
+    "flower": {"flower": (225, 130, 160), "leaves": (45, 70, 45), "bush": (15, 20, 18)},
+}  # fmt: skip
+
+
+# --- A gallery -------------------------------------------------------------------------------------------
+
+
+def photographs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """The photographs of the examples, scikit-image and scikit-learn."""
+    for path in sorted((Path(__file__).parent.parent / "examples").glob("*.jpg")):
+        yield path.stem, np.asarray(Image.open(path).convert("RGB"))
+    from sklearn.datasets import load_sample_images
+
+    yield from zip(("china", "flower"), load_sample_images().images, strict=True)
+
+
+def invented_map(image: NDArray[np.uint8], colours: NDArray[np.floating]) -> NDArray[np.int32]:
+    """A label map [H, W] along the image's edges: superpixels, each of the nearest of `colours` [C, 3]."""
+    from skimage.segmentation import slic
+
+    segments = slic(image, 350, compactness=9, start_label=0)
+    size = np.bincount(segments.ravel())
+    means = np.stack([np.bincount(segments.ravel(), image[..., c].ravel()) / size for c in range(3)], axis=1)
+    distance = np.square(means[:, None] - colours).sum(axis=2)
+    return distance.argmin(axis=1).astype(np.int32)[segments]
+
+
+@dataclass
+class Sample:
+    name: str
+    image: NDArray[np.uint8]
+    label_map: NDArray[np.int32]
+    regions: tuple[tuple[int, float | None, Region], ...]
+
+
+def samples(classes: list[str]) -> list[Sample]:
+    """Some forty crops of all shapes."""
+    rng = np.random.default_rng(5)
+    found = []
+    for name, image in photographs():
+        ids = np.array([classes.index(word) for word in SUBJECTS[name]], np.int32)
+        label_map = ids[invented_map(image, np.array([*SUBJECTS[name].values()], float))]
+        height, width = label_map.shape
+        boxes = [(0, 0, height, width)]
+        for shape in (1.5, 1.33, 0.75, 1.0, 2.4, 0.3):
+            h = int(rng.uniform(0.5, 0.95) * min(height, width / shape))
+            w = int(h * shape)
+            top, left = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
+            boxes.append((top, left, h, w))
+        for number, (top, left, h, w) in enumerate(boxes):
+            area = slice(top, top + h), slice(left, left + w)
+            crop = label_map[area].copy()
+            if number == 3:
+                crop[: h // 4] = -1
+            regions = ((i, 0.5, Region("", r.area, r.bbox)) for i, r in encode_label_map(crop).items())
+            found.append(Sample(f"{name}-{number}", np.ascontiguousarray(image[area]), crop, tuple(regions)))
+    return found
+
+
+def make_gallery(output: Path, count: int) -> None:
+    """`count` images, the harmful names among them, and some failures."""
+    vocabulary = load_dataset_vocabulary("coco")
+    classes = [one.name for one in vocabulary.classes]
+    originals = output / FOLDER / "sample"
+    originals.mkdir(parents=True)
+    made = samples(classes)
+    for sample in made:
+        write_photo(originals / (sample.name + PHOTO_SUFFIX), sample.image)
+        write_layer(originals / (sample.name + CLASSES_SUFFIX), sample.label_map, classes)
+    records = []
+    for i in range(count):
+        sample = made[i * 17 % len(made)]
+        name = f"{sample.name}.jpg" if count <= len(made) else f"part-{i // 500:02}/{sample.name}-{i:05}.jpg"
+        if 20 <= i < 20 + len(HARMFUL):
+            name = HARMFUL[i - 20]
+        for suffix in (PHOTO_SUFFIX, CLASSES_SUFFIX):
+            path = output / FOLDER / (name + suffix)
+            path.parent.mkdir(exist_ok=True)
+            os.link(originals / (sample.name + suffix), path)
+        records.append(ImageRecord(name, *sample.label_map.shape, sample.regions))
+    records += [
+        ImageRecord("broken/<b>half</b>.jpg", 0, 0, error="it ends in the middle: 4,096 of 90,112 bytes"),
+        ImageRecord("broken/empty.png", 0, 0, error="the file is empty"),
+        ImageRecord("holidays/IMG_0042.heic", 0, 0, error="HEIC can't be read: pip install pillow-heif"),
+    ]
+    write_gallery(
+        output, settings=SETTINGS, classes=classes, records=records, stem_of=lambda name: name,
+        links={"overlay": ".overlay.jpg", "labels": ".labels.png"},
+    )  # fmt: skip
+
+
+# --- A browser -------------------------------------------------------------------------------------------
+
+
+class Browser:
+    """Chromium through chromedriver: what WebDriver says over HTTP."""
+
+    def __init__(self, address: str, size: tuple[int, int]) -> None:
+        self._session = address
+        self._profile = tempfile.mkdtemp(prefix="check-gallery-")
+        options = {
+            "args": [*FLAGS, f"--user-data-dir={self._profile}", f"--window-size={size[0]},{size[1]}"],
+            "perfLoggingPrefs": {"enableNetwork": True},
+        }
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+        self._session = f"{address}/session/{session['sessionId']}"
+
+    def close(self) -> None:
+        self._call("DELETE", "")
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+    def open(self, address: str) -> None:
+        self._call("POST", "/url", {"url": "about:blank"})
+        self._call("POST", "/url", {"url": address})
+
+    def run(self, script: str) -> Any:
+        """What `script`, the body of an async function, returns."""
+        body = f"const done = arguments[0]; (async () => {{{script}}})().then(done, (e) => done(`${{e}}`));"
+        return self._call("POST", "/execute/async", {"script": body, "args": []})
+
+    def press(self, keys: str) -> None:
+        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
+    def move(self, x: int, y: int) -> None:
+        steps = [{"type": "pointerMove", "duration": 0, "x": x + d, "y": y} for d in (0, 1)]
+        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
+        self._call("POST", "/actions", {"actions": [pointer]})
+
+    def screenshot(self, path: Path) -> None:
+        self.run(SETTLED)
+        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        return self._call("POST", "/se/log", {"type": kind})
+
+    def _call(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._session + path, data, method=method)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)["value"]
+
+
+@contextmanager
+def driver() -> Iterator[str]:
+    """A chromedriver of our own; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{address}/status", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+SETTLED = """
+  await Promise.all([...document.images].filter((i) => i.src).map((i) => i.decode().catch(() => {})));
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+"""
+BROKEN = "return [...document.images].filter((i) => i.src && !i.naturalWidth).map((i) => i.src)"
+TIMES = (
+    SETTLED
+    + """
+  const [page] = performance.getEntriesByType("navigation");
+  const photos = performance.getEntriesByType("resource").filter((r) => r.name.endsWith(".jpg"));
+  return {
+    ready: page.domContentLoadedEventEnd,
+    firstPaint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
+    inSight: performance.now(),
+    cards: document.querySelectorAll(".card").length,
+    nodes: document.querySelectorAll("*").length,
+    heap: performance.memory.usedJSHeapSize / 2 ** 20,
+  };
+"""
+)
+SCROLL = """
+  const frames = [];
+  const end = document.documentElement.scrollHeight;
+  let last = performance.now();
+  for (let i = 1; i <= 180; i++) {
+    window.scrollTo(0, i * %d);
+    await new Promise(requestAnimationFrame);
+    const now = performance.now();
+    frames.push(now - last);
+    last = now;
+  }
+  frames.sort((a, b) => a - b);
+  return {median: frames[90], p95: frames[171], worst: frames[179], cards: document.querySelectorAll(".card").length};
+"""
+TASK = """
+  const start = performance.now();
+  %s
+  document.body.offsetHeight;
+  return performance.now() - start;
+"""
+
+
+# --- The check -------------------------------------------------------------------------------------------
+
+
+class Check:
+    """Counts what isn't as it should be."""
+
+    def __init__(self) -> None:
+        self.wrong = 0
+
+    def __call__(self, what: str, got: object, wanted: object) -> None:
+        right = got == wanted
+        self.wrong += not right
+        print(f"{'ok   ' if right else 'WRONG'} {what}" + ("" if right else f": {got!r}, not {wanted!r}"))
+
+
+def check_behaviour(browser: Browser, page: str, count: int, check: Check) -> None:
+    """Filters, keys, names, and that nothing is asked of a network."""
+    browser.open(page)
+    number = "return document.querySelector('#count').textContent"
+    check("all images", browser.run(number), f"{count:,} images")
+    check("names are inert", browser.run("return document.title"), "Gallery – san")
+    check("images load", browser.run(SETTLED + BROKEN), [])
+    browser.press("/")
+    browser.press("cat")
+    browser.press("\ue007")
+    check("type-ahead", browser.run("return asked.one.name"), "cat")
+    check("sorted by coverage", browser.run("const s = grid.images.map((i) => shareOf(i, asked.one));"
+          "return s.every((v, i) => !i || v <= s[i - 1]) && s[s.length - 1] > 0"), True)  # fmt: skip
+    browser.run("document.activeElement.blur()")
+    browser.press("\ue00c")
+    check("Escape shows all", browser.run(number), f"{count:,} images")
+    browser.run("focusImage(0)")
+    browser.press("\ue014\ue014\ue015\ue007")
+    check("arrows and Enter", browser.run("return detail.index > 2 && byId('detail').open"), True)
+    before = browser.run("return detail.index")
+    browser.press("\ue014")
+    check("next image", browser.run("return detail.index"), before + 1)
+    browser.press("\ue012\ue012")
+    check("previous image", browser.run("return detail.index"), before - 1)
+    browser.press("\ue00c")
+    check("Escape closes", browser.run("return byId('detail').open"), False)
+    check("focus comes back", browser.run("return Number(document.activeElement.dataset.index)"), before - 1)
+    browser.press("o")
+    check("o shows photographs", browser.run("return document.documentElement.dataset.view"), "photo")
+    browser.press("?")
+    check("? helps", browser.run("return byId('help').open"), True)
+    browser.press("\ue00c")
+    browser.press("\ue010")
+    check("End", browser.run("return Number(document.activeElement.dataset.index)"), count - 1)
+    for name in HARMFUL:
+        browser.open(page)
+        browser.run(f"asked.find = {json.dumps(inert(name))}; refresh();" + SETTLED)
+        check(f"'{inert(name)}'", browser.run(number), f"1 of {count:,} images")
+        check("  its image loads", browser.run(BROKEN), [])
+    browser.run("asked.find = ''; refresh();")
+    check("failures", browser.run("return byId('failures').innerText.includes('<b>half</b>.jpg')"), True)
+    check_logs(browser, check)
+
+
+def check_logs(browser: Browser, check: Check) -> None:
+    """No message in the console, and no address but of files."""
+    check("console", [entry["message"] for entry in browser.log("browser")], [])
+    addresses = set()
+    for entry in browser.log("performance"):
+        message = json.loads(entry["message"])["message"]
+        asked = message["params"]
+        if message["method"] == "Network.requestWillBeSent" and asked["documentURL"].startswith("file:"):
+            addresses.add(asked["request"]["url"].partition(":")[0])
+    check("addresses", sorted(addresses), ["data", "file"])
+
+
+def measure(browser: Browser, page: str) -> None:
+    """Seconds to see it, and frames while scrolling."""
+    browser.open(page)
+    times = browser.run(TIMES)
+    print(f"\nready {times['ready']:.0f} ms, first paint {times['firstPaint']:.0f} ms, all images in sight "
+          f"{times['inSight']:.0f} ms; {times['cards']} cards, {times['nodes']} elements, "
+          f"{times['heap']:.1f} MB of heap")  # fmt: skip
+    for speed in (40, 400, 4000):
+        browser.run("window.scrollTo(0, 0);" + SETTLED)
+        frames = browser.run(SCROLL % speed)
+        print(f"scrolling {speed} pixels a frame: median {frames['median']:.1f} ms, "
+              f"95% {frames['p95']:.1f} ms, worst {frames['worst']:.0f} ms; {frames['cards']} cards")  # fmt: skip
+    for what, script in (
+        ("filter by a class", "choose(foundClasses()[0]);"),
+        ("sort by name", "asked.order = 'name'; refresh();"),
+        ("a letter of a name", "asked.find = 'cat'; refresh();"),
+        ("show all again", "asked.find = ''; asked.order = 'input'; choose(null);"),
+        ("another size", "grid.size = 120; layOutAgain();"),
+    ):
+        print(f"{what}: {browser.run(TASK % script):.1f} ms")
+
+
+def take_screenshots(browser: Browser, page: str, folder: Path, prefix: str = "") -> None:
+    """The states that a person should look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    states = {
+        "light": "#theme=light",
+        "dark": "#theme=dark",
+        "photo": "#theme=light&view=photo",
+        "class": "#theme=light&class=cat",
+        "class-dark": "#theme=dark&class=person",
+        "detail": "#theme=light&image=12",
+        "detail-dark": "#theme=dark&image=3",
+    }
+    for name, state in states.items():
+        browser.open(page + state)
+        browser.screenshot(folder / f"{prefix}{name}.png")
+    browser.open(page + "#theme=light&image=5")
+    browser.run("document.querySelector('#detail-classes button').dispatchEvent(new Event('pointerenter'))")
+    browser.screenshot(folder / f"{prefix}detail-class.png")
+    browser.open(page + "#theme=dark")
+    browser.move(620, 200)
+    browser.screenshot(folder / f"{prefix}scrub.png")
+    browser.run("byId('failures').scrollIntoView()")
+    browser.screenshot(folder / f"{prefix}end.png")
+    browser.press("?")
+    browser.screenshot(folder / f"{prefix}help.png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--screenshots", type=Path, help="folder for PNGs")
+    parser.add_argument("--keep", type=Path, help="make the galleries here, and leave them")
+    parser.add_argument("--size", default="1440x900", help="of the window")
+    arguments = parser.parse_args()
+    check = Check()
+    size = tuple(int(side) for side in arguments.size.split("x"))
+    with tempfile.TemporaryDirectory() as temp, driver() as address:
+        folder = arguments.keep or Path(temp)
+        galleries = {"few": 42, "many": arguments.images}
+        for name, count in galleries.items():
+            if not (folder / name / PAGE).exists():
+                make_gallery(folder / name, count)
+        browser = Browser(address, size)
+        try:
+            many = (folder / "many" / PAGE).resolve().as_uri()
+            check_behaviour(browser, many, arguments.images, check)
+            measure(browser, many)
+            if arguments.screenshots:
+                take_screenshots(browser, (folder / "few" / PAGE).resolve().as_uri(), arguments.screenshots)
+                take_screenshots(browser, many, arguments.screenshots, "many-")
+        finally:
+            browser.close()
+    return 1 if check.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
