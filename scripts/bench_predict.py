@@ -25,7 +25,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def main() -> None:
     """Print images a second of both, and the stages that `san predict` reports."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=Path, default=EXAMPLES)
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
@@ -72,7 +74,17 @@ def _copies(source: Path, target: Path, count: int) -> list[Path]:
 
 def _predict(inputs: Path, output: Path, options: argparse.Namespace) -> tuple[float, str]:
     """Seconds that `san predict` takes, and its line about stages."""
-    command = [sys.executable, "-m", "san_cli", "predict", str(inputs), "-o", str(output), "--vocab", options.vocab]
+    command = [
+        sys.executable,
+        "-m",
+        "san_cli",
+        "predict",
+        str(inputs),
+        "-o",
+        str(output),
+        "--vocab",
+        options.vocab,
+    ]
     command += ["--weights", options.weights, "--device", options.device]
     start = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)

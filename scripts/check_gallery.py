@@ -8,27 +8,21 @@ do harm among its images. Exit 1 where something is not as it should be.
 """
 
 import argparse
-import base64
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from webdriver import SETTLED, Browser, driver
 
 from san_cli.inert import inert
+from san_cli.outputs.coco import dataset_info
 from san_cli.outputs.gallery import CLASSES_SUFFIX, FOLDER, PAGE, PHOTO_SUFFIX, write_gallery
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
@@ -46,11 +40,6 @@ SETTINGS = {
     "background": None,
     "min-score": 0.0,
 }
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--hide-scrollbars", "--force-color-profile=srgb",
-)  # fmt: skip
 HARMFUL = (
     "<script>document.title='owned'</script>.jpg",
     "\"><img src=x onerror=document.title='owned'>.jpg",
@@ -115,7 +104,7 @@ class Sample:
     regions: tuple[tuple[int, float | None, Region], ...]
 
 
-def samples(classes: list[str]) -> list[Sample]:
+def samples(classes: Sequence[str]) -> list[Sample]:
     """Some forty crops of all shapes."""
     rng = np.random.default_rng(5)
     found = []
@@ -159,108 +148,25 @@ def make_gallery(output: Path, count: int) -> None:
             path = output / FOLDER / (name + suffix)
             path.parent.mkdir(exist_ok=True)
             os.link(originals / (sample.name + suffix), path)
-        records.append(ImageRecord(name, *sample.label_map.shape, sample.regions))
+        records.append(ImageRecord(name, *sample.image.shape[:2], sample.regions))
     records += [
         ImageRecord("broken/<b>half</b>.jpg", 0, 0, error="it ends in the middle: 4,096 of 90,112 bytes"),
         ImageRecord("broken/empty.png", 0, 0, error="the file is empty"),
         ImageRecord("holidays/IMG_0042.heic", 0, 0, error="HEIC can't be read: pip install pillow-heif"),
     ]
     write_gallery(
-        output, settings=SETTINGS, classes=classes, records=records, stem_of=lambda name: name,
+        output, info=dataset_info(SETTINGS), classes=classes, records=records, stem_of=lambda name: name,
         links={"overlay": ".overlay.jpg", "labels": ".labels.png"},
     )  # fmt: skip
 
 
-# --- A browser -------------------------------------------------------------------------------------------
+# --- What is asked of the page ----------------------------------------------------------------------
 
-
-class Browser:
-    """Chromium through chromedriver: what WebDriver says over HTTP."""
-
-    def __init__(self, address: str, size: tuple[int, int]) -> None:
-        self._session = address
-        self._profile = tempfile.mkdtemp(prefix="check-gallery-")
-        options = {
-            "args": [*FLAGS, f"--user-data-dir={self._profile}", f"--window-size={size[0]},{size[1]}"],
-            "perfLoggingPrefs": {"enableNetwork": True},
-        }
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        session = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self._session = f"{address}/session/{session['sessionId']}"
-
-    def close(self) -> None:
-        self._call("DELETE", "")
-        shutil.rmtree(self._profile, ignore_errors=True)
-
-    def open(self, address: str) -> None:
-        self._call("POST", "/url", {"url": "about:blank"})
-        self._call("POST", "/url", {"url": address})
-
-    def run(self, script: str) -> Any:
-        """What `script`, the body of an async function, returns."""
-        body = f"const done = arguments[0]; (async () => {{{script}}})().then(done, (e) => done(`${{e}}`));"
-        return self._call("POST", "/execute/async", {"script": body, "args": []})
-
-    def press(self, keys: str) -> None:
-        actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
-        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
-
-    def move(self, x: int, y: int) -> None:
-        steps = [{"type": "pointerMove", "duration": 0, "x": x + d, "y": y} for d in (0, 1)]
-        pointer = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}
-        self._call("POST", "/actions", {"actions": [pointer]})
-
-    def screenshot(self, path: Path) -> None:
-        self.run(SETTLED)
-        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
-
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        return self._call("POST", "/se/log", {"type": kind})
-
-    def _call(self, method: str, path: str, body: object = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._session + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return json.load(answer)["value"]
-
-
-@contextmanager
-def driver() -> Iterator[str]:
-    """A chromedriver of our own; gives its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{address}/status", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-SETTLED = """
-  await Promise.all([...document.images].filter((i) => i.src).map((i) => i.decode().catch(() => {})));
-  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-"""
 BROKEN = "return [...document.images].filter((i) => i.src && !i.naturalWidth).map((i) => i.src)"
 TIMES = (
     SETTLED
     + """
   const [page] = performance.getEntriesByType("navigation");
-  const photos = performance.getEntriesByType("resource").filter((r) => r.name.endsWith(".jpg"));
   return {
     ready: page.domContentLoadedEventEnd,
     firstPaint: performance.getEntriesByName("first-contentful-paint")[0].startTime,
@@ -273,7 +179,6 @@ TIMES = (
 )
 SCROLL = """
   const frames = [];
-  const end = document.documentElement.scrollHeight;
   let last = performance.now();
   for (let i = 1; i <= 180; i++) {
     window.scrollTo(0, i * %d);
@@ -335,11 +240,15 @@ def check_behaviour(browser: Browser, page: str, count: int, check: Check) -> No
     browser.press("\ue00c")
     check("Escape closes", browser.run("return byId('detail').open"), False)
     check("focus comes back", browser.run("return Number(document.activeElement.dataset.index)"), before - 1)
+    browser.run("window.scrollTo(0, 1e5); await new Promise((done) => setTimeout(done, 300))")
+    check("Tab leads to one image", browser.run("document.activeElement.blur(); paint();"
+          "return document.querySelectorAll('.card[tabindex=\"0\"]').length"), 1)  # fmt: skip
     browser.press("o")
     check("o shows photographs", browser.run("return document.documentElement.dataset.view"), "photo")
     browser.press("?")
     check("? helps", browser.run("return byId('help').open"), True)
     browser.press("\ue00c")
+    browser.run("focusImage(grid.active)")
     browser.press("\ue010")
     check("End", browser.run("return Number(document.activeElement.dataset.index)"), count - 1)
     for name in HARMFUL:
@@ -361,7 +270,7 @@ def check_logs(browser: Browser, check: Check) -> None:
         asked = message["params"]
         if message["method"] == "Network.requestWillBeSent" and asked["documentURL"].startswith("file:"):
             addresses.add(asked["request"]["url"].partition(":")[0])
-    check("addresses", sorted(addresses), ["data", "file"])
+    check("addresses", sorted(addresses - {"data"}), ["file"])
 
 
 def measure(browser: Browser, page: str) -> None:
@@ -421,14 +330,14 @@ def main() -> int:
     parser.add_argument("--size", default="1440x900", help="of the window")
     arguments = parser.parse_args()
     check = Check()
-    size = tuple(int(side) for side in arguments.size.split("x"))
+    width, height = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as temp, driver() as address:
         folder = arguments.keep or Path(temp)
         galleries = {"few": 42, "many": arguments.images}
         for name, count in galleries.items():
             if not (folder / name / PAGE).exists():
                 make_gallery(folder / name, count)
-        browser = Browser(address, size)
+        browser = Browser(address, (width, height))
         try:
             many = (folder / "many" / PAGE).resolve().as_uri()
             check_behaviour(browser, many, arguments.images, check)

@@ -117,7 +117,8 @@ def test_image_that_is_gone_leaves_the_predictions(predict: San, photos: Path, t
     (photos / "p00.jpg").unlink()
     assert predict(photos, "-o", tmp_path / "out").code == 0
     document = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [row["file_name"] for row in document["images"]][0] == "p02.jpg"
+    assert [row["id"] for row in document["images"]] == [1, 2, 3, 4, 5]
+    assert "p00.jpg" not in {row["file_name"] for row in document["images"]}
     assert (tmp_path / "out" / "p00.overlay.jpg").exists()
 
 
@@ -241,9 +242,9 @@ def test_killed_run_ends_in_the_same_bytes(
     photos, out = tmp_path / "photos", tmp_path / "out"
     make_photos(photos, 24)
     predict(photos, "-o", tmp_path / "whole")
+    options = ["--weights", str(tiny_weights), "--vocab", "voc", "--device", "cpu", "-q"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "san_cli", "predict", str(photos), "-o", str(out), "-q"]
-        + ["--weights", str(tiny_weights), "--vocab", "voc", "--device", "cpu"],
+        [sys.executable, "-m", "san_cli", "predict", str(photos), "-o", str(out), *options],
         env={**subprocess_environment(san_home), "PYTHONHASHSEED": "7"},
     )
     journal = out / ".san" / "journal"

@@ -3,9 +3,10 @@
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from san_cli import __version__
 from san_cli.cli import console
@@ -14,8 +15,29 @@ from san_cli.cli.vocab import app as vocab_app
 from san_cli.cli.weights import app as weights_app
 from san_cli.errors import EXIT_CODE_HELP, ExitCode, SanError
 
+
+class _Group(TyperGroup):
+    """Ends of a command that Typer would handle its own way: without a word, and a closed pipe as an error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SanError(
+                "interrupted",
+                hint="What is written is complete; run the same command again to go on.",
+                code=ExitCode.INTERRUPTED,
+            ) from None
+        except BrokenPipeError:
+            # The reader of our stdout has gone (`| head`): not an error. Python would complain again
+            # when it flushes stdout at exit, so give it somewhere to flush to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(ExitCode.DONE) from None
+
+
 app = typer.Typer(
     name="san",
+    cls=_Group,
     help="Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023).",
     epilog=EXIT_CODE_HELP,
     no_args_is_help=True,
@@ -55,11 +77,3 @@ def main() -> None:
     except SanError as error:
         console.error(error.message, error.hint)
         sys.exit(error.code)
-    except KeyboardInterrupt:
-        console.error("interrupted", "What is written is complete; run the same command again to go on.")
-        sys.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`| head`): not an error. Python would complain again
-        # when it flushes stdout at exit, so give it somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(ExitCode.DONE)

@@ -35,6 +35,14 @@ Precision = Annotated[
         metavar="NAME", help="auto (bf16 on CUDA, else fp32), fp32, bf16 or fp16.", rich_help_panel=MODEL
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Compile the network first (torch.compile): pays for thousands of images of few sizes on a GPU.",
+        rich_help_panel=MODEL,
+    ),
+]
 Vocab = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,7 +13,7 @@ import typer
 
 from san_cli.cli import console
 from san_cli.cli import predict_options as own
-from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
+from san_cli.cli.options import Compile, Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
 from san_cli.cli.predict_report import Report
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
@@ -41,6 +41,7 @@ def predict(
     weights: Weights = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile: Compile = False,
     save: own.Save = "overlay,labels,json",
     jsonl: own.Jsonl = False,
     overwrite: own.Overwrite = False,
@@ -75,8 +76,7 @@ def predict(
 
         kinds = _kinds(save)
         share, team = _share(shard, overwrite)
-        leads = team is None or team.leads
-        report = Report(output, kinds, jsonl, quiet, leads)
+        report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
         vocabulary, shown = _vocabulary(vocab, show, background, report)
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,
@@ -87,22 +87,18 @@ def predict(
         _tell_failures(listing, fail_fast, report)
 
         from san_cli.engine.run import end_run, open_run
-        from san_cli.engine.segmenter import MapOptions  # only now, as importing torch takes seconds
-        from san_cli.engine.stages import Job
-        from san_cli.outputs.coco import dataset_info
+        from san_cli.engine.stages import Job, MapOptions  # only now, as importing torch takes seconds
 
         job = Job(vocabulary, MapOptions(min_score, background, shown), kinds, batch, max_pixels)
-        segmenter = _load(model, weights, device, precision, templates, report)
-        settings = with_model(asked, segmenter)
-        info = dataset_info(settings)
+        segmenter = _load(model, weights, device, precision, compile, templates, report)
+        settings = with_model(asked, segmenter, compile)
         with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
             _embed(segmenter, vocabulary, team, report)
             _work(run, job, segmenter, workers, fail_fast, report)
-            ending = end_run(run, job.classes, info)
+            ending = end_run(run, job.classes)
             _print_team(run, job, report)
-        if leads:
-            report.end(ending, job.classes, share)
-            raise typer.Exit(report.exit_code(ending))
+        report.end(ending, job.classes, share)
+        raise typer.Exit(report.exit_code(ending))
 
 
 def _kinds(save: str) -> tuple[str, ...]:
@@ -130,7 +126,7 @@ def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
 
     of_team = team_share()
     if shard is None:
-        return (WHOLE, None) if of_team is None else (of_team, Team(of_team))
+        return (WHOLE, None) if of_team is None else (of_team, Team.meet(of_team))
     if of_team is not None:
         raise SanError("--shard can't be combined with torchrun, which splits the list itself")
     if overwrite:
@@ -225,7 +221,13 @@ def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
 
 
 def _load(
-    model: str | None, weights: str | None, device: str, precision: str, templates: str, report: Report
+    model: str | None,
+    weights: str | None,
+    device: str,
+    precision: str,
+    compile: bool,
+    templates: str,
+    report: Report,
 ) -> "Segmenter":
     import torch
 
@@ -236,7 +238,13 @@ def _load(
     if device in ("auto", "cuda") and devices > 1:
         device = f"cuda:{local_rank() % devices}"
     return Segmenter.load(
-        model, weights, device=device, precision=precision, templates=templates, say=report.warning
+        model,
+        weights,
+        device=device,
+        precision=precision,
+        templates=templates,
+        compile=compile,
+        say=report.warning,
     )
 
 

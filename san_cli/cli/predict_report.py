@@ -122,7 +122,9 @@ class Report:
         self.info(f"results: {inert(str(self.output))}{_files(there)}")
 
     def exit_code(self, ending: "Ending") -> ExitCode:
-        """What the counts come to; over all images where they are known."""
+        """What the counts come to, over all images where they are known; of a team only the leader tells."""
+        if not self.leads:
+            return ExitCode.DONE
         tally = ending.tally
         failed = self.failed if tally is None else tally.failed
         total = self.done + self.done_before + self.failed if tally is None else tally.images
@@ -141,8 +143,9 @@ def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:
     width = max(len("CLASS"), *map(len, names))
     lines = [f"  {'CLASS':<{width}}  PIXELS  IMAGES"]
     for class_id, name in zip(order, names, strict=False):
-        share = 100 * tally.class_pixels[class_id] / tally.pixels
-        lines.append(f"  {name:<{width}}  {share:5.1f}%  {tally.class_images[class_id]:6,}")
+        percent = 100 * tally.class_pixels[class_id] / tally.pixels
+        share = f"{percent:5.1f}%" if percent >= 0.05 else " <0.1%"
+        lines.append(f"  {name:<{width}}  {share}  {tally.class_images[class_id]:6,}")
     if len(order) > len(names):
         lines.append(f"  and {len(order) - len(names)} more classes")
     return lines

@@ -63,6 +63,7 @@ def finish(
     seal = list_digest(listing)
     needed = [PREDICTIONS] * ("json" in save) + [CLASSES] * ("labels" in save)
     if journal.seal == seal and all((output / name).is_file() for name in needed):
+        journal.remove_others()  # empty ones: a line would have broken the seal
         return None
     counted = _CountedRecords(journal, names, listing.failures)
     try:

@@ -91,11 +91,6 @@ class Journal:
         for name in _journals(self.folder):
             self._read(name)
 
-    @property
-    def is_merged(self) -> bool:
-        """Whether the only lines are those of the merged journal."""
-        return all(end == 0 for name, end in self._ends.items() if name != _MERGED)
-
     def open_own(self, name: str) -> int:
         """Open the file to append to, its torn end cut off; returns the descriptor. OSError if that fails."""
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -124,7 +119,7 @@ class Journal:
     def compact(self, names: Iterable[str], seal: str) -> None:
         """Make the merged journal: the lines of `names` in that order, what else there is by name, the seal.
 
-        All of them must be in `entries`. Atomic; the other journals are removed after it.
+        All of them must be in `entries`. Atomic.
         """
         first = list(names)
         rest = sorted(self.entries.keys() - set(first))
@@ -132,6 +127,10 @@ class Journal:
             for name in (*first, *rest):
                 stream.write(self._line(self.entries[name]))
             stream.write(_framed(json.dumps({"seal": seal}), ""))
+        self.remove_others()
+
+    def remove_others(self) -> None:
+        """Remove all journals but the merged one, which has their lines by now."""
         self.close()
         for name in _journals(self.folder):
             if name != _MERGED:

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from san_cli.datasets.images import raise_pillow_limit
 from san_cli.engine.batches import plan_batches
 from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Journal, same_content, source_of
@@ -50,6 +51,7 @@ def predict_images(
     `workers` threads decode and as many write. `reread` gives the regions of images done before, too.
     Raises SanError where results can't be written; what is journalled by then is complete.
     """
+    raise_pillow_limit(job.max_pixels)
     images = run.listing.images
     positions = list(run.share.positions(len(images), job.batch))
     wanted = bytearray(len(images))

@@ -22,6 +22,7 @@ from san_cli.engine.team import Team
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.outputs.atomic import sweep_stale
+from san_cli.outputs.coco import dataset_info
 from san_cli.outputs.record import ImageRecord
 
 _MERGE_S = 60.0  # how long shards wait for one another's last steps
@@ -34,6 +35,7 @@ class Run:
     output: Path
     listing: Listing
     save: tuple[str, ...]
+    info: Mapping[str, object]  # of the COCO dataset
     share: Share
     team: Team | None
     lock: int | None  # descriptor of the folder's lock; a team's leader has it for all
@@ -84,6 +86,7 @@ def open_run(
 
     `overwrite` forgets what was done and replaces whatever is there.
     """
+    info = dataset_info(settings)
     with ExitStack() as stack:
         lock = None
         try:
@@ -103,7 +106,7 @@ def open_run(
                 )
         except OSError as error:
             raise stopping(error, output) from error
-        yield Run(output, listing, save, share, team, lock, journal)
+        yield Run(output, listing, save, info, share, team, lock, journal)
 
 
 def _claim(
@@ -140,15 +143,15 @@ def _agree(team: Team, output: Path, settings: Settings, listing: Listing) -> No
     refuse_other_settings(output, found, settings)
 
 
-def end_run(run: Run, classes: Sequence[str], info: Mapping[str, object]) -> Ending:
+def end_run(run: Run, classes: Sequence[str]) -> Ending:
     """After the share's last image: merge everything, if it is all there and ours to do.
 
-    `info` is the COCO dataset's. SanError where that can't be written.
+    SanError where that can't be written.
     """
     if run.team is not None:
-        return _end_team(run, run.team, classes, info)
+        return _end_team(run, run.team, classes)
     if run.share.count == 1:
-        return Ending(_finish(run, run.journal, classes, info))
+        return Ending(_finish(run, run.journal, classes))
     missing = unfinished(_read_journals(run.output, run.listing.images), run.listing.images)
     if missing:
         return Ending(None, len(missing))
@@ -160,7 +163,7 @@ def end_run(run: Run, classes: Sequence[str], info: Mapping[str, object]) -> End
             hint="Run the same command without --shard to merge the results.",
             code=ExitCode.SOME_FAILED,
         )
-    return Ending(_finish(run, _read_journals(run.output, run.listing.images), classes, info))
+    return Ending(_finish(run, _read_journals(run.output, run.listing.images), classes))
 
 
 def all_records(run: Run) -> Iterator[tuple[ImageRecord, int]]:
@@ -172,7 +175,7 @@ def all_records(run: Run) -> Iterator[tuple[ImageRecord, int]]:
     yield from ((record, 1) for record in failed_records(run.listing.failures))
 
 
-def _end_team(run: Run, team: Team, classes: Sequence[str], info: Mapping[str, object]) -> Ending:
+def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:
     run.journal.close()
     team.tell("done")
     ending = Ending(None)
@@ -187,7 +190,7 @@ def _end_team(run: Run, team: Team, classes: Sequence[str], info: Mapping[str, o
                 hint="Run the same command again.",
                 code=ExitCode.SOME_FAILED,
             )
-        ending = Ending(_finish(run, journal, classes, info))
+        ending = Ending(_finish(run, journal, classes))
         team.tell("merged")
     else:
         team.hear("merged")
@@ -197,8 +200,8 @@ def _end_team(run: Run, team: Team, classes: Sequence[str], info: Mapping[str, o
     return ending
 
 
-def _finish(run: Run, journal: Journal, classes: Sequence[str], info: Mapping[str, object]) -> Tally | None:
-    return finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=info)
+def _finish(run: Run, journal: Journal, classes: Sequence[str]) -> Tally | None:
+    return finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
 
 
 def _read_journals(output: Path, images: Sequence[InputImage]) -> Journal:

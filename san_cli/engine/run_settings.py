@@ -42,7 +42,7 @@ def asked_settings(
     }
 
 
-def with_model(settings: Settings, segmenter: "Segmenter") -> Settings:
+def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:
     """The full settings."""
     from san_cli.engine.device import PRECISIONS
 
@@ -52,6 +52,7 @@ def with_model(settings: Settings, segmenter: "Segmenter") -> Settings:
         "weights": segmenter.weights_sha256,
         "device": segmenter.device.type,  # the kind: another one rounds differently
         "precision": precision,
+        "compile": compile,
         **settings,
     }
 

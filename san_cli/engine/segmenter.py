@@ -183,9 +183,17 @@ class Segmenter:
         sizes: Sequence[tuple[int, int]],
         vocabulary: Vocabulary,
         options: MapOptions = MapOptions(),
+        on_network_done: Callable[[], None] | None = None,
     ) -> list[SegmentationMap]:
-        """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass."""
+        """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass.
+
+        `on_network_done` is called between the network and the making of the maps, for those who time them.
+        """
         mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
+        if on_network_done is not None:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            on_network_done()
         height, width = resized[0].shape[:2]
         padded = (height + -height % PAD_TO, width + -width % PAD_TO)
         shown = shown_ids(vocabulary, options)

@@ -129,11 +129,17 @@ class Stages:
 
     def _segment_together(self, images: list[PassingImage]) -> bool:
         """One forward pass; False if the memory is not enough for it."""
-        start = time.perf_counter()
+        times = [time.perf_counter()]
         resized = [image.resized for image in images if image.resized is not None]
         sizes = [image.pixels.shape[:2] for image in images if image.pixels is not None]
         try:
-            maps = self.segmenter.segment_resized(resized, sizes, self.job.vocabulary, self.job.options)
+            maps = self.segmenter.segment_resized(
+                resized,
+                sizes,
+                self.job.vocabulary,
+                self.job.options,
+                lambda: times.append(time.perf_counter()),
+            )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -142,9 +148,13 @@ class Stages:
             if self.segmenter.device.type == "cuda":
                 torch.cuda.empty_cache()
             return False
+        start, between, end = times[0], times[-1], time.perf_counter()
         for image, made in zip(images, maps, strict=True):
             image.made, image.resized = made, None
-            image.ms["model"] = _ms_since(start) / len(images)
+            image.ms |= {
+                "model": (between - start) * 1000 / len(images),
+                "post": (end - between) * 1000 / len(images),
+            }
         return True
 
     def save(self, image: PassingImage) -> PassingImage:

@@ -50,15 +50,19 @@ def processes_here() -> int:
 class Team:
     """All processes of one `torchrun`; process 0 leads."""
 
-    def __init__(self, share: Share) -> None:
-        """Find the others; SanError if they can't be reached."""
+    def __init__(self, share: Share, store: "Store") -> None:
         self.share = share
         self.leads = share.index == 0
+        self._store = store
+
+    @classmethod
+    def meet(cls, share: Share) -> "Team":
+        """Find the others; SanError if they can't be reached."""
         with _reaching_others():
             from torch.distributed.rendezvous import rendezvous
 
             # `env://` reads torchrun's variables, its own store included.
-            self._store: Store = next(iter(rendezvous("env://", timeout=_MEET)))[0]
+            return cls(share, next(iter(rendezvous("env://", timeout=_MEET)))[0])
 
     def tell(self, what: str, value: bytes = b"") -> None:
         """Let the others know."""

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from san_cli import __version__
 from san_cli.inert import inert
 from san_cli.outputs.atomic import atomic_write
 from san_cli.outputs.colours import colour_of
@@ -40,23 +39,21 @@ _SCRIPTS = ("model.js", "elements.js", "layout.js", "grid.js", "legend.js", "det
 def write_gallery(
     output: Path,
     *,
-    settings: Mapping[str, Any],
+    info: Mapping[str, Any],
     classes: Sequence[str],
     links: Mapping[str, str],
     records: Iterable[ImageRecord],
     stem_of: Callable[[str], str],
 ) -> None:
-    """Write the page and its data into `output`; the thumbnails are written image by image.
+    """Write the page and its data into `output`, whose `FOLDER` must exist; the thumbnails come image by image.
 
-    `settings` are the run's, `classes` the names that regions' ids index, `links` the kind and suffix of other
-    results to link to, `stem_of` gives an image's name without suffix. `records` is gone through once, one
-    record in memory at a time. The bytes depend on the arguments alone. OSError where writing fails.
+    `info` is what `coco.dataset_info` gives, `classes` the names that regions' ids index, `links` the kind and
+    suffix of other results to link to; `stem_of` gives the name, without suffix, of an image's results.
+    `records` is gone through once, one record in memory at a time. The bytes depend on the arguments alone.
+    OSError where writing fails.
     """
-    (output / FOLDER).mkdir(parents=True, exist_ok=True)
     with atomic_write(output / DATA) as stream:
-        write_data(
-            stream, settings=settings, classes=classes, links=links, records=records, stem_of=stem_of
-        )
+        write_data(stream, info=info, classes=classes, links=links, records=records, stem_of=stem_of)
     with atomic_write(output / PAGE) as stream:
         stream.write(page_text().encode("utf-8"))
 
@@ -64,7 +61,7 @@ def write_gallery(
 def write_data(
     stream: BinaryIO,
     *,
-    settings: Mapping[str, Any],
+    info: Mapping[str, Any],
     classes: Sequence[str],
     links: Mapping[str, str],
     records: Iterable[ImageRecord],
@@ -72,9 +69,9 @@ def write_data(
 ) -> None:
     """Write `data.js`; the arguments are those of `write_gallery`."""
     head = {
-        "version": __version__,
+        "version": info["version"],
         "classes": [[inert(name), "#{:02x}{:02x}{:02x}".format(*colour_of(name))] for name in classes],
-        "about": list(_about(settings)),
+        "about": list(_about(info["san"])),
         "links": dict(links),
     }
     stream.write(f"gallery({json_text(head)},\n[".encode("ascii"))

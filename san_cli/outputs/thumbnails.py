@@ -24,9 +24,7 @@ def write_photo(path: Path, image: NDArray[np.uint8]) -> None:
     height, width = image.shape[:2]
     photo = Image.fromarray(image)
     if (height, width) != thumbnail_size(height, width):
-        photo = photo.resize(
-            thumbnail_size(height, width)[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0
-        )
+        photo = photo.resize(thumbnail_size(height, width)[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0)
     with atomic_write(path) as stream:
         photo.save(stream, "JPEG", quality=80)
 
