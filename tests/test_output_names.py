@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from san_cli.engine.inputs import InputImage
-from san_cli.engine.output_names import LONGEST_STEM, RESULT_SUFFIXES, check_collisions, output_stem
+from san_cli.engine.output_names import LONGEST_STEM, RESULTS, check_collisions, output_stem
 from san_cli.errors import ExitCode, SanError
 
 
@@ -66,6 +66,10 @@ def test_longest_name_can_be_written(tmp_path: Path) -> None:
         ("sub/a.jpg", "sub/a.overlay.jpg/b.jpg"),
         ("predictions.json/a.jpg",),
         ("Index.HTML/a.jpg",),
+        ("html/data.js/a.jpg",),
+        ("data.js/a.jpg",),
+        ("a.jpg", "html/a.photo.jpg/b.jpg"),
+        ("a.overlay.jpg/b.jpg", "HTML/a.jpg"),
         ("y" * 251 + ".jpg", "y" * 251 + ".png"),
     ],
 )
@@ -84,6 +88,7 @@ def test_collisions_are_refused(names: tuple[str, ...]) -> None:
         ("x.jpg", "x.jpg.jpg"),
         ("x.jpg", "x.overlay.jpg", "x.labels.png"),
         ("x.jpg", "x/y.jpg"),
+        ("x.jpg", "html/x.jpg", "html/x.photo.jpg", "html.jpg"),
         ("A/x.jpg", "a/y.jpg"),
         ("predictions.jpg", "sub/predictions.json/a.jpg"),
         ("x.jpg", "x..jpg", "x .jpg"),
@@ -119,7 +124,9 @@ def test_a_result_must_not_hit_an_input(tmp_path: Path) -> None:
         check_collisions(deep, tmp_path)
 
 
-letters = st.sampled_from(["a", "A", "b", "é", "e\u0301", ".", " ", ".jpg", ".PNG", ".labels.png", ".v2"])
+letters = st.sampled_from(
+    ["a", "A", "b", "é", "e\u0301", ".", " ", ".jpg", ".PNG", ".labels.png", ".photo.jpg", "html", ".v2"]
+)
 parts = st.lists(letters, min_size=1, max_size=4).map("".join).filter(lambda part: part.strip(".") != "")
 input_names = st.lists(parts, min_size=1, max_size=3).map("/".join)
 
@@ -130,7 +137,7 @@ def test_accepted_names_have_results_of_their_own(names: list[str]) -> None:
         check_collisions(images(*names))
     except SanError:
         return
-    results = [output_stem(name) + suffix for name in names for suffix in RESULT_SUFFIXES]
+    results = [before + output_stem(name) + after for name in names for before, after in RESULTS]
     assert len({result.casefold() for result in results}) == len(results)
     needed = {str(parent) for result in results for parent in Path(result).parents}
     assert not needed & set(results)
@@ -143,4 +150,4 @@ def test_one_image_alone_never_collides_with_itself(name: str) -> None:
 
 
 def test_paths_are_those_of_the_files() -> None:
-    assert output_stem("a/b/c.tif") + RESULT_SUFFIXES[0] == "a/b/c.overlay.jpg"
+    assert output_stem("a/b/c.tif") + RESULTS[0][1] == "a/b/c.overlay.jpg"

@@ -76,7 +76,7 @@ Save = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
-        "(predictions.json: COCO with RLE masks); or none.",
+        "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all); or none.",
         rich_help_panel=OUTPUT,
     ),
 ]

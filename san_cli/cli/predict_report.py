@@ -152,7 +152,12 @@ def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:
 
 
 def _files(save: Sequence[str]) -> str:
-    kinds = {"overlay": "*.overlay.jpg", "labels": "*.labels.png", "json": "predictions.json"}
+    kinds = {
+        "overlay": "*.overlay.jpg",
+        "labels": "*.labels.png",
+        "json": "predictions.json",
+        "html": "index.html",
+    }
     return f" ({', '.join(kinds[kind] for kind in save)})" if save else ""
 
 

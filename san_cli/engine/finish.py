@@ -8,9 +8,11 @@ from pathlib import Path
 
 from san_cli.engine.inputs import InputImage, Listing
 from san_cli.engine.journal import Journal, same_content, source_of
-from san_cli.engine.results import CLASSES, PREDICTIONS, stopping
+from san_cli.engine.output_names import output_stem
+from san_cli.engine.results import CLASSES, PREDICTIONS, make_folder, result_suffixes, run_files, stopping
 from san_cli.outputs.atomic import atomic_write
 from san_cli.outputs.coco import write_coco
+from san_cli.outputs.gallery import FOLDER, write_gallery
 from san_cli.outputs.label_map import write_class_table
 from san_cli.outputs.record import ImageRecord
 
@@ -61,8 +63,7 @@ def finish(
     """
     names = [image.name for image in listing.images]
     seal = list_digest(listing)
-    needed = [PREDICTIONS] * ("json" in save) + [CLASSES] * ("labels" in save)
-    if journal.seal == seal and all((output / name).is_file() for name in needed):
+    if journal.seal == seal and all((output / name).is_file() for name in run_files(save)):
         journal.remove_others()  # empty ones: a line would have broken the seal
         return None
     counted = _CountedRecords(journal, names, listing.failures)
@@ -72,7 +73,17 @@ def finish(
         if "json" in save:
             with atomic_write(output / PREDICTIONS) as stream:
                 write_coco(stream, info=info, categories=classes, records=counted)
-        else:
+        if "html" in save:
+            make_folder(output, output / FOLDER)
+            write_gallery(
+                output,
+                info=info,
+                classes=classes,
+                links=result_suffixes(save),
+                records=counted(),
+                stem_of=output_stem,
+            )
+        if not {"json", "html"} & set(save):
             for _ in counted():
                 pass
         journal.compact(names, seal)

@@ -14,10 +14,10 @@ from san_cli.engine.inputs import IMAGE_SUFFIXES, InputImage
 from san_cli.errors import SanError
 from san_cli.inert import inert
 
-# An image's results are its stem and one of these. None of them ends in another, so two results have one name
+# An image's results are its stem between two of these. No suffix ends in another, so two results have one name
 # only if their images have one stem.
-RESULT_SUFFIXES = (".overlay.jpg", ".labels.png")
-RUN_FILES = ("predictions.json", "classes.json", "index.html")  # of the whole run, at the top of the folder
+RESULTS = (("", ".overlay.jpg"), ("", ".labels.png"), ("html/", ".photo.jpg"), ("html/", ".classes.png"))
+RUN_FILES = ("predictions.json", "classes.json", "index.html", "html/data.js")  # of the whole run
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
 
 _Pair = tuple[str, str]
@@ -59,10 +59,11 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
         first = owners.setdefault(key, image)
         if first is not image:
             pairs.append((str(first.path), str(image.path)))
-        folder = key.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders[folder] = image
-            folder = folder.rpartition("/")[0]
+        for before in ("", "html/"):
+            folder = (before + key).rpartition("/")[0]
+            while folder and folder not in folders:
+                folders[folder] = image
+                folder = folder.rpartition("/")[0]
     pairs += _files_needed_as_folders(owners, folders)
     if output is not None:
         pairs += _results_over_inputs(owners, images, real_path(os.fspath(output)))
@@ -91,11 +92,20 @@ def _files_needed_as_folders(owners: dict[str, InputImage], folders: dict[str, I
     for folder, image in folders.items():
         if folder in RUN_FILES:
             pairs.append((f"the run's own {folder}", str(image.path)))
-        for suffix in RESULT_SUFFIXES:
-            owner = owners.get(folder.removesuffix(suffix)) if folder.endswith(suffix) else None
-            if owner is not None:
-                pairs.append((str(owner.path), str(image.path)))
+        owner = _owner(folder, owners)
+        if owner is not None:
+            pairs.append((str(owner.path), str(image.path)))
     return pairs
+
+
+def _owner(key: str, owners: dict[str, InputImage]) -> InputImage | None:
+    """The image that has a result of this name."""
+    for before, after in RESULTS:
+        if key.startswith(before) and key.endswith(after):
+            owner = owners.get(key[len(before) : len(key) - len(after)])
+            if owner is not None:
+                return owner
+    return None
 
 
 def _results_over_inputs(
@@ -111,14 +121,7 @@ def _results_over_inputs(
         if not real_folders[folder].startswith(os.path.join(output, "")):
             continue
         key = _key(os.path.relpath(real_folders[folder] + name, output).replace(os.sep, "/"))
-        owner = next(
-            (
-                owners[key.removesuffix(end)]
-                for end in RESULT_SUFFIXES
-                if key.endswith(end) and key.removesuffix(end) in owners
-            ),
-            None,
-        )
+        owner = _owner(key, owners)
         if owner is not None:
             pairs.append((str(owner.path), str(image.path)))
     return pairs

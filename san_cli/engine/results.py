@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,37 @@ from san_cli.engine.journal import STATE_FOLDER
 from san_cli.engine.output_names import output_stem
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.outputs import gallery
 from san_cli.outputs.label_map import write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
+from san_cli.outputs.thumbnails import write_layer, write_photo
 
-KINDS = ("overlay", "labels", "json")  # what --save takes
+KINDS = ("overlay", "labels", "json", "html")  # what --save takes
 PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 _SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
+_THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}
+_RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
 # Troubles with one name, not with the disk: that image fails and the others go on.
 _OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
     """Kind and path below the folder of the results of each file that belongs to the image `name` alone."""
-    return {kind: output_stem(name) + _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+    stem = output_stem(name)
+    paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
+    if "html" in save:
+        paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
+    return paths
+
+
+def result_suffixes(save: Sequence[str]) -> dict[str, str]:
+    """Kind and suffix of the full-size results of an image; they stand at its stem."""
+    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+
+
+def run_files(save: Sequence[str]) -> list[str]:
+    """The paths, below the folder of the results, of the files that concern all images."""
+    return [path for kind in save for path in _RUN_FILES.get(kind, [])]
 
 
 def write_results(
@@ -43,8 +62,12 @@ def write_results(
         make_folder(output, path.parent)
         if kind == "overlay":
             write_overlay(path, render_overlay(pixels, label_map, classes))
-        else:
+        elif kind == "labels":
             write_label_map(path, label_map, classes)
+        elif kind == "thumbnail":
+            write_photo(path, pixels)
+        else:
+            write_layer(path, label_map, classes)
 
 
 @lru_cache(maxsize=1024)
@@ -76,8 +99,8 @@ def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str
     """A file that is there already under the name of a result, if any."""
     if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
         return None
-    of_the_run = [PREDICTIONS] * ("json" in save) + [CLASSES] * ("labels" in save)
-    for relative in of_the_run + [path for name in names for path in result_paths(name, save).values()]:
+    of_the_images = (path for name in names for path in result_paths(name, save).values())
+    for relative in chain(run_files(save), of_the_images):
         if os.path.lexists(output / relative):
             return str(output / relative)
     return None
