@@ -1,20 +1,26 @@
-"""`san vocab`: which vocabularies there are, and which classes an expression stands for."""
+"""`san vocab`: which vocabularies there are, which classes an expression stands for, how near they are."""
+
+from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from san_cli.cli import console
+from san_cli.cli import console, options
 from san_cli.vocabulary import (
     DATASET_NAMES,
+    Vocabulary,
     complete_vocabulary,
     format_line,
     load_dataset_vocabulary,
     parse_vocabulary,
 )
 
-app = typer.Typer(help="List the built-in vocabularies or show the classes of any.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from san_cli.engine.similarity import Similarity
+
+app = typer.Typer(help="List, show and compare vocabularies.", no_args_is_help=True)
 
 
 def _write(lines: list[str]) -> None:
@@ -52,3 +58,76 @@ def show_vocabulary(
         _write([json.dumps(rows, ensure_ascii=False, indent=1)])
     else:
         _write([format_line(entry) for entry in vocabulary.entries])
+
+
+@app.command("similarity")
+def show_similarity(
+    first: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The vocabulary to compare with, usually the training set's."),
+    ],
+    others: Annotated[list[str], typer.Argument(metavar="NAME...", help="The vocabularies to compare.")],
+    model: options.Model = None,
+    weights: options.Weights = None,
+    templates: options.Templates = "vild",
+    device: options.Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare vocabularies by their text embeddings (Table 1 of the paper).
+
+    h(A → B) is the cosine between A's strangest class and what is nearest to it in B, the Hausdorff distance
+    among cosines; H is the smaller of both directions; mean is over all classes of A. The paper used ViT-L/14.
+    """
+    parsed = [_parsed(expression) for expression in (first, *others)]
+
+    from san_cli.cli.progress import progress
+    from san_cli.engine.segmenter import Segmenter
+    from san_cli.engine.similarity import first_word_rows, similarity
+
+    segmenter = Segmenter.load(
+        model, weights, device=device, precision="fp32", templates=templates, say=console.warn
+    )
+    embedded = []
+    for vocabulary in parsed:
+        with progress("embedding words", len(vocabulary.words)) as shown:
+            rows = segmenter.embed(vocabulary, shown.step)
+        embedded.append(rows[first_word_rows(vocabulary.word_indices)])
+    found = [similarity(rows, embedded[0]) for rows in embedded[1:]]
+    if as_json:
+        triples = zip(others, found, parsed[1:], strict=True)
+        table = [_as_json(name, first, one, vocabulary, parsed[0]) for name, one, vocabulary in triples]
+        _write([json.dumps(table, ensure_ascii=False, indent=1)])
+        return
+    width = max(len("vocabulary"), *map(len, others))
+    lines = [
+        f"{'vocabulary':<{width}}  h(→ {first})  h({first} →)      H   mean  strangest class, nearest in {first}"
+    ]
+    for name, one, vocabulary in zip(others, found, parsed[1:], strict=True):
+        pair = f"{vocabulary.names[one.strangest]}, {parsed[0].names[one.nearest]}"
+        lines.append(
+            f"{name:<{width}}  {one.forward:>{len(first) + 5}.3f}  {one.backward:>{len(first) + 5}.3f}"
+            f"  {one.symmetric:5.3f}  {one.mean:5.3f}  {pair}"
+        )
+    _write(lines)
+
+
+def _parsed(expression: str) -> Vocabulary:
+    vocabulary, notes = parse_vocabulary([expression])
+    for text in notes:
+        console.note(text)
+    return vocabulary
+
+
+def _as_json(
+    name: str, first: str, one: Similarity, ours: Vocabulary, theirs: Vocabulary
+) -> dict[str, object]:
+    return {
+        "vocabulary": name,
+        "compared_with": first,
+        "forward": one.forward,
+        "backward": one.backward,
+        "symmetric": one.symmetric,
+        "mean": one.mean,
+        "strangest": ours.names[one.strangest],
+        "nearest": theirs.names[one.nearest],
+    }
