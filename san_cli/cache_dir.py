@@ -8,7 +8,7 @@ from pathlib import Path
 def cache_dir() -> Path:
     """`$SAN_HOME`, else `$XDG_CACHE_HOME/san`, else `~/.cache/san`; not created here.
 
-    An account without a home folder (some containers) gets a folder in the system's temporary one.
+    An account without a home folder (some containers) gets a folder of its own in the system's temporary one.
     """
     if home := os.environ.get("SAN_HOME"):
         return Path(home)
@@ -18,4 +18,4 @@ def cache_dir() -> Path:
     try:
         return Path.home() / ".cache" / "san"
     except RuntimeError:
-        return Path(tempfile.gettempdir()) / "san-cache"
+        return Path(tempfile.gettempdir()) / f"san-cache-{os.getuid()}"

@@ -252,6 +252,8 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
     """
     if isinstance(names, str):
         raise SanError("A vocabulary is a list of names, not one string.", hint=f"Write [{names!r}].")
+    if isinstance(names, set | frozenset):
+        raise SanError("A set of names has no order, and class ids need one.", hint="Use sorted(names).")
     entries = []
     for given in names:
         words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)

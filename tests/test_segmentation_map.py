@@ -45,6 +45,9 @@ def cases(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, Frame, int]:
     classes = draw(st.sampled_from([1, 2, 5, 20, 33, 171, 847, 1000]))
     spread = draw(st.sampled_from([0.0, 1.0, 8.0, 60.0]))
     masks = torch.randn(queries, h, w, generator=generator) * spread
+    if draw(st.booleans()):  # nearly all masks far from nearly all pixels, holes in what is left
+        masks = torch.where(torch.rand(masks.shape, generator=generator) < 0.9, masks - 25, masks)
+        masks[:, torch.rand(h, w, generator=generator) < 0.1] -= 35
     return (
         masks,
         probabilities(draw(st.sampled_from(KINDS)), queries, classes, generator),
@@ -81,12 +84,53 @@ def test_block_height_changes_nothing(case, other: int) -> None:
     assert (one[decided] == two[decided]).all()
 
 
-def test_exact_ties_go_to_the_lower_class() -> None:
+@pytest.mark.parametrize("classes", [5, 64, 400])
+def test_exact_ties_go_to_the_lower_class(classes: int) -> None:
     generator = torch.Generator().manual_seed(3)
     masks = torch.randn(10, 4, 4, generator=generator)
-    same = torch.full((10, 64), 0.01)
+    same = torch.full((10, classes), 0.01)
     made = segmentation_map(masks, same, Frame((64, 64), (60, 50), (61, 95)))
     assert (made.label_map == 0).all()
+
+
+def test_a_hole_between_samples_keeps_its_class() -> None:
+    """Queries that add nothing almost everywhere decide where the one strong mask has a hole."""
+    masks = torch.full((100, 40, 40), -26.0)
+    masks[0] = 12.0
+    classes = torch.full((100, 200), 1e-6)
+    classes[0, 7] = classes[1:, 3] = 0.99
+    frame = Frame((640, 640), (640, 640), (640, 640))
+    for y, x in ((5, 8), (20, 20), (33, 14)):
+        holed = masks.clone()
+        holed[0, y, x] = -60.0
+        scores = segmentation_scores(holed.double(), classes.double(), frame)
+        made = segmentation_map(holed, classes, frame).label_map
+        first, second = scores.topk(2, dim=0).values
+        decided = (first - second > 1e-4 * first).numpy()
+        assert (made[decided] == scores.argmax(dim=0).numpy()[decided]).all()
+
+
+def test_wide_images_are_cut_into_columns(monkeypatch) -> None:
+    import san_cli.engine.segmentation_map as module
+
+    generator = torch.Generator().manual_seed(9)
+    masks, classes = (
+        torch.randn(10, 3, 40, generator=generator) * 5,
+        probabilities("random", 10, 30, generator),
+    )
+    frame = Frame((48, 640), (45, 633), (61, 901))
+    whole = segmentation_map(masks, classes, frame, keep_scores=True)
+    monkeypatch.setattr(module, "_CPU_BLOCK", 128)
+    cut = segmentation_map(masks, classes, frame, keep_scores=True)
+    assert np.allclose(whole.scores, cut.scores, rtol=1e-5)
+    assert (whole.label_map != cut.label_map).mean() < 1e-4
+
+
+def test_more_classes_than_16_bits_hold() -> None:
+    classes = torch.zeros(2, 40_000)
+    classes[:, 39_999] = 0.9
+    made = segmentation_map(torch.zeros(2, 2, 2), classes, Frame((32, 32), (32, 32), (20, 30)))
+    assert (made.label_map == 39_999).all()
 
 
 def test_scores_and_threshold() -> None:

@@ -1,26 +1,19 @@
 """The one sink for words to the user: everything here goes to stderr, data alone goes to stdout."""
 
-import re
 import sys
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def inert(text: str) -> str:
-    """`text` with control characters spelled out and lone surrogates escaped, safe on any terminal."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+from san_cli.inert import inert
 
 
 def say(text: str) -> None:
-    """Print a line on stderr; a closed stderr is not an error."""
+    """Print a message on stderr, harmless whatever names are in it; a closed stderr is not an error."""
+    _write(inert(text))
+
+
+def _write(text: str) -> None:
     try:
-        sys.stderr.write(
-            inert(text)
-            .encode(sys.stderr.encoding or "utf-8", "backslashreplace")
-            .decode(sys.stderr.encoding or "utf-8")
-            + "\n"
-        )
+        encoding = sys.stderr.encoding or "utf-8"
+        sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
@@ -39,5 +32,5 @@ def warn(text: str) -> None:
 def error(message: str, hint: str = "") -> None:
     """What went wrong in one sentence, and the way out on the next line."""
     say(f"san: {message}")
-    if hint:
-        say(hint)
+    for line in hint.splitlines():
+        say(line)

@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,8 @@ from typer.core import TyperGroup
 
 from san_cli import __version__
 from san_cli.cli import console
+from san_cli.cli.data import app as data_app
+from san_cli.cli.eval import evaluate
 from san_cli.cli.predict import predict
 from san_cli.cli.vocab import app as vocab_app
 from san_cli.cli.weights import app as weights_app
@@ -19,20 +23,37 @@ from san_cli.errors import EXIT_CODE_HELP, ExitCode, SanError
 class _Group(TyperGroup):
     """Ends of a command that Typer would handle its own way: without a word, and a closed pipe as an error."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _quiet_without_reader():
+            return super().make_context(*arguments, **options)  # prints --help and --version
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _quiet_without_reader():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise SanError(
                 "interrupted",
                 hint="What is written is complete; run the same command again to go on.",
                 code=ExitCode.INTERRUPTED,
             ) from None
-        except BrokenPipeError:
-            # The reader of our stdout has gone (`| head`): not an error. Python would complain again
-            # when it flushes stdout at exit, so give it somewhere to flush to.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise typer.Exit(ExitCode.DONE) from None
+
+
+@contextmanager
+def _quiet_without_reader() -> Iterator[None]:
+    """End with 0 and without a word when the reader of our stdout has gone (`| head`)."""
+    try:
+        yield
+    except BrokenPipeError:
+        pass
+    except SystemExit as ended:  # Rich's way to say it
+        if not isinstance(ended.__context__, BrokenPipeError):
+            raise
+    else:
+        return
+    # Python would complain again when it flushes stdout at exit, so give it somewhere to flush to.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    raise typer.Exit(ExitCode.DONE) from None
 
 
 app = typer.Typer(
@@ -45,6 +66,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=EXIT_CODE_HELP)(predict)
+app.command("eval", epilog=EXIT_CODE_HELP)(evaluate)
+app.add_typer(data_app, name="data")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(weights_app, name="weights")
 
@@ -65,15 +88,24 @@ def root(
     """Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023)."""
 
 
-def _interrupt_on_sigterm(signum: int, frame: object) -> None:
+def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let SIGTERM and a terminal that closes end us like Ctrl-C; under `nohup` the latter stays ignored."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def main() -> None:
     """Run the CLI; the one place where exceptions become a sentence on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _interrupt_on_sigterm)
+    _end_as_by_ctrl_c()
     try:
         app(prog_name="san")
     except SanError as error:
         console.error(error.message, error.hint)
         sys.exit(error.code)
+    except KeyboardInterrupt:  # before the command has begun, or a second one while it ends
+        sys.exit(ExitCode.INTERRUPTED)

@@ -160,7 +160,9 @@ def _vocabulary(
         )
     if not show:
         return vocabulary, None
-    return vocabulary, tuple(vocabulary.names[index] for index in select_entries(vocabulary, show))
+    nothing = [] if background is None else [word for word in show if word_key(word) == word_key(background)]
+    named = select_entries(vocabulary, [word for word in show if word not in nothing])
+    return vocabulary, (*(vocabulary.names[index] for index in named), *nothing[:1])
 
 
 def _listing(
@@ -192,11 +194,13 @@ def _listing(
 
 def _stdin(team: "Team | None") -> BinaryIO | None:
     """The list on stdin; in a team only the first process reads it and tells the others."""
+    from san_cli.engine.inputs import LONGEST_LIST
+
     stdin = None if sys.stdin is None else sys.stdin.buffer
     if team is None or stdin is None:
         return stdin
     if team.leads:
-        team.tell("stdin", stdin.read())
+        team.tell("stdin", stdin.read(LONGEST_LIST + 1))
     return BytesIO(team.hear("stdin"))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from san_cli.cli import console
 from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
 
 app = typer.Typer(help="Find, download, check and convert model weights.", no_args_is_help=True)
 
@@ -102,7 +103,7 @@ def _row(name: str) -> tuple[str, str, str, str, str]:
             size, sha256 = "?", error.strerror or "unreadable"
         except SanError:  # `san weights verify` says more
             size, sha256 = megabytes(found.stat().st_size), "damaged"
-        return name, console.inert(found.name), size, sha256, console.inert(str(found))
+        return name, inert(found.name), size, sha256, inert(str(found))
     if official is not None:
         return name, official.filename, megabytes(official.size), official.sha256[:12], "not here"
     return name, file_names(name)[0], "-", "-", "not here"
@@ -134,7 +135,7 @@ def _verified(file: Path) -> str:
     checkpoint = read_checkpoint(file)
     check_finite(checkpoint.state, file)
     count = len(checkpoint.state)
-    return console.inert(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
+    return inert(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
 
 
 def _print_path(path: Path) -> None:

@@ -10,7 +10,8 @@ def keep_heap() -> None:
     """Tell glibc to reuse freed memory instead of returning it to the kernel; elsewhere do nothing.
 
     By default every large tensor is mapped, page-faulted and unmapped at each call (0.5-0.8 s an image for the
-    official ViT-B/16 on a CPU). The peak stays what it was; it is only kept between images.
+    official ViT-B/16 on a CPU). In return the process keeps its peak, which may be some 10 % higher. It concerns
+    the whole process, so it is only done for models on the CPU.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -25,6 +25,7 @@ from san_cli.inert import inert
 _JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
 _NETPBM, _JPEG_2000 = (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), (".jp2", ".j2k", ".jpx")
 _OTHERS = (".webp", ".avif", ".avifs", ".gif", ".bmp")
+LONGEST_LIST = 256 * 2**20  # bytes of a list on stdin: a million long paths; what is longer may never end
 IMAGE_SUFFIXES = frozenset(_JPEG + _PNG + _TIFF + _NETPBM + _JPEG_2000 + _OTHERS)
 
 
@@ -157,7 +158,11 @@ def _read_list(stdin: BinaryIO | None, null_separated: bool, say: Callable[[str]
         raise SanError("INPUT - reads a list of images from stdin, which is closed")
     if stdin.isatty():
         say("reading the list of images from the terminal; Ctrl-D ends it")
-    data = stdin.read()
+    data = stdin.read(LONGEST_LIST + 1)
+    if len(data) > LONGEST_LIST:
+        raise SanError(
+            "the list on stdin is above 256 MiB", hint="Give it in parts, each to its own -o folder."
+        )
     if null_separated:
         return [os.fsdecode(entry) for entry in data.split(b"\0") if entry]
     if b"\0" in data:

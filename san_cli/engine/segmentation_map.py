@@ -77,62 +77,71 @@ def segmentation_map(
     height, width = frame.output
     classes = class_probabilities.shape[1]
     class_probabilities = class_probabilities.contiguous()
-    label_map = np.empty((height, width), dtype=np.int16)
+    label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
     scores = np.empty((height, width), dtype=np.float32) if keep_scores else None
     pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.float64)
-    for rows, masks in _mask_blocks(mask_logits, frame, block_rows):
+    for block, masks in _mask_blocks(mask_logits, frame, block_rows):
         best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
         if min_score > 0:
             winner[best < min_score] = UNLABELLED
-        labels = winner.to(torch.int16).cpu().numpy()
-        block_scores = best.cpu().numpy()
-        label_map[rows] = labels.reshape(-1, width)
+        labels, winning = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
+        shape = label_map[block].shape
+        label_map[block] = labels.reshape(shape)
         if scores is not None:
-            scores[rows] = block_scores.reshape(-1, width)
+            scores[block] = winning.reshape(shape)
         bins = labels.astype(np.intp) + 1  # unlabelled pixels fall into bin 0
         pixels += np.bincount(bins, minlength=classes + 1)[1:]
-        sums += np.bincount(bins, weights=block_scores, minlength=classes + 1)[1:]
+        sums += np.bincount(bins, weights=winning, minlength=classes + 1)[1:]
     return SegmentationMap(label_map, (sums / np.maximum(pixels, 1)).astype(np.float32), scores)
 
 
-def _mask_blocks(mask_logits: Tensor, frame: Frame, block_rows: int | None) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (rows of the output, masks [rows * W, N] in 0..1), top to bottom."""
+def _mask_blocks(
+    mask_logits: Tensor, frame: Frame, block_rows: int | None
+) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """Yield (place in the output, masks [rows * columns, N] in 0..1)."""
     height, width = frame.output
-    most = _CPU_BLOCK if mask_logits.device.type == "cpu" else _GPU_BLOCK
-    step = block_rows or max(1, most // width)
+    device, queries = mask_logits.device, mask_logits.shape[0]
+    most = _CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK
+    columns = min(width, most)
+    step = block_rows or max(1, most // columns)
     down = _two_resizes(mask_logits.shape[1], frame.padded[0], frame.resized[0], height)  # [H, h]
-    across = torch.from_numpy(_two_resizes(mask_logits.shape[2], frame.padded[1], frame.resized[1], width))
-    across = across.to(mask_logits.device)  # [W, w]
+    across = _two_resizes(mask_logits.shape[2], frame.padded[1], frame.resized[1], width)  # [W, w]
     queries_last = mask_logits.permute(1, 2, 0).contiguous()  # [h, w, N]
-    for start in range(0, height, step):
-        rows = slice(start, min(start + step, height))
-        used = np.flatnonzero(down[rows].any(axis=0))
-        coarse = slice(int(used[0]), int(used[-1]) + 1)
-        weights = torch.from_numpy(down[rows, coarse].copy()).to(mask_logits.device)  # [rows, coarse rows]
-        wide = across @ queries_last[coarse]  # [coarse rows, W, N]
-        yield rows, (weights @ wide.flatten(1)).sigmoid_().view(-1, mask_logits.shape[0])
+    for left in range(0, width, columns):
+        place = slice(left, min(left + columns, width))
+        weights = torch.from_numpy(across[place]).to(device)
+        wide, first = torch.empty(0, len(weights), queries, device=device), 0  # coarse rows from `first` on
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            used = np.flatnonzero(down[rows].any(axis=0))
+            start, stop = int(used[0]), int(used[-1]) + 1
+            have = max(start, first + len(wide))  # rows above are there from the block before
+            fresh = weights @ queries_last[have:stop]  # [new coarse rows, columns, N]
+            wide, first = torch.cat([wide[start - first :], fresh]), start
+            share = torch.from_numpy(down[rows, start:stop].copy()).to(device)
+            yield (rows, place), (share @ wide.flatten(1)).sigmoid_().view(-1, queries)
 
 
 def _two_resizes(coarse: int, padded: int, resized: int, output: int) -> np.ndarray:
     """The weights [output, coarse] of both bilinear resizes and the crop between, along one axis."""
-    first = _bilinear(coarse, padded)[:resized]
-    return (_bilinear(resized, output).astype(np.float64) @ first).astype(np.float32)
+    low, high, share = _neighbours(coarse, padded)
+    first = np.zeros((padded, coarse))
+    np.add.at(first, (np.arange(padded), low), 1 - share)
+    np.add.at(first, (np.arange(padded), high), share)
+    low, high, share = _neighbours(resized, output)
+    share = share[:, None]
+    return (first[low] * (1 - share) + first[high] * share).astype(np.float32)
 
 
-def _bilinear(size: int, to: int) -> np.ndarray:
-    """The weights [to, size] of `F.interpolate(mode="bilinear", align_corners=False)` along one axis.
+def _neighbours(size: int, to: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two sources of each of `to` pixels and the second one's share, in bilinear resizing from `size`.
 
-    Coordinates are computed in float32 as PyTorch does, so that they round alike.
+    As in `F.interpolate(align_corners=False)`, coordinates being computed in float32 so that they round alike.
     """
     scale = np.float32(size) / np.float32(to)
     centre = np.maximum(scale * (np.arange(to, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
     low = np.minimum(centre.astype(np.int64), size - 1)
-    high = np.minimum(low + 1, size - 1)
-    share = (centre - low).astype(np.float32)
-    weights = np.zeros((to, size), dtype=np.float32)
-    np.add.at(weights, (np.arange(to), low), 1 - share)
-    np.add.at(weights, (np.arange(to), high), share)
-    return weights
+    return low, np.minimum(low + 1, size - 1), (centre - low).astype(np.float32)
 
 
 def _winners(masks: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,8 +152,20 @@ def _winners(masks: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     bound = (largest @ probabilities) * (1 + _ROUNDING)  # [C]: no pixel of the block scores higher
     sampled = masks[:: max(1, len(masks) // _SAMPLES)]
     typical = (sampled @ probabilities).amax(dim=1)  # the sample's winning scores
-    masks, probabilities = _without_idle_queries(masks, probabilities, largest, typical)
+    active, lost = _active_queries(largest * probabilities.amax(dim=1), float(typical.min()))
+    if active is None:
+        return _winners_by_bound(masks, probabilities, bound, typical)
+    best, winner = _winners_by_bound(masks[:, active], probabilities[active], bound, typical)
+    redo = (best * _NEGLIGIBLE < lost).nonzero()[:, 0]  # where what was left out is not nothing
+    if len(redo):
+        best[redo], winner[redo] = _compare(masks[redo], probabilities, None)
+    return best, winner
 
+
+def _winners_by_bound(
+    masks: Tensor, probabilities: Tensor, bound: Tensor, typical: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compare the classes that can win most pixels everywhere, and the rest only where they still can win."""
     likely = bound >= torch.quantile(typical, 0.02)
     unlikely = (~likely).nonzero()[:, 0]
     if 4 * len(unlikely) < len(bound):  # little to skip
@@ -161,16 +182,19 @@ def _winners(masks: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     return best, winner
 
 
-def _without_idle_queries(
-    masks: Tensor, probabilities: Tensor, largest: Tensor, typical: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Leave out the queries that can't change a float32 sum: their largest contributions add up to nothing."""
-    contribution, order = (largest * probabilities.amax(dim=1)).sort()
-    idle = contribution.cumsum(0) < _NEGLIGIBLE * typical.min()
-    if 4 * int(idle.sum()) < len(order):  # not worth the copy
-        return masks, probabilities
-    active = order[~idle].sort().values
-    return masks[:, active], probabilities[active]
+def _active_queries(contribution: Tensor, lowest: float) -> tuple[Tensor | None, float]:
+    """The queries [N'] that matter to scores down to `lowest`, and what the others can add to any score.
+
+    `contribution` [N] is the most a query adds to a score in the block. None where leaving the others out
+    would not be worth the copy.
+    """
+    ordered, order = contribution.sort()
+    added = ordered.cumsum(0)
+    idle = added < _NEGLIGIBLE * lowest
+    count = int(idle.sum())
+    if 4 * count < len(order):
+        return None, 0.0
+    return order[count:].sort().values, float(added[count - 1])
 
 
 def _compare(masks: Tensor, probabilities: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from san_cli.cache_dir import cache_dir
 from san_cli.datasets.images import as_rgb_array
-from san_cli.datasets.resize import resize_for_network
+from san_cli.datasets.resize import benchmark_size, resize_for_network
 from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
@@ -24,6 +24,7 @@ from san_cli.models.san import PAD_TO, SAN, normalise
 from san_cli.models.text import TextEncoder
 from san_cli.templates import templates as template_set
 from san_cli.vocabulary import Vocabulary, vocabulary_of_names
+from san_cli.vocabulary_terms import word_key
 from san_cli.weights import find_weights
 from san_cli.weights_sha256 import weights_sha256
 
@@ -38,19 +39,17 @@ class MapOptions:
     min_score: float = 0.0  # below it a pixel stays unlabelled
     background: str | None = None  # the name under which the learned "no object" competes as a further class
     show: tuple[str, ...] | None = None  # keep only these classes; the rest still compete (Fig. 1)
+    keep_scores: bool = False  # give the winning score of every pixel, too
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmented image."""
+    """A segmented image, at its own resolution."""
 
-    label_map: (
-        np.ndarray
-    )  # [H, W] int16 at the image's own resolution, index into vocabulary or -1: unlabelled
+    label_map: np.ndarray  # [H, W] int16, index into vocabulary, or -1: unlabelled
     vocabulary: tuple[str, ...]
-    class_scores: (
-        np.ndarray
-    )  # [C] float32: mean winning score (sum over queries, Eq. 4) of each class's pixels
+    class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's pixels
+    scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,11 @@ class Segmenter:
         or None to look for the official one (see `san weights`). Raises SanError with a way out where the
         weights are missing, damaged or made for another model.
         """
-        keep_heap()
         preset = get_preset(model or "vit-b-16")
-        where, dtype = choose_device(device), choose_precision(precision, choose_device(device))
+        where = choose_device(device)
+        dtype = choose_precision(precision, where)
+        if where.type == "cpu":
+            keep_heap()
         if weights == "random":
             say("random weights: the output means nothing, only its speed does")
             checkpoint = random_checkpoint(preset)
@@ -124,11 +125,8 @@ class Segmenter:
             )  # fmt: skip
         path = find_weights(preset.name, str(weights) if weights else None, say=say)
         checkpoint = read_checkpoint(path, model if isinstance(model, Preset) else None)
-        if model is not None and checkpoint.preset != preset:
-            raise SanError(
-                f"'{path}' holds a {checkpoint.preset.name} model, not {preset.name}",
-                hint=f"Use --model {checkpoint.preset.name}, or other weights.",
-            )
+        if model is not None:
+            _refuse_other_preset(checkpoint.preset, preset, path)
         check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
 
         def read_text() -> dict[str, Tensor]:
@@ -155,21 +153,28 @@ class Segmenter:
         images: Sequence[Any],
         vocabulary: Names,
         options: MapOptions = MapOptions(),
+        *,
+        batch: int = 8,
     ) -> list[Segmentation]:
-        """Segment several images; those that have equal size after resizing share a forward pass."""
+        """Segment several images; up to `batch` that have equal size after resizing share a forward pass."""
+        if isinstance(images, str | Path):
+            raise SanError("segment_batch takes a list of images; segment takes one")
         words = as_vocabulary(vocabulary)
         names = shown_names(words, options)
         pixels = [as_rgb_array(image).pixels for image in images]
-        resized = [self.resize(image) for image in pixels]
-        by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, array in enumerate(resized):
-            by_size.setdefault(array.shape, []).append(index)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, array in enumerate(pixels):
+            height, width = array.shape[:2]
+            size = benchmark_size(height, width, self.preset.input_size, self.preset.longest_side)
+            by_size.setdefault(size, []).append(index)
         found: dict[int, Segmentation] = {}
         for indices in by_size.values():
-            sizes = [pixels[i].shape[:2] for i in indices]
-            maps = self.segment_resized([resized[i] for i in indices], sizes, words, options)
-            for index, made in zip(indices, maps, strict=True):
-                found[index] = Segmentation(made.label_map, names, made.class_scores)
+            for start in range(0, len(indices), batch):
+                chunk = indices[start : start + batch]
+                sizes = [pixels[i].shape[:2] for i in chunk]
+                maps = self.segment_resized([self.resize(pixels[i]) for i in chunk], sizes, words, options)
+                for index, made in zip(chunk, maps, strict=True):
+                    found[index] = Segmentation(made.label_map, names, made.class_scores, made.scores)
         return [found[index] for index in range(len(images))]
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
@@ -189,21 +194,22 @@ class Segmenter:
 
         `on_network_done` is called between the network and the making of the maps, for those who time them.
         """
-        mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
+        mask_logits, probabilities = self.map_factors(
+            resized, vocabulary, background=options.background is not None
+        )
         if on_network_done is not None:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             on_network_done()
-        height, width = resized[0].shape[:2]
-        padded = (height + -height % PAD_TO, width + -width % PAD_TO)
         shown = shown_ids(vocabulary, options)
         maps = []
-        for masks, classes, size in zip(mask_logits, class_logits, sizes, strict=True):
-            probabilities = classes.softmax(dim=-1)
-            if options.background is None:
-                probabilities = probabilities[:, :-1]
+        for masks, classes, size in zip(mask_logits, probabilities, sizes, strict=True):
             made = segmentation_map(
-                masks, probabilities, Frame(padded, (height, width), size), min_score=options.min_score
+                masks,
+                classes,
+                frame_of(resized[0], size),
+                min_score=options.min_score,
+                keep_scores=options.keep_scores,
             )
             if shown is not None:
                 made.label_map[~np.isin(made.label_map, shown)] = UNLABELLED
@@ -211,24 +217,58 @@ class Segmenter:
         return maps
 
     @torch.inference_mode()
+    def map_factors(
+        self, resized: Sequence[np.ndarray], vocabulary: Vocabulary, *, background: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The two factors of the segmentation maps (Eq. 4) of images of one network size.
+
+        Mask logits [B, N, h, w] and class probabilities [B, N, C], float32; with `background` the last class
+        is "no object".
+        """
+        mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
+        probabilities = class_logits.softmax(dim=-1)
+        return mask_logits, probabilities if background else probabilities[..., :-1]
+
+    @torch.inference_mode()
     def raw(self, array: np.ndarray, vocabulary: Names) -> RawOutput:
         """The network's output for a uint8 RGB array [H, W, 3] that already has network size.
 
-        Nothing is resized; the array is padded to a multiple of 32 in both axes.
+        Nothing is resized; the array is padded to a multiple of 32 in both axes. Raises SanError for any other
+        kind of array.
         """
-        mask_logits, class_logits, regions = self._forward(array[None], as_vocabulary(vocabulary))
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != np.uint8
+            or array.ndim != 3
+            or array.shape[2] != 3
+        ):
+            found = (
+                f"{array.dtype} {list(array.shape)}"
+                if isinstance(array, np.ndarray)
+                else type(array).__name__
+            )
+            raise SanError(f"raw takes a uint8 RGB array [H, W, 3], not {found}")
+        if array.size == 0:
+            raise SanError("raw was given an empty array")
+        words = as_vocabulary(vocabulary)
+        mask_logits, class_logits, regions = self._forward(array[None], words)
         return RawOutput(
             mask_logits[0].cpu().numpy(),
             class_logits[0].cpu().numpy(),
             regions[0].cpu().numpy(),
-            self.model.with_background(self.embed(as_vocabulary(vocabulary))).cpu().numpy(),
+            self.model.with_background(self.embed(words)).cpu().numpy(),
         )
 
     def _forward(self, images: np.ndarray, vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [B, H, W, 3] to float32 mask logits, class logits [B, N, C+1], region embeddings."""
         text = self.model.with_background(self.embed(vocabulary))
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
-        output = self.network(normalise(pixels).to(self.precision))[0]
+        pixels = (
+            torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
+        )
+        with torch.backends.cudnn.flags(allow_tf32=self.precision != torch.float32):
+            output = self.network(normalise(pixels).to(self.precision))[0]
+        if self.precision == torch.float16 and not torch.isfinite(output.mask_logits).all():
+            raise SanError("fp16 overflowed in the network", hint="Use bf16 or fp32 precision.")
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
         return output.mask_logits.float(), _best_word(word_logits, vocabulary), output.region_embeddings
 
@@ -237,8 +277,9 @@ class Segmenter:
 
         The text tower is loaded only for words that are new, and dropped again.
         """
-        if vocabulary in self._embedded:
-            return self._embedded[vocabulary]
+        embedded = self._embedded.get(vocabulary)
+        if embedded is not None:
+            return embedded
         cache = TextCache(cache_dir(), self.weights_sha256, self.templates, self.device.type)
         cached = {word: cache.get(word) for word in vocabulary.words}
         rows = {
@@ -259,6 +300,29 @@ class Segmenter:
         return stacked
 
 
+def _refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:
+    differing = [
+        field.name for field in fields(Preset) if getattr(found, field.name) != getattr(asked, field.name)
+    ]
+    if not differing:
+        return
+    if differing == ["name"] or "name" not in differing:
+        raise SanError(
+            f"'{path}' holds a {found.name} model that differs in {', '.join(differing)}",
+            hint="Leave the model out: the weights say which it is.",
+        )
+    raise SanError(
+        f"'{path}' holds a {found.name} model, not {asked.name}",
+        hint="Leave the model out, as the weights say which it is, or take other weights.",
+    )
+
+
+def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
+    """The sizes on the way from an image [h, w, 3] at network size to a label map of `output`."""
+    height, width = resized.shape[:2]
+    return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
+
+
 def as_vocabulary(names: Names) -> Vocabulary:
     """A vocabulary as it is, or one of literal class names (a nested sequence is a set of synonyms)."""
     return names if isinstance(names, Vocabulary) else vocabulary_of_names(names)
@@ -270,17 +334,25 @@ def shown_names(vocabulary: Vocabulary, options: MapOptions) -> tuple[str, ...]:
 
 
 def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
-    """The class ids that `options.show` keeps, None for all. Raises SanError for a name that isn't there."""
+    """The class ids that `options.show` keeps, None for all: a class goes by any of its words.
+
+    Raises SanError for a name that isn't there.
+    """
     if options.show is None:
         return None
-    ids = {name.casefold(): index for index, name in enumerate(shown_names(vocabulary, options))}
-    missing = [name for name in options.show if name.casefold() not in ids]
+    named: dict[str, list[int]] = {}
+    for index, entry in enumerate(vocabulary.entries):
+        for word in dict.fromkeys(word_key(word) for word in (entry.name, *entry.words)):
+            named.setdefault(word, []).append(index)
+    if options.background is not None:
+        named.setdefault(word_key(options.background), []).append(len(vocabulary))
+    missing = [name for name in options.show if word_key(name) not in named]
     if missing:
         raise SanError(
-            f"--show '{missing[0]}' is not in the vocabulary",
-            hint=f'Add it: --vocab …+"{missing[0]}". Only classes that compete can be shown.',
+            f"'{missing[0]}' can't be shown: it is not in the vocabulary",
+            hint="Add it to the vocabulary; only classes that compete can be shown.",
         )
-    return sorted({ids[name.casefold()] for name in options.show})
+    return sorted({index for name in options.show for index in named[word_key(name)]})
 
 
 def _best_word(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -6,8 +6,7 @@ open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding
 """
 
 import os
-import pickle
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,18 +70,18 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         "preset": preset_to_json(checkpoint.preset),
         "sha256": UNSEALED,
     }
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f".san-{os.getpid()}-{secrets.token_hex(4)}.safetensors")
     try:
         tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
         save_file(tensors, temporary, header)
-        seal(Path(temporary))
-        with Path(temporary).open("rb") as written:
+        seal(temporary)
+        with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise SanError(f"'{path}' can't be written ({error})") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def convert_checkpoint(source: Path, target: Path) -> None:
@@ -111,7 +110,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
         mapped = zipfile.is_zipfile(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged file raises nearly anything
         raise SanError(
             f"'{path}' is not a readable PyTorch checkpoint: it is damaged, or holds more than tensors",
             hint="A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
@@ -172,6 +171,10 @@ def _squeeze_1x1(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 def _checked(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size], path: Path) -> Checkpoint:
     for name, tensor in checkpoint.state.items():
+        if not tensor.is_floating_point():
+            raise SanError(
+                f"checkpoint '{path}': tensor {name} holds {tensor.dtype}, not floating-point numbers"
+            )
         if tensor.shape != shapes[name]:
             shown = f"{name} (officially {official_name(name, checkpoint.preset)})"
             raise SanError(

@@ -91,7 +91,7 @@ def recognise_regions(
     tokens = features[start]  # [B, 1+hw, width]
     sls = tokens[:, :1].expand(-1, preset.queries, -1)  # [B, N, width]
     batch, heads, queries = attention_bias.shape[:3]
-    pooled = F.adaptive_max_pool2d(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
+    pooled = _max_pool(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
     bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
     bias = torch.cat([bias, _only_itself(queries, bias).expand(batch, heads, -1, -1)], dim=-1)
 
@@ -101,6 +101,14 @@ def recognise_regions(
         tokens = _block(block, tokens)
     sls = _sls_block(blocks[-1], sls, tokens, bias)  # nobody reads the image tokens after it
     return visual.ln_post(sls) @ visual.proj
+
+
+def _max_pool(bias: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Adaptive max pooling to `grid`, with overlapping windows where it doesn't divide (ViT-L/14: 40 to 32)."""
+    divides = bias.shape[-2] % grid[0] == 0 and bias.shape[-1] % grid[1] == 0
+    if bias.device.type == "mps" and not divides:  # silently wrong there (pytorch issue 190064)
+        return F.adaptive_max_pool2d(bias.cpu(), grid).to(bias.device)
+    return F.adaptive_max_pool2d(bias, grid)
 
 
 def _only_itself(queries: int, like: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 
 from san_cli.errors import SanError
 
+PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
+
 
 @dataclass(frozen=True)
 class ClipShape:
@@ -58,6 +60,18 @@ class Preset:
 
     def __post_init__(self) -> None:
         """Refuse combinations that can't be built, in the words of the field."""
+        sizes = dataclasses.asdict(self.clip) | dataclasses.asdict(self)
+        for name, value in sizes.items():
+            if type(value) is int and value < 1 and name != "feature_layers":
+                raise SanError(f"preset {self.name}: {name} is {value}, and must be positive")
+        if self.clip_scale <= 0 or PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
+            raise SanError(
+                f"preset {self.name}: clip_scale must be positive, and side_patch_size divide {PAD_TO} and input_size"
+            )
+        if self.supervised_layers > self.side_depth:
+            raise SanError(
+                f"preset {self.name}: only {self.side_depth} side-adapter layers can be supervised"
+            )
         layers = self.clip.layers
         if not 1 <= self.recognition_layers <= layers or not 0 <= self.feature_layers <= layers:
             raise SanError(
@@ -139,5 +153,5 @@ def preset_from_json(text: str) -> Preset:
         fields["clip"] = ClipShape(**fields["clip"])
         fields["fusion"] = tuple((int(side), int(clip)) for side, clip in fields["fusion"])
         return Preset(**fields)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
         raise SanError(f"the preset in the checkpoint's header can't be read ({error})") from error

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.mask_decoder import MaskDecoder
-from san_cli.models.presets import Preset
+from san_cli.models.presets import PAD_TO, Preset
 from san_cli.models.side_adapter import SideAdapter
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's mean and std times 255, RGB
 PIXEL_STD = (68.5005327, 66.6321579, 70.32316305)
-PAD_TO = 32  # pixels
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class SAN(nn.Module):
             torch.randn(1, preset.clip.embed_dim) * preset.clip.embed_dim**-0.5
         )
         self.logit_scale = nn.Parameter(torch.tensor(4.6052), requires_grad=False)  # ln 100
+        self.visual.requires_grad_(False)
+        self.visual.positional_embedding.requires_grad_(preset.train_clip_positions)  # Table 9
 
     def forward(self, image: Tensor, all_supervised: bool = False) -> list[SanOutput]:
         """Mask proposals and the embedding of the region behind each, in one pass over CLIP.

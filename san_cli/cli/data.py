@@ -1,0 +1,196 @@
+"""`san data`: list the benchmarks, prepare their archives, check what is there."""
+
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from san_cli.cli import console
+from san_cli.cli.options import Quiet
+from san_cli.cli.progress import progress
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from san_cli.datasets.catalogue import Dataset
+    from san_cli.datasets.check import Checked
+
+app = typer.Typer(help="List, prepare and check the benchmarks' data.", no_args_is_help=True)
+
+_SHOWN = 20
+
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of `san data list`.")]
+_DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ROOT",
+        help="Folder that holds coco/, VOC2012/ and so on. Default: $SAN_DATASETS, $DETECTRON2_DATASETS, "
+        "./datasets.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("list")
+def list_datasets(data_root: _DataRoot = None) -> None:
+    """Show every benchmark: its classes, what of it is prepared, and where to get it."""
+    from san_cli.datasets.catalogue import CATALOGUE, find_root
+    from san_cli.vocabulary import load_dataset_vocabulary
+
+    root = find_root(data_root)
+    rows = [("NAME", "CLASSES", "VAL", "TRAIN", "TITLE")]
+    for dataset in CATALOGUE.values():
+        classes = len(load_dataset_vocabulary(dataset.vocabulary).classes)
+        states = [_state(dataset, split, root) for split in ("val", "train")]
+        rows.append((dataset.name, str(classes), states[0], states[1], dataset.title))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        _print("  ".join([*(c.ljust(w) for c, w in zip(row[:4], widths, strict=True)), row[4]]))
+    for dataset in CATALOGUE.values():
+        _print(f"\n{dataset.name}: san data prepare {dataset.name} --from ARCHIVE… --to {_quoted(root)}")
+        for line in dataset.sources:
+            _print(f"  {line}")
+
+
+@app.command()
+def prepare(
+    name: _Name,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[SOURCE]...", hidden=True)] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="An archive as downloaded (.zip, .tar, .tar.gz), the folder that it was unpacked to, or a "
+            "single file of it. Repeatable; several may follow one --from.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="ROOT",
+            help="Dataset root to write into. Default: $SAN_DATASETS, $DETECTRON2_DATASETS, ./datasets.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT", help="val, train or all; by default what the sources hold.", show_default=False
+        ),
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Files at a time; 0 means one per core.")
+    ] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a benchmark's official files into images and label maps of train ids.
+
+    Archives are read where they are, nothing is unpacked, and the sources are never changed. Files that are
+    there and right are kept, so after an interruption the same command goes on.
+    """
+    from san_cli.datasets.catalogue import find_root, get_dataset
+    from san_cli.datasets.prepare.run import prepare as prepare_dataset
+
+    dataset = get_dataset(name)
+    given = [*(sources or []), *(more or [])]
+    if not given:
+        raise SanError(
+            "nothing to prepare from",
+            hint=f"Name what was downloaded: san data prepare {dataset.name} --from ARCHIVE…\n"
+            + "\n".join(f"  {line}" for line in dataset.sources),
+        )
+    root = to if to is not None else find_root(None)
+    splits = {"": None, "all": tuple(dataset.splits)}.get(split, (split,))
+    with _steps(f"preparing {dataset.name}", quiet) as step:
+        done = prepare_dataset(dataset, given, root, splits, workers=workers, warn=console.warn, step=step)
+    for result in done:
+        _print(
+            f"{dataset.name} {result.split}: {result.pairs:,} pairs in {root} "
+            f"({result.written:,} files written, {result.kept:,} kept)"
+        )
+
+
+@app.command()
+def check(
+    name: _Name,
+    data_root: _DataRoot = None,
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="val, train or all.")] = "val",
+    quiet: Quiet = False,
+) -> None:
+    """Check a prepared benchmark: pairs, sizes, label values, classes. Exit code 3 if something is wrong."""
+    from san_cli.datasets.catalogue import find_root, get_dataset
+    from san_cli.datasets.check import check_dataset
+
+    dataset, root = get_dataset(name), find_root(data_root)
+    failed = False
+    for each in dataset.splits if split == "all" else (split,):
+        try:
+            with _steps(f"checking {dataset.name} {each}", quiet) as step:
+                checked = check_dataset(dataset, each, root, step=step)
+        except SanError as error:
+            if error.code == ExitCode.USAGE:
+                raise
+            console.error(error.message, error.hint)
+            failed = True
+            continue
+        _report(dataset, each, checked)
+        failed = failed or bool(checked.faults)
+    if failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _report(dataset: "Dataset", split: str, checked: "Checked") -> None:
+    for fault in checked.faults[:_SHOWN]:
+        console.error(fault.what, fault.fix)
+    if len(checked.faults) > _SHOWN:
+        console.say(f"… and {len(checked.faults) - _SHOWN:,} more")
+    if checked.known_pairs is not None and checked.pairs != checked.known_pairs:
+        console.warn(
+            f"{dataset.name} {split} has {checked.pairs:,} pairs, the official data {checked.known_pairs:,}"
+        )
+    if checked.unexpected:
+        console.warn(
+            f"{len(checked.unexpected)} classes do not occur that should: {_some(checked.unexpected)}"
+        )
+    classes = len(checked.images_with)
+    absent = f" (not: {_some(checked.absent)})" if checked.absent else ""
+    _print(
+        f"{dataset.name} {split}: {checked.pairs:,} pairs, {len(checked.faults):,} at fault, "
+        f"{classes - len(checked.absent)} of {classes} classes occur{absent}"
+    )
+
+
+def _state(dataset: "Dataset", split: str, root: Path) -> str:
+    from san_cli.datasets.catalogue import list_pairs
+
+    where = dataset.splits[split]
+    try:
+        pairs = len(list_pairs(dataset, split, root))
+    except SanError:
+        return "incomplete" if (root / where.labels).is_dir() else "not here"
+    return f"{pairs:,}" if where.count in (None, pairs) else f"{pairs:,} of {where.count:,}"
+
+
+@contextmanager
+def _steps(what: str, quiet: bool) -> "Iterator[Callable[[int, int], None]]":
+    with progress(what, 1, quiet=quiet) as bar:
+        yield bar.step
+
+
+def _some(names: tuple[str, ...], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(inert(str(path)))
+
+
+def _print(text: str) -> None:
+    typer.echo(inert(text).encode("utf-8"))

@@ -1,0 +1,251 @@
+"""`san eval`: what the user asked for is checked, cheap things first; then model by model, dataset by dataset."""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from san_cli.cli import console
+from san_cli.cli import eval_options as own
+from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, score_predictions, unwritable
+from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+if TYPE_CHECKING:
+    from san_cli.engine.eval_task import Task
+    from san_cli.engine.team import Team
+    from san_cli.vocabulary import Vocabulary
+
+
+def evaluate(
+    names: own.Names = None,
+    data_root: own.DataRoot = None,
+    split: own.Split = None,
+    limit: own.Limit = None,
+    images: own.Images = None,
+    labels: own.Labels = None,
+    classes: own.Classes = None,
+    ignore: own.Ignore = 255,
+    predictions: own.Predictions = None,
+    keep_going: own.KeepGoing = False,
+    model: Model = None,
+    weights: own.SeveralWeights = None,
+    ensemble: own.Ensemble = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    vocab: own.OtherVocab = None,
+    synonyms: own.Synonyms = None,
+    templates: Templates = "vild",
+    output: own.Output = None,
+    save_predictions: own.SavePredictions = None,
+    worst: own.Worst = 8,
+    paper: own.Paper = False,
+    as_json: own.Json = False,
+    resume: own.Resume = False,
+    workers: own.Workers = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Evaluate on the paper's benchmarks, or on labels of your own.
+
+    Prints mIoU by both rules in use, fwIoU, mACC and pACC, beside the numbers of
+    the official log and of the paper where they are comparable.
+
+    \b
+    Examples:
+      san eval voc pc59 --data-root /data -o report
+      san eval all --weights san_vit_b_16.pth --json
+      san eval ade847 --synonyms ade847_with_prompt_eng.txt
+      san eval --images photos --labels labels --classes names.txt
+      san eval coco --predictions sem_seg_predictions.json
+      torchrun --nproc-per-node 8 -m san_cli eval all -o report
+    """
+    with _explained(debug, output is not None):
+        _refuse_contradictions(names, images, labels, classes, predictions, weights, ensemble, resume, output)
+        words = _words(vocab, synonyms)
+        own_data = None if images is None or labels is None or classes is None else (images, labels, classes)
+        tasks, skipped = _tasks(names, own_data, ignore, data_root, split, limit, words, keep_going)
+        _refuse_outputs(output, save_predictions, weights, tasks)
+        request = Request(
+            model, tuple(weights or [None]), ensemble, device, precision, templates, output,
+            save_predictions, predictions, keep_going, resume, worst, workers, quiet or as_json, _team(),
+        )  # fmt: skip
+        found = Found()
+        if predictions is not None:
+            score_predictions(request, tasks, found)
+        else:
+            run_models(request, tasks, found)
+        if not request.leads:
+            raise typer.Exit(ExitCode.DONE)
+        settings = _settings(request, found, words, synonyms)
+        _report(request, found, skipped, settings, paper=paper, as_json=as_json)
+        partly = skipped or any(result.skipped for result in found.results)
+        raise typer.Exit(ExitCode.SOME_FAILED if partly else ExitCode.DONE)
+
+
+def _refuse_contradictions(
+    names: list[str] | None,
+    images: Path | None,
+    labels: Path | None,
+    classes: str | None,
+    predictions: Path | None,
+    weights: list[str] | None,
+    ensemble: str | None,
+    resume: bool,
+    output: Path | None,
+) -> None:
+    own_data = [value is not None for value in (images, labels, classes)]
+    if any(own_data) and not all(own_data):
+        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
+    if any(own_data) and names:
+        raise SanError("datasets and --images can't be evaluated in one go", hint="Run `san eval` twice.")
+    if not any(own_data) and not names:
+        raise SanError(
+            "nothing to evaluate",
+            hint="Name datasets, such as `san eval voc`, or give --images and --labels.",
+        )
+    if predictions is not None and (weights or ensemble):
+        raise SanError("--predictions are scored without a model", hint="Leave out --weights and --ensemble.")
+    if resume and output is None:
+        raise SanError("--resume needs the folder of the interrupted run", hint="Add -o DIR.")
+
+
+def _refuse_outputs(
+    output: Path | None, save_predictions: Path | None, weights: list[str] | None, tasks: "Sequence[Task]"
+) -> None:
+    from san_cli.engine.prediction_spool import refuse_unwritable
+
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SanError(
+                f"can't use '{inert(str(output))}' as a folder: {error.strerror}", hint="Choose another -o."
+            ) from error
+    if save_predictions is None:
+        return
+    if len(weights or ()) > 1:
+        raise SanError("--save-predictions is for one --weights", hint="Run `san eval` once for each.")
+    if len(tasks) > 1 and "{dataset}" not in save_predictions.name:
+        raise SanError(
+            "--save-predictions names one file for several datasets",
+            hint="Put {dataset} into the name, such as predictions-{dataset}.json.",
+        )
+    for task in tasks:
+        refuse_unwritable(predictions_path(save_predictions, task))
+
+
+def _words(vocab: list[str] | None, synonyms: str | None) -> "Vocabulary | None":
+    from san_cli.engine.eval_task import other_words
+
+    words, notes = other_words(vocab, synonyms)
+    for note in notes:
+        console.note(note)
+    return words
+
+
+def _tasks(
+    names: list[str] | None,
+    own_data: tuple[Path, Path, str] | None,
+    ignore: int,
+    data_root: Path | None,
+    split: str | None,
+    limit: int | None,
+    words: "Vocabulary | None",
+    keep_going: bool,
+) -> "tuple[list[Task], list[tuple[str, str]]]":
+    """What to evaluate, and the datasets that are skipped with the reason."""
+    from san_cli.datasets.catalogue import get_dataset
+    from san_cli.engine.eval_task import BENCHMARKS, dataset_task, own_task
+
+    if own_data is not None:
+        return [own_task(*own_data, ignore, limit=limit, words=words)], []
+    asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
+    tasks, skipped = [], []
+    for name in dict.fromkeys(get_dataset(name).name for name in asked):
+        try:
+            tasks.append(dataset_task(name, data_root, split=split, limit=limit, words=words))
+        except SanError as error:
+            if not keep_going or error.code == ExitCode.USAGE:
+                raise
+            skipped.append((name, error.message))
+            console.warn(f"skipped {name}: {error.message}")
+    if not tasks:
+        raise SanError(f"none of the datasets is usable; {skipped[0][1]}", code=ExitCode.NO_INPUT)
+    return tasks, skipped
+
+
+def _team() -> "Team | None":
+    from san_cli.engine.team import Team, team_share
+
+    share = team_share()
+    return None if share is None else Team.meet(share)
+
+
+def _settings(
+    request: Request, found: Found, words: "Vocabulary | None", synonyms: str | None
+) -> dict[str, Any]:
+    """What the report says of how the numbers came about."""
+    from san_cli.engine.versions import versions
+
+    return {
+        "weights": [
+            {"dataset": r.dataset, "weights": r.weights, "sha256": r.weights_sha256} for r in found.results
+        ],
+        "ensemble": request.ensemble,
+        "templates": request.templates,
+        "words": "the datasets' own" if words is None else (synonyms or "--vocab"),
+        "device": found.device or None,
+        "precision": found.precision or None,
+        "processes": 1 if request.team is None else request.team.share.count,
+        "predictions": None if request.predictions is None else str(request.predictions),
+        "keep_going": request.keep_going,
+        "versions": versions(),
+    }
+
+
+def _report(
+    request: Request,
+    found: Found,
+    skipped: Sequence[tuple[str, str]],
+    settings: dict[str, Any],
+    *,
+    paper: bool,
+    as_json: bool,
+) -> None:
+    from san_cli.cli.eval_table import print_json, print_tables
+    from san_cli.engine.published import paper_rows
+    from san_cli.outputs.eval_report import write_report
+    from san_cli.outputs.eval_result import trials_of
+
+    trials = trials_of(found.results)
+    quoted = paper_rows() if paper else []
+    if request.output is not None:
+        try:
+            write_report(request.output, found.results, trials, settings, quoted, skipped, found.pictures)
+        except OSError as error:
+            raise unwritable(request.output, error) from error
+    if as_json:
+        print_json(found.results, trials)
+    else:
+        print_tables(found.results, trials, quoted, skipped, settings)
+    if request.output is not None and not request.quiet:
+        console.say(f"report: {inert(str(request.output))} (results.md, results.json, per_class.csv)")
+
+
+@contextmanager
+def _explained(debug: bool, keeps_state: bool) -> Iterator[None]:
+    """Tracebacks where they are wanted, and the way on for an interrupted run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = "Add --resume to go on." if keeps_state else "With -o DIR a run can be resumed."
+        raise SanError("interrupted", hint=hint, code=ExitCode.INTERRUPTED) from None
+    except SanError:
+        if debug:
+            console.say(traceback.format_exc())
+        raise

@@ -1,0 +1,82 @@
+"""One label map from several models: their segmentation maps are added, each with a share (footnote 2).
+
+A segmentation map is a sum over queries (Eq. 4), so the sum of two models' maps is the map of all their queries
+together, with class probabilities scaled by the share. Hence it is made in the same bounded memory.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from san_cli.engine.segmentation_map import segmentation_map
+from san_cli.engine.segmenter import Segmenter, frame_of
+from san_cli.errors import SanError
+from san_cli.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model and the share with which its segmentation map counts."""
+
+    segmenter: Segmenter
+    share: float = 1.0
+
+
+def parse_member(text: str) -> tuple[str, float]:
+    """Weights and share of `WEIGHTS[:share]`; SanError for a share that is no positive number."""
+    weights, colon, share = text.rpartition(":")
+    if not colon or not share or not (share[0].isdigit() or share[0] in ".-+"):
+        return text, 1.0  # a path, though with a colon
+    try:
+        value = float(share)
+    except ValueError:
+        return text, 1.0
+    if not weights or not 0 < value < float("inf"):
+        raise SanError(
+            f"--ensemble '{text}' has no positive share", hint="Write WEIGHTS:share, such as more.pth:0.5."
+        )
+    return weights, value
+
+
+def check_members(members: Sequence[Member]) -> None:
+    """SanError where the models see images of different sizes or make masks of different grids."""
+    first = members[0].segmenter.preset
+    for member in members[1:]:
+        other = member.segmenter.preset
+        for what in ("input_size", "longest_side", "side_patch_size"):
+            if getattr(first, what) != getattr(other, what):
+                raise SanError(
+                    f"{first.name} and {other.name} can't be added: {what} is {getattr(first, what)} "
+                    f"and {getattr(other, what)}",
+                    hint="An ensemble needs models of the same input size and patch size.",
+                )
+
+
+@torch.inference_mode()
+def ensemble_label_map(
+    members: Sequence[Member],
+    resized: NDArray[np.uint8],
+    size: tuple[int, int],
+    vocabulary: Vocabulary,
+    on_network_done: Callable[[], None],
+) -> NDArray[np.int16]:
+    """The label map [H, W] of `size` for an image [h, w, 3] at network size: argmax of Σ share · S.
+
+    With one member this is what `Segmenter.segment_resized` makes.
+    """
+    factors = [member.segmenter.map_factors([resized], vocabulary) for member in members]
+    device = members[0].segmenter.device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    on_network_done()
+    if len(members) == 1:
+        mask_logits, probabilities = (factor[0] for factor in factors[0])
+    else:
+        mask_logits = torch.cat([masks[0] for masks, _ in factors])
+        probabilities = torch.cat(
+            [member.share * classes[0] for member, (_, classes) in zip(members, factors, strict=True)]
+        )
+    return segmentation_map(mask_logits, probabilities, frame_of(resized, size)).label_map

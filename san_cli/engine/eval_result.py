@@ -1,0 +1,73 @@
+"""From a tally to the numbers that are reported, with the published ones that may stand beside them."""
+
+from san_cli.engine.eval_tally import Tally
+from san_cli.engine.eval_task import Task
+from san_cli.engine.metrics import confusions, metrics_of
+from san_cli.engine.published import OFFICIAL_LOG, paper_value
+from san_cli.outputs.eval_result import ClassResult, EvalResult, or_none
+
+_CONFUSIONS = 20
+
+
+def result_of(
+    task: Task,
+    tally: Tally,
+    *,
+    model: str | None,
+    weights: str,
+    weights_sha256: str | None,
+    total_seconds: float,
+    comparable: bool,
+    notes: tuple[str, ...] = (),
+) -> EvalResult:
+    """The result of a finished evaluation; published numbers only if `comparable` and the dataset is whole."""
+    metrics = metrics_of(tally.confusion)
+    truth = tally.confusion[:, :-1].sum(axis=0).tolist()
+    predicted = tally.confusion[:-1, :-1].sum(axis=1).tolist()
+    hit = tally.confusion.diagonal().tolist()
+    classes = zip(task.classes, metrics.class_iou.tolist(), metrics.class_accuracy.tolist(), strict=True)
+    per_class = tuple(
+        ClassResult(i, name, or_none(iou), or_none(acc), truth[i], predicted[i], hit[i])
+        for i, (name, iou, acc) in enumerate(classes)
+    )
+    comparable = comparable and task.is_benchmark and not tally.failed
+    logged = OFFICIAL_LOG.get((model or "", task.name)) if comparable else None
+    return EvalResult(
+        dataset=task.name,
+        title=task.title,
+        split=task.split,
+        model=model,
+        weights=weights,
+        weights_sha256=weights_sha256,
+        images=int(tally.done.sum()),
+        classes_seen=metrics.classes_seen,
+        mIoU=or_none(metrics.mIoU),
+        mIoU_v06=or_none(metrics.mIoU_v06),
+        fwIoU=or_none(metrics.fwIoU),
+        mACC=or_none(metrics.mACC),
+        pACC=or_none(metrics.pACC),
+        per_class=per_class,
+        seconds={**tally.seconds, "total": total_seconds},
+        unclassified_pixels=int(tally.confusion[-1, :-1].sum()),
+        confused=tuple(confusions(tally.confusion, _CONFUSIONS)),
+        skipped=tuple((str(task.pairs[i].image), why) for i, why in sorted(tally.failed.items())),
+        logged=None if logged is None else vars(logged),
+        paper=paper_value(model, task.name) if comparable else None,
+        notes=(*notes, *_notes(task, tally)),
+    )
+
+
+def _notes(task: Task, tally: Tally) -> list[str]:
+    notes = []
+    if task.expected is not None and task.expected != len(task.pairs) and not task.limited:
+        notes.append(
+            f"{len(task.pairs):,} images, where the published numbers are of {task.expected:,}: not comparable"
+        )
+    if task.limited:
+        notes.append(f"the first {len(task.pairs):,} images alone: not comparable with published numbers")
+    if task.own_words:
+        notes.append("the words for the classes are not the dataset's own")
+    unclassified = int(tally.confusion[-1, :-1].sum())
+    if unclassified:
+        notes.append(f"{unclassified:,} pixels have no prediction and count as wrong")
+    return notes

@@ -1,0 +1,145 @@
+"""What is to be evaluated: images with their labels, the classes of the labels, and the words for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from san_cli.errors import SanError
+from san_cli.inert import inert
+from san_cli.textlist import read_lines
+from san_cli.vocabulary import (
+    Vocabulary,
+    VocabularyEntry,
+    load_dataset_vocabulary,
+    parse_vocabulary,
+    vocabulary_of_names,
+)
+from san_cli.vocabulary_terms import read_line
+
+if TYPE_CHECKING:
+    from san_cli.datasets.catalogue import Pair
+
+BENCHMARKS = ("coco", "voc", "pc59", "ade150", "pc459", "ade847")  # what `all` stands for: those of the paper
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset, or some of it."""
+
+    name: str  # key of the catalogue, or "own"
+    title: str
+    split: str
+    pairs: "tuple[Pair, ...]"
+    classes: tuple[str, ...]  # the names of the label ids
+    vocabulary: Vocabulary  # the words for each label id
+    ignore_label: int
+    dataset_ids: tuple[int, ...] | None = None  # by train id: what stands for it in prediction files
+    expected: int | None = None  # images that the whole split is known to have
+    own_words: bool = False  # the vocabulary is not the dataset's
+    limited: bool = False
+
+    @property
+    def is_benchmark(self) -> bool:
+        """Whether the numbers may stand beside published ones."""
+        whole = not self.limited and (self.expected is None or self.expected == len(self.pairs))
+        return self.name in BENCHMARKS and self.split == "val" and whole and not self.own_words
+
+
+def dataset_task(
+    name: str,
+    data_root: str | Path | None,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    words: Vocabulary | None = None,
+) -> Task:
+    """A dataset of the catalogue. SanError where its tree is missing or `words` has another number of classes."""
+    from san_cli.datasets.catalogue import find_root, get_dataset, list_pairs
+
+    dataset = get_dataset(name)
+    split = split or dataset.default_split
+    if split not in dataset.splits:
+        raise SanError(
+            f"{dataset.name} has no split '{inert(split)}'", hint=f"There are: {', '.join(dataset.splits)}."
+        )
+    pairs = list_pairs(dataset, split, find_root(data_root))
+    known = load_dataset_vocabulary(dataset.vocabulary).classes
+    classes = tuple(one.name for one in known)
+    ids = tuple(one.coco_category_id for one in known if one.coco_category_id is not None)
+    return Task(
+        dataset.name,
+        dataset.title,
+        split,
+        pairs[:limit],
+        classes,
+        _words_for(classes, words, dataset.name),
+        dataset.ignore_label,
+        ids if dataset.uses_dataset_ids else None,
+        dataset.splits[split].count,
+        own_words=words is not None,
+        limited=limit is not None and limit < len(pairs),
+    )
+
+
+def own_task(
+    images: Path,
+    labels: Path,
+    classes_file: str,
+    ignore_label: int,
+    *,
+    limit: int | None = None,
+    words: Vocabulary | None = None,
+) -> Task:
+    """A folder of images, one of labels, and a file with a class a line (`a|b` for synonyms), ids from 0."""
+    from san_cli.datasets.catalogue import list_own_pairs
+
+    pairs = list_own_pairs(images, labels)
+    groups = []
+    for number, line in read_lines(classes_file.removeprefix("@"), "classes"):
+        try:
+            groups.append(read_line(line))
+        except SanError as error:
+            raise SanError(
+                f"Line {number} of '{inert(classes_file)}': {error.message}", hint=error.hint
+            ) from None
+    own = Vocabulary(tuple(VocabularyEntry(group[0], tuple(group)) for group in groups))
+    return Task(
+        "own",
+        str(images),
+        "own",
+        pairs[:limit],
+        own.names,
+        own if words is None else _words_for(own.names, words, classes_file),
+        ignore_label,
+        own_words=words is not None,
+        limited=limit is not None and limit < len(pairs),
+    )
+
+
+def other_words(
+    vocab: Sequence[str] | None, synonyms: str | None
+) -> tuple[Vocabulary | None, tuple[str, ...]]:
+    """The words that `--vocab` or `--synonyms` give instead of a dataset's own, and notes for the user."""
+    from san_cli.synonyms import read_synonyms
+
+    if vocab and synonyms:
+        raise SanError("--vocab and --synonyms both name the words of the classes", hint="Give one of them.")
+    if synonyms:
+        return read_synonyms(synonyms), ()
+    return parse_vocabulary(vocab) if vocab else (None, ())
+
+
+def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> Vocabulary:
+    """`words`, checked to be as many as the classes of the labels; these themselves where there are none."""
+    if words is None:
+        return vocabulary_of_names(classes)
+    if len(words) != len(classes):
+        first, last = inert(words.names[0]), inert(words.names[-1])
+        raise SanError(
+            f"the words given make {len(words)} classes ({first} … {last}), the labels of {inert(what)} "
+            f"have {len(classes)}",
+            hint="Give one class for each label id, in their order; a class named twice counts once. "
+            "`san vocab show` lists what an expression comes to.",
+        )
+    return words

@@ -1,0 +1,125 @@
+"""The predictions of an evaluation under way, until they can be written as one file in the list's order.
+
+Each process appends a line per image, `place TAB entries`, to a part beside the file. After a kill the lines that
+are whole still count, whichever process wrote them; of an image with several lines any will do, as they are equal.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.engine.shares import WHOLE, Share
+from san_cli.errors import SanError
+from san_cli.inert import inert
+from san_cli.outputs.atomic import atomic_write
+
+
+class PredictionSpool:
+    """The parts of the predictions `path`."""
+
+    def __init__(self, path: Path, share: Share = WHOLE) -> None:
+        self.path = path
+        self._share = share
+        self._stream: BinaryIO | None = None
+
+    def discard(self) -> None:
+        """Remove the parts of earlier runs."""
+        for part in self._parts():
+            part.unlink(missing_ok=True)
+
+    def append(self, position: int, entries: str) -> None:
+        """Note one image's entries. SanError where that can't be written."""
+        try:
+            if self._stream is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                name = f".{self.path.name}.part-{self._share.index + 1}-of-{self._share.count}"
+                self._stream = self.path.with_name(name).open("ab")
+                self._stream.write(b"\n")  # ends a line that a kill has torn
+            self._stream.write(f"{position}\t{entries}\t\n".encode("ascii"))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def flush(self) -> None:
+        """Hand everything to the operating system: to be called before a state names these images done."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def close(self) -> None:
+        """Close our part."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def known(self, images: int) -> NDArray[np.bool_]:
+        """Which images [images] have a whole line."""
+        known = np.zeros(images, bool)
+        for position in self._lines(images):
+            known[position] = True
+        return known
+
+    def finish(self, images: int) -> None:
+        """Write the file from all parts, in the list's order, and remove them."""
+        lines = self._lines(images)
+        try:
+            with atomic_write(self.path) as stream:
+                stream.write(b"[")
+                separator = b""
+                for position in sorted(lines):
+                    part, offset, length = lines[position]
+                    with part.open("rb") as file:
+                        file.seek(offset)
+                        entries = file.read(length).split(b"\t")[1]
+                    if entries:
+                        stream.write(separator + entries)
+                        separator = b", "
+                stream.write(b"]")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.discard()
+
+    def _parts(self) -> list[Path]:
+        start = f".{self.path.name}.part-"
+        if not self.path.parent.is_dir():
+            return []
+        return sorted(path for path in self.path.parent.iterdir() if path.name.startswith(start))
+
+    def _lines(self, images: int) -> dict[int, tuple[Path, int, int]]:
+        """Where each image's line stands: part, offset, length."""
+        found = {}
+        for part in self._parts():
+            offset = 0
+            with part.open("rb") as file:
+                for line in file:
+                    fields = line.split(b"\t")
+                    whole = len(fields) == 3 and fields[2] == b"\n" and fields[0].isdigit()
+                    if whole and int(fields[0]) < images:
+                        found[int(fields[0])] = part, offset, len(line)
+                    offset += len(line)
+        return found
+
+    def _unwritable(self, error: OSError) -> SanError:
+        return SanError(
+            f"can't write the predictions to '{inert(str(self.path))}': {error.strerror or error}",
+            hint="Choose another --save-predictions.",
+        )
+
+
+def refuse_unwritable(path: Path) -> None:
+    """SanError where predictions can't be written to `path`: said before hours of work."""
+    if path.is_dir():
+        raise SanError(f"--save-predictions '{inert(str(path))}' is a folder", hint="Name a .json file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.part-0")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SanError(
+            f"can't write '{inert(str(path))}': {error.strerror or error}",
+            hint="Choose another --save-predictions.",
+        ) from error
