@@ -97,9 +97,11 @@ def recognise_regions(
 
     blocks = visual.transformer.resblocks[start:]
     for block in blocks[:-1]:
-        sls = _sls_block(block, sls, tokens, bias)
-        tokens = _block(block, tokens)
-    sls = _sls_block(blocks[-1], sls, tokens, bias)  # nobody reads the image tokens after it
+        query, key, value = _project(block, tokens, "qkv")
+        sls = _sls_block(block, sls, key[:, :, 1:], value[:, :, 1:], bias)
+        tokens = _update(block, tokens, F.scaled_dot_product_attention(query, key, value))
+    key, value = _project(blocks[-1], tokens, "kv")  # nobody reads the image tokens after the last block
+    sls = _sls_block(blocks[-1], sls, key[:, :, 1:], value[:, :, 1:], bias)
     return visual.ln_post(sls) @ visual.proj
 
 
@@ -119,34 +121,35 @@ def _only_itself(queries: int, like: Tensor) -> Tensor:
 
 def _block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """One CLIP block over the image tokens [B, 1+hw, width]."""
-    attn = block.attn
-    query, key, value = (
-        _split_heads(part, attn.num_heads)
-        for part in F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
-    )
-    seen = F.scaled_dot_product_attention(query, key, value)
-    tokens = tokens + attn.out_proj(_join_heads(seen))
-    return tokens + block.mlp(block.ln_2(tokens))
+    query, key, value = _project(block, tokens, "qkv")
+    return _update(block, tokens, F.scaled_dot_product_attention(query, key, value))
 
 
-def _sls_block(block: ResidualAttentionBlock, sls: Tensor, tokens: Tensor, bias: Tensor) -> Tensor:
+def _sls_block(
+    block: ResidualAttentionBlock, sls: Tensor, key: Tensor, value: Tensor, bias: Tensor
+) -> Tensor:
     """One CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
 
-    They don't see [CLS]. `bias` is [B, heads, N, hw+N].
+    `key` and `value` are the patches' [B, heads, hw, width/heads]: [SLS] tokens don't see [CLS]. `bias` is
+    [B, heads, N, hw+N].
     """
+    query, own_key, own_value = _project(block, sls, "qkv")
+    keys, values = torch.cat([key, own_key], dim=2), torch.cat([value, own_value], dim=2)
+    return _update(block, sls, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+
+
+def _project(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[Tensor]:
+    """Queries, keys and values (or only "kv") of a block, each [B, heads, T, width/heads]."""
     attn = block.attn
-    width = tokens.shape[-1]
-    seeing = block.ln_1(sls)
-    normed = torch.cat([block.ln_1(tokens[:, 1:]), seeing], dim=1)  # [B, hw+N, width]
-    weight, offset = attn.in_proj_weight, attn.in_proj_bias
-    query = F.linear(seeing, weight[:width], offset[:width])
-    key, value = F.linear(normed, weight[width:], offset[width:]).chunk(2, dim=-1)
-    heads = attn.num_heads
-    seen = F.scaled_dot_product_attention(
-        _split_heads(query, heads), _split_heads(key, heads), _split_heads(value, heads), attn_mask=bias
-    )
-    sls = sls + attn.out_proj(_join_heads(seen))
-    return sls + block.mlp(block.ln_2(sls))
+    first = (3 - len(parts)) * tokens.shape[-1]
+    projected = F.linear(block.ln_1(tokens), attn.in_proj_weight[first:], attn.in_proj_bias[first:])
+    return [_split_heads(part, attn.num_heads) for part in projected.chunk(len(parts), dim=-1)]
+
+
+def _update(block: ResidualAttentionBlock, tokens: Tensor, seen: Tensor) -> Tensor:
+    """Add what was seen [B, heads, T, width/heads] to the tokens [B, T, width], then the MLP's part."""
+    tokens = tokens + block.attn.out_proj(_join_heads(seen))
+    return tokens + block.mlp(block.ln_2(tokens))
 
 
 def _split_heads(tokens: Tensor, heads: int) -> Tensor:

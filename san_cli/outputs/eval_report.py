@@ -1,6 +1,7 @@
 """The report of `san eval` in a folder: results.json, results.md and per_class.csv."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -18,7 +19,7 @@ RULES = (
     "(detectron2 up to v0.6, and the paper). The log's numbers belong beside the first, the paper's beside the "
     "second."
 )
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 
 
 def write_report(
@@ -197,4 +198,4 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _md(text: str) -> str:
     """Text of unknown origin as plain text in Markdown."""
-    return _MARKDOWN.sub(r"\\\1", inert(text))
+    return html.escape(_MARKDOWN.sub(r"\\\1", inert(text)), quote=False)
