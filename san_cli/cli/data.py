@@ -51,7 +51,8 @@ def list_datasets(data_root: _DataRoot = None) -> None:
     for row in rows:
         _print("  ".join([*(c.ljust(w) for c, w in zip(row[:4], widths, strict=True)), row[4]]))
     for dataset in CATALOGUE.values():
-        _print(f"\n{dataset.name}: san data prepare {dataset.name} --from ARCHIVE… --to {_quoted(root)}")
+        _print("")
+        _print(f"{dataset.name}: san data prepare {dataset.name} --from ARCHIVE… --to {_quoted(root)}")
         for line in dataset.sources:
             _print(f"  {line}")
 
