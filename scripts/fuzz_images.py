@@ -54,6 +54,10 @@ ENCODINGS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     (".ppm", "PPM", "RGB", {}),
     (".pbm", "PPM", "1", {}),
 )
+# What san says itself: of failures, notes, progress, and the summary.
+OURS = re.compile(
+    r"^(failed: |note: |images: |time by stage|  |results: |[\d,]+ done, [\d,]+ failed in ).*\n", re.MULTILINE
+)
 FORMATS = tuple(dict.fromkeys(kind for _, kind, _, _ in ENCODINGS))
 
 
@@ -233,6 +237,7 @@ def main() -> None:
         lines = [json.loads(line) for line in ended.stdout.splitlines()]
         failed = [line for line in lines if "error" in line]
         told = [line for line in ended.stderr.splitlines() if line.startswith("failed: ")]
+        others = OURS.sub("", ended.stderr).strip()
         good_lines = [without_times(line) for line in lines if line["path"] in good]
         good_alone = [without_times(json.loads(line)) for line in alone.stdout.splitlines()]
         found = results(work / "all-out")
@@ -242,6 +247,7 @@ def main() -> None:
             "no traceback": "Traceback" not in ended.stderr,
             "a line per input, in order": [line["path"] for line in lines] == sorted(before.keys() - {"all"}),
             "a line on stderr per failure": len(told) == len(failed),
+            f"nothing else but our own words on stderr {others[:300]}": not others,
             "every cause is one plain line": all(str(line["error"]).isprintable() for line in failed),
             "inputs are as before": state(work / "all") == before,
             "good ones are all there": [line["path"] for line in good_lines] == good,

@@ -612,6 +612,7 @@ def test_signals(
 
             def shutdown(self: ThreadPoolExecutor, **options: bool) -> None:
                 patch.setattr(ThreadPoolExecutor, "shutdown", real)
+                real(self, wait=False, cancel_futures=True)
                 signal.raise_signal(number)
 
             patch.setattr(ThreadPoolExecutor, "shutdown", shutdown)

@@ -5,12 +5,14 @@ origin does, the outcome is a `LoadedImage` or a `BadImage`. Safe to call from s
 ICC profiles are ignored, as they were in training.
 """
 
+import ctypes
+import logging
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from io import BytesIO
@@ -19,7 +21,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
 from PIL.Image import Transpose
 
 from san_cli.datasets.foreign_formats import RAW_SUFFIXES, name_foreign_format
@@ -151,6 +153,18 @@ def raise_pillow_limit(max_pixels: int) -> None:
     """
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2
+
+
+def silence_decoders() -> None:
+    """Keep libtiff and Pillow's log from printing to stderr without a file's name; errors are raised all the same.
+
+    Process-wide, like the limit above. A Pillow that has libtiff built in stays as it is.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)  # symbols of what it links to are found through it
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
 
 
 def os_cause(error: OSError | ValueError) -> str:

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from san_cli.datasets.images import raise_pillow_limit
+from san_cli.datasets.images import raise_pillow_limit, silence_decoders
 from san_cli.engine.batches import plan_batches
 from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Journal, same_content, source_of
@@ -52,6 +52,7 @@ def predict_images(
     Raises SanError where results can't be written; what is journalled by then is complete.
     """
     raise_pillow_limit(job.max_pixels)
+    silence_decoders()
     images = run.listing.images
     positions = list(run.share.positions(len(images), job.batch))
     wanted = bytearray(len(images))

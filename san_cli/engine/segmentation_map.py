@@ -22,7 +22,7 @@ from torch import Tensor
 UNLABELLED = -1
 _CPU_BLOCK = 1 << 14  # pixels a block: a block's masks (100 × 16,384 floats) stay in the last-level cache
 _GPU_BLOCK = 1 << 19
-_CLASS_CHUNK = 128  # classes mixed at a time, so that a block's memory doesn't grow with the vocabulary
+_CLASS_CHUNK = 96  # classes mixed at a time, so that a block's memory doesn't grow with the vocabulary
 _NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
 _SAMPLES = 128  # pixels a block whose winner is found first
 _FEW_CLASSES = 24  # too few for skipping some to pay
