@@ -206,7 +206,7 @@ def report(lines: list[dict[str, object]]) -> None:
         for what in sorted({*failed, *whole}):
             print(f"{what:<12} {failed[what]:7d} {whole[what]:8d}")
     causes = Counter(
-        re.sub(r"[\d,]+", "N", str(line["error"]).split(" (")[0]) for line in lines if "error" in line
+        re.sub(r"\d[\d,]*", "N", str(line["error"]).split(" (")[0]) for line in lines if "error" in line
     )
     print("\ncauses")
     for cause, count in causes.most_common():

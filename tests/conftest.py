@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,3 +100,11 @@ def subprocess_environment(san_home: Path) -> dict[str, str]:
     """What a run in a process of its own needs."""
     root = str(Path(__file__).resolve().parent.parent)
     return {**os.environ, "PYTHONPATH": root, "SAN_HOME": str(san_home), "OMP_NUM_THREADS": "1"}
+
+
+def pytest_configure() -> None:
+    """Undo what a background job or `nohup` would hand on to the programs under test: ignored signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)

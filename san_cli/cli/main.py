@@ -99,8 +99,17 @@ def _end_as_by_ctrl_c() -> None:
         signal.signal(signal.SIGHUP, _interrupt)
 
 
+def _occupy_closed_streams() -> None:
+    """Put /dev/null where a standard stream is closed: the next file opened would be taken for that stream."""
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+
+
 def main() -> None:
     """Run the CLI; the one place where exceptions become a sentence on stderr and an exit code."""
+    _occupy_closed_streams()
     _end_as_by_ctrl_c()
     try:
         app(prog_name="san")
