@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from recipe import image
 from tiny_model import write_tiny_model
+
+# CI asks the same questions in every run; elsewhere hypothesis looks for new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,15 @@ def place_names(
         top, left, total = _integral_around(grid == label)
         for choice, (rows, columns) in enumerate(cells):
             found = _innermost(total, rows, columns)
-            if found is not None:
-                y, x = top + found[0], left + found[1]
-                grid[y : y + rows, x : x + columns] = taken
-                places[label] = Place((x + columns / 2) * step, (y + rows / 2) * step, choice)
-                break
+            if found is None:
+                continue
+            y, x = top + found[0], left + found[1]
+            box = grid[y : y + rows, x : x + columns]
+            if (box == taken).any():  # the specks in it are a corner of another name's box
+                continue
+            box[:] = taken
+            places[label] = Place((x + columns / 2) * step, (y + rows / 2) * step, choice)
+            break
     return places
 
 
