@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -275,3 +276,14 @@ def test_network(tmp_path: Path, fault: str) -> None:
     assert "can't get the weights of vit-b-16" in ended.stderr
     assert ("redirects" if fault == "redirect loop" else "Connection refused") in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+# The list itself
+
+
+def test_the_list_names_tests_that_exist() -> None:
+    root = Path(__file__).resolve().parent.parent
+    named = set(re.findall(r"`(test_\w+)`", (root / "docs" / "faults.md").read_text("utf-8")))
+    sources = "\n".join(path.read_text("utf-8") for path in sorted((root / "tests").glob("test_*.py")))
+    assert len(named) > 80
+    assert {name for name in named if f"def {name}(" not in sources} == set()
