@@ -108,6 +108,15 @@ def subprocess_environment(san_home: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": root, "SAN_HOME": str(san_home), "OMP_NUM_THREADS": "1"}
 
 
+def hub_environment() -> dict[str, str]:
+    """The environment without what would change how a hub is reached: proxies, offline switches, caches, tokens."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if "proxy" not in name.lower() and not name.startswith(("HF_", "HUGGING", "SAN_"))
+    }
+
+
 def pytest_configure() -> None:
     """Undo what a background job or `nohup` would hand on to the programs under test: ignored signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

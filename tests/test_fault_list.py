@@ -12,7 +12,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import San
+from conftest import San, hub_environment
 from odd_files import (
     FORMATS,
     ODD_NAMES,
@@ -261,7 +261,7 @@ def test_network(tmp_path: Path, fault: str) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Loop)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    own = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    own = hub_environment()
     own |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_address[1]}", "HF_HOME": str(tmp_path / "hf")}
     own |= {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
     if fault == "dead proxy":

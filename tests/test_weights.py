@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import hub_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -358,13 +359,12 @@ main()
 
 
 def _san(endpoint: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     home = str(Path.cwd())
     repo = str(Path(weights.__file__).parent.parent)
     settled = {"HF_ENDPOINT": endpoint, "HF_HOME": f"{home}/hf", "HOME": home, "PYTHONPATH": repo}
     return subprocess.run(
         [sys.executable, "-c", _RUN, str(FAKE.size), FAKE.sha256, *arguments],
-        env=kept | settled | environment,
+        env=hub_environment() | settled | environment,
         capture_output=True,
         text=True,
         timeout=60,
