@@ -14,7 +14,9 @@ from san_cli import __version__
 from san_cli.cli import console
 from san_cli.cli.data import app as data_app
 from san_cli.cli.eval import evaluate
+from san_cli.cli.fps import fps
 from san_cli.cli.predict import predict
+from san_cli.cli.train import train
 from san_cli.cli.vocab import app as vocab_app
 from san_cli.cli.weights import app as weights_app
 from san_cli.errors import EXIT_CODE_HELP, ExitCode, SanError
@@ -67,6 +69,8 @@ app = typer.Typer(
 )
 app.command(epilog=EXIT_CODE_HELP)(predict)
 app.command("eval", epilog=EXIT_CODE_HELP)(evaluate)
+app.command(epilog=EXIT_CODE_HELP)(fps)
+app.command(epilog=EXIT_CODE_HELP)(train)
 app.add_typer(data_app, name="data")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(weights_app, name="weights")

@@ -18,7 +18,8 @@ from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
-from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint, read_checkpoint
+from san_cli.models.adapter import read_model
+from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
 from san_cli.models.presets import Preset, get_preset, preset_to_json
 from san_cli.models.san import PAD_TO, SAN, normalise
 from san_cli.models.text import TextEncoder
@@ -124,13 +125,13 @@ class Segmenter:
                 weights_sha256=sha, device=where, precision=dtype, templates=templates, compile=compile,
             )  # fmt: skip
         path = find_weights(preset.name, str(weights) if weights else None, say=say)
-        checkpoint = read_checkpoint(path, model if isinstance(model, Preset) else None)
+        checkpoint = read_model(path, model if isinstance(model, Preset) else None, say=say)
         if model is not None:
             _refuse_other_preset(checkpoint.preset, preset, path)
         check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
 
         def read_text() -> dict[str, Tensor]:
-            whole = read_checkpoint(path, checkpoint.preset)
+            whole = read_model(path, checkpoint.preset)
             check_finite({n: t for n, t in whole.state.items() if n.startswith("text.")}, path)
             return whole.part("text")
 
@@ -270,7 +271,7 @@ class Segmenter:
         if self.precision == torch.float16 and not torch.isfinite(output.mask_logits).all():
             raise SanError("fp16 overflowed in the network", hint="Use bf16 or fp32 precision.")
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
-        return output.mask_logits.float(), _best_word(word_logits, vocabulary), output.region_embeddings
+        return output.mask_logits.float(), best_word_logits(word_logits, vocabulary), output.region_embeddings
 
     def embed(self, vocabulary: Vocabulary, progress: Progress | None = None) -> Tensor:
         """Text embeddings [words, D] of a vocabulary's words, from the cache on disk where they are there.
@@ -298,6 +299,10 @@ class Segmenter:
         stacked = torch.from_numpy(np.stack([rows[word] for word in vocabulary.words])).to(self.device)
         self._embedded = {vocabulary: stacked}
         return stacked
+
+    def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
+        """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
+        self._embedded = {vocabulary: embeddings.to(self.device)}
 
 
 def _refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:
@@ -355,7 +360,7 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
     return sorted({index for name in options.show for index in named[word_key(name)]})
 
 
-def _best_word(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:
+def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:
     """Class logits [B, N, C+1] from word logits [B, N, words+1]: a class is as likely as its best synonym."""
     groups = vocabulary.word_indices
     if all(group == (index,) for index, group in enumerate(groups)):

@@ -64,9 +64,14 @@ def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write our format atomically: the name `path` holds a complete file or what it held before."""
+    write_tensors(checkpoint, path, FORMAT)
+
+
+def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
+    """Write a sealed safetensors file with the preset in its header, atomically. Raises SanError."""
     header = {
         **checkpoint.metadata,
-        "format": FORMAT,
+        "format": file_format,
         "preset": preset_to_json(checkpoint.preset),
         "sha256": UNSEALED,
     }

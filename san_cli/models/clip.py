@@ -10,6 +10,7 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransfo
 from torch import Tensor, nn
 
 from san_cli.models.presets import ClipShape, Preset
+from san_cli.models.recompute import run
 
 
 def build_image_tower(shape: ClipShape) -> VisionTransformer:
@@ -40,7 +41,7 @@ def build_text_tower(shape: ClipShape) -> TextTransformer:
 
 
 def clip_features(
-    visual: VisionTransformer, image: Tensor, preset: Preset
+    visual: VisionTransformer, image: Tensor, preset: Preset, recompute: bool = False
 ) -> tuple[dict[int, Tensor], tuple[int, int]]:
     """Run CLIP's shallow blocks over `image` [B, 3, H', W'] and keep what later steps need.
 
@@ -58,7 +59,7 @@ def clip_features(
     wanted = {start, *(clip for _, clip in preset.fusion)}
     features = {0: tokens} if 0 in wanted else {}
     for layer in range(1, max(wanted) + 1):
-        tokens = _block(visual.transformer.resblocks[layer - 1], tokens)
+        tokens = run(_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute)
         if layer in wanted:
             features[layer] = tokens
     return features, grid

@@ -6,6 +6,7 @@ A preset is all that is needed to build the network; the switches are the paper'
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
@@ -129,16 +130,49 @@ VIT_L_14 = Preset(
     fusion=((0, 0), (1, 6), (2, 12), (3, 18)),
 )  # fmt: skip
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L_14)}
+# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`): CLIP sees 10 × 10 patches.
+TINY = Preset(
+    name="tiny",
+    clip=ClipShape(
+        width=128, layers=6, heads=4, patch_size=16, image_size=160, embed_dim=128,
+        text_width=128, text_layers=3, text_heads=4, quick_gelu=False,
+    ),
+    input_size=320,
+    feature_layers=4,
+    recognition_layers=2,
+    fusion=((0, 0), (1, 1), (2, 2), (3, 4)),
+    side_width=128,
+    side_depth=6,
+    side_heads=4,
+    queries=32,
+    decoder_width=128,
+)  # fmt: skip
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L_14, TINY)}
 
 
 def get_preset(model: "str | Preset") -> Preset:
-    """The preset of that name; a preset passes through. Raises SanError with the known names."""
+    """The preset of that name, or in that JSON file; a preset passes through. Raises SanError."""
     if isinstance(model, Preset):
         return model
+    if model.endswith(".json"):
+        return _read_preset(Path(model))
     if model not in PRESETS:
         raise SanError(f"unknown model '{model}'", hint=f"Known models: {', '.join(PRESETS)}.")
     return PRESETS[model]
+
+
+def _read_preset(path: Path) -> Preset:
+    """A preset of the user's own: `name`, `clip` and whichever other fields differ from their defaults."""
+    try:
+        return preset_from_json(path.read_text())
+    except OSError as error:
+        raise SanError(f"can't read the preset '{path}': {error.strerror}") from error
+    except SanError as error:
+        raise SanError(
+            f"'{path}' is no preset ({error.message})",
+            hint="It is JSON with a name, a clip {width, layers, heads, …} and other fields of Preset.",
+        ) from error
 
 
 def preset_to_json(preset: Preset) -> str:
@@ -151,7 +185,8 @@ def preset_from_json(text: str) -> Preset:
     try:
         fields: dict[str, Any] = json.loads(text)
         fields["clip"] = ClipShape(**fields["clip"])
-        fields["fusion"] = tuple((int(side), int(clip)) for side, clip in fields["fusion"])
+        if "fusion" in fields:
+            fields["fusion"] = tuple((int(side), int(clip)) for side, clip in fields["fusion"])
         return Preset(**fields)
     except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
         raise SanError(f"the preset in the checkpoint's header can't be read ({error})") from error

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.mask_decoder import MaskDecoder
 from san_cli.models.presets import PAD_TO, Preset
+from san_cli.models.recompute import run
 from san_cli.models.side_adapter import SideAdapter
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's mean and std times 255, RGB
@@ -34,6 +35,7 @@ class SAN(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
+        self.recompute = False  # activation checkpointing, for training in little memory
         self.visual = build_image_tower(preset.clip)
         self.side_adapter = SideAdapter(preset)
         self.mask_decoder = MaskDecoder(preset)
@@ -53,14 +55,24 @@ class SAN(nn.Module):
         clip_image = F.interpolate(  # asymmetric input resolution (Table 8)
             image, scale_factor=self.preset.clip_scale, mode="bilinear", align_corners=False
         )
-        features, grid = clip_features(self.visual, clip_image, self.preset)  # {layer: [B, 1+hw, width]}
+        features, grid = clip_features(
+            self.visual, clip_image, self.preset, self.recompute
+        )  # {layer: [B, 1+hw, width]}
 
         # A side-adapter layer's query tokens and pixel tokens are decoded into proposals and biases (Eq. 1, 2).
         outputs = []
-        for queries, pixels in self.side_adapter(image, features, grid, all_supervised):
+        for queries, pixels in self.side_adapter(image, features, grid, all_supervised, self.recompute):
             mask_logits, attention_bias = self.mask_decoder(queries, pixels)
             # [SLS] tokens carry the biases through CLIP's last blocks (Eq. 3, Fig. 4).
-            regions = recognise_regions(self.visual, features, grid, attention_bias, self.preset)
+            regions = run(
+                recognise_regions,
+                self.visual,
+                features,
+                grid,
+                attention_bias,
+                self.preset,
+                recompute=self.recompute,
+            )
             outputs.append(SanOutput(mask_logits, F.normalize(regions.float(), dim=-1), attention_bias))
         return outputs[::-1]
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from san_cli.models.presets import Preset
+from san_cli.models.recompute import run
 
 LAYER_NORM_EPS = 1e-6  # timm's, where the adapter's architecture comes from
 
@@ -30,7 +31,12 @@ class SideAdapter(nn.Module):
         nn.init.normal_(self.query_positions, std=0.02)
 
     def forward(
-        self, image: Tensor, features: dict[int, Tensor], clip_grid: tuple[int, int], all_supervised: bool
+        self,
+        image: Tensor,
+        features: dict[int, Tensor],
+        clip_grid: tuple[int, int],
+        all_supervised: bool,
+        recompute: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (queries [B, N, width], pixels [B, width, H/16, W/16]) of the layers to decode, the last one last.
 
@@ -49,7 +55,7 @@ class SideAdapter(nn.Module):
         depth = len(self.blocks)
         first = depth - self.supervised_layers + 1 if all_supervised else depth
         for layer, block in enumerate(self.blocks, start=1):
-            tokens = block(tokens)
+            tokens = run(block, tokens, recompute=recompute)
             tokens = self._fuse(layer, tokens, number, features, clip_grid, grid)
             if layer >= first:
                 yield tokens[:, :number], tokens[:, number:].transpose(1, 2).unflatten(2, grid)

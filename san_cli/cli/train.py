@@ -1,0 +1,91 @@
+"""`san train`: its options, and how it ends. What it does is in `train_work`."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from san_cli.cli import console
+from san_cli.cli import train_options as own
+from san_cli.cli.eval_options import Classes, DataRoot, Ignore, Images, Labels
+from san_cli.cli.options import Debug, Device, Precision, Quiet, Templates
+from san_cli.cli.train_work import Request, refuse_contradictions, run
+from san_cli.errors import ExitCode, SanError
+
+
+def train(
+    name: own.Name = None,
+    data_root: DataRoot = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
+    val_images: own.ValImages = None,
+    val_labels: own.ValLabels = None,
+    limit: own.Limit = None,
+    model: own.Model = None,
+    clip_weights: own.ClipWeights = None,
+    init_from: own.InitFrom = None,
+    settings: own.Settings = None,
+    templates: Templates = "vild",
+    recipe: own.RecipeName = "official",
+    iterations: own.Iterations = None,
+    batch: own.Batch = None,
+    learning_rate: own.LearningRate = None,
+    seed: own.Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    accumulate: own.Accumulate = 1,
+    recompute: own.Recompute = False,
+    workers: own.Workers = None,
+    output: own.Output = Path("san-train"),
+    resume: own.Resume = False,
+    save_every: own.SaveEvery = None,
+    evaluate_every: own.EvaluateEvery = None,
+    evaluate_images: own.EvaluateImages = 100,
+    log_every: own.LogEvery = 20,
+    keep: own.Keep = 2,
+    adapter_only: own.AdapterOnly = False,
+    tensorboard: own.TensorBoard = False,
+    dry_run: own.DryRun = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a side adapter on a frozen CLIP, as in the paper, or on your own labels.
+
+    \b
+    Examples:
+      san train coco --data-root /data -o run
+      san train coco --dry-run
+      san train --images photos --labels labels --classes names.txt --init-from san_vit_b_16.pth
+      torchrun --nproc-per-node 8 -m san_cli train coco -o run
+      san train coco -o run --resume
+    """
+    with _explained(debug):
+        refuse_contradictions(name, images, labels, classes, val_images, val_labels)
+        run(
+            Request(
+                name, data_root, images, labels, classes, ignore, val_images, val_labels, limit, model,
+                clip_weights, init_from, tuple(settings or ()), templates, recipe, iterations, batch,
+                learning_rate, seed, device, precision, accumulate, recompute, workers, output, resume,
+                save_every, evaluate_every, evaluate_images, log_every, keep, adapter_only, tensorboard,
+                dry_run, quiet,
+            )
+        )  # fmt: skip
+
+
+@contextmanager
+def _explained(debug: bool) -> Iterator[None]:
+    """Tracebacks where they are wanted, and the way on for an interrupted run."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SanError(
+            "interrupted",
+            hint="The last checkpoint is complete: the same command with --resume goes on.",
+            code=ExitCode.INTERRUPTED,
+        ) from None
+    except SanError:
+        if debug:
+            console.say(traceback.format_exc())
+        raise

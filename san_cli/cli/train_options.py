@@ -1,0 +1,198 @@
+"""The options that only `san train` has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from san_cli.cli.options import MODEL
+
+DATA, RECIPE, OUTPUT, SPEED = "Data", "Recipe", "Output", "Speed"
+
+
+def _complete_dataset(incomplete: str) -> list[str]:
+    names = ("coco", "voc", "pc59", "ade150", "pc459", "ade847", "cityscapes", "emoji")
+    return [name for name in names if name.startswith(incomplete.casefold())]
+
+
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]",
+        help="A dataset whose training split is prepared (see `san data list`).",
+        autocompletion=_complete_dataset,
+        show_default=False,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Only the first N images.", rich_help_panel=DATA, show_default=False
+    ),
+]
+ValImages = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Your images to evaluate on, with --val-labels. Default: the training images.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+ValLabels = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Their label maps.", rich_help_panel=DATA, show_default=False),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="vit-b-16 (default), vit-l-14, tiny, or a preset of your own as a JSON file.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+ClipWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The CLIP to train beside: a state dict with open_clip's names, or a SAN checkpoint; `random` for "
+        "none. Default: OpenAI's, through open_clip.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Fine-tune this SAN: the official .pth, ours, or an adapter (with --clip-weights).",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change one number or switch of the preset or the recipe, such as decoupled_head=false (Table 7). "
+        "Repeatable.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+RecipeName = Annotated[
+    str,
+    typer.Option("--recipe", metavar="NAME", help="official or paper.", rich_help_panel=RECIPE),
+]
+Iterations = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Default: 60,000.", rich_help_panel=RECIPE, show_default=False),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Images of an iteration, over all processes. Default: 32.",
+        rich_help_panel=RECIPE,
+        show_default=False,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", metavar="X", help="Default: 1e-4.", rich_help_panel=RECIPE, show_default=False),
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Decides everything random.", rich_help_panel=RECIPE)
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        metavar="K",
+        min=1,
+        help="Do each iteration's images in K parts: less memory, the same result.",
+        rich_help_panel=SPEED,
+    ),
+]
+Recompute = Annotated[
+    bool,
+    typer.Option(
+        "--checkpoint-activations",
+        help="Compute activations again for the backward pass: less memory, slower, the same result.",
+        rich_help_panel=SPEED,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Processes that read and augment images. Default: by the number of cores.",
+        rich_help_panel=SPEED,
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="DIR", help="Where everything goes.", rich_help_panel=OUTPUT),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on from the last checkpoint in -o, to the very same losses.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+SaveEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Iterations between checkpoints. Default: 5,000, or a tenth of a shorter training.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+EvaluateEvery = Annotated[
+    int | None,
+    typer.Option(
+        "--eval-every",
+        metavar="N",
+        min=0,
+        help="Iterations between evaluations, 0 for none. Default: as for checkpoints.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+EvaluateImages = Annotated[
+    int,
+    typer.Option("--eval-images", metavar="N", min=1, help="How many at most.", rich_help_panel=OUTPUT),
+]
+LogEvery = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Iterations to a line of the log.", rich_help_panel=OUTPUT)
+]
+Keep = Annotated[
+    int, typer.Option(metavar="K", min=1, help="The last K checkpoints stay.", rich_help_panel=OUTPUT)
+]
+AdapterOnly = Annotated[
+    bool,
+    typer.Option(
+        "--adapter-only",
+        help="Save the trained weights without the frozen CLIP (34 MB instead of 632 for ViT-B/16).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard's files.", rich_help_panel=OUTPUT)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check data, weights and memory, show the plan, write nothing.",
+        rich_help_panel=OUTPUT,
+    ),
+]

@@ -1,0 +1,54 @@
+"""What `san train --dry-run` prints: the plan, on stdout."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from san_cli.cli.progress import duration
+from san_cli.inert import inert
+
+if TYPE_CHECKING:
+    from san_cli.training.run import Training
+    from san_cli.training.trial import Trial
+
+
+def print_plan(training: "Training", trial: "Trial") -> None:
+    """Parameters by group, schedule, memory and time."""
+    from san_cli.training.recipe import differences
+
+    plan, recipe, data = training.plan, training.plan.recipe, training.data
+    other = differences(recipe)
+    total = sum(p.numel() for p in training.trainer.model.san.parameters())
+    lines = [
+        ("data", f"{inert(data.name)}: {len(data.source):,} images, {len(data.vocabulary)} classes"),
+        ("evaluated on", f"{inert(data.validation_name)}, every {plan.evaluate_every:,} iterations"),
+        ("model", f"{training.start.preset.name}, input {training.start.preset.input_size} px"),
+        ("recipe", "official" + (f"; but {', '.join(other)}" if other else "")),
+        ("trained", ""),
+        *((f"  {name}", f"{count:>11,}") for name, count in parameters_by_part(training).items()),
+        ("frozen", f"{total - sum(parameters_by_part(training).values()):>13,} (image tower alone)"),
+        ("optimiser", f"AdamW, {_decay(training)}, clip {recipe.clip_norm:g}"),
+        ("schedule", f"lr {recipe.learning_rate:g} x (1 - i / {recipe.iterations:,})^{recipe.poly_power:g}"),
+        ("batch", f"{recipe.batch} images: {training.processes.world} processes x {plan.accumulate} parts"),
+        ("device", f"{training.processes.device}, {str(plan.precision).removeprefix('torch.')}"),
+        ("first losses", "  ".join(f"{name} {value:.4g}" for name, value in trial.losses.items())),
+        ("memory", f"{trial.memory_mb:,.0f} MB peak"),
+        ("time", f"{trial.seconds:.2f} s an iteration, {duration(trial.seconds * recipe.iterations)} in all"),
+    ]
+    for name, value in lines:
+        typer.echo(f"{name:<24}{value}")
+
+
+def parameters_by_part(training: "Training") -> dict[str, int]:
+    """How many trainable numbers each part of the network has."""
+    counts: dict[str, int] = {}
+    for name, parameter in training.trainer.parameters.items():
+        part = name.split(".")[0] if name.count(".") == 0 else ".".join(name.split(".")[:2])
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
+
+
+def _decay(training: "Training") -> str:
+    groups = training.trainer.optimizer.param_groups
+    decayed = [group for group in groups if group["weight_decay"]]
+    return f"weight decay {training.plan.recipe.weight_decay:g} on {len(decayed)} of {len(groups)} tensors"

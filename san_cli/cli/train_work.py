@@ -1,0 +1,357 @@
+"""What `san train` does, step by step: cheap checks first, then data and weights, then the training."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from san_cli.cli import console
+from san_cli.cli.progress import progress
+from san_cli.cli.stop_request import stop_request
+from san_cli.cli.train_progress import training_progress
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from san_cli.models.checkpoint import Checkpoint
+    from san_cli.models.presets import Preset
+    from san_cli.training.data import TrainingData
+    from san_cli.training.processes import Processes
+    from san_cli.training.recipe import Recipe
+    from san_cli.training.run import Training, TrainPlan
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `san train`, None where the user said nothing."""
+
+    name: str | None
+    data_root: Path | None
+    images: Path | None
+    labels: Path | None
+    classes: str | None
+    ignore: int | None
+    val_images: Path | None
+    val_labels: Path | None
+    limit: int | None
+    model: str | None
+    clip_weights: str | None
+    init_from: Path | None
+    settings: tuple[str, ...]
+    templates: str
+    recipe: str
+    iterations: int | None
+    batch: int | None
+    learning_rate: float | None
+    seed: int
+    device: str
+    precision: str
+    accumulate: int
+    recompute: bool
+    workers: int | None
+    output: Path
+    resume: bool
+    save_every: int | None
+    evaluate_every: int | None
+    evaluate_images: int
+    log_every: int
+    keep: int
+    adapter_only: bool
+    tensorboard: bool
+    dry_run: bool
+    quiet: bool
+
+    @property
+    def clip_file(self) -> Path | None:
+        """The file that --clip-weights names, if it names one."""
+        return None if self.clip_weights in (None, "random") else Path(str(self.clip_weights))
+
+
+def run(request: Request) -> None:
+    """Train as asked. Raises SanError."""
+    data = _data(request)
+    preset, recipe = _preset_and_recipe(request)
+    with _processes(request.device) as processes:
+        say = console.say if processes.leads and not request.quiet else _silent
+        checkpoint = _newest_checkpoint(request)
+        start = _start(request, preset, checkpoint, say)
+        plan = _plan(request, recipe, processes)
+        _settle_folder(request, plan, start, data, checkpoint, processes)
+        text = _embed(request, start, data, processes)
+        _check_data(request, data, processes, say)
+        training = _training(plan, data, start, text, processes, say)
+        if request.dry_run:
+            _dry_run(training)
+        else:
+            _train(request, training, start, checkpoint, say)
+
+
+def refuse_contradictions(
+    name: str | None,
+    images: Path | None,
+    labels: Path | None,
+    classes: str | None,
+    val_images: Path | None,
+    val_labels: Path | None,
+) -> None:
+    """SanError for options that don't go together."""
+    given = [value is not None for value in (images, labels, classes)]
+    if any(given) and not all(given):
+        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
+    if any(given) and name:
+        raise SanError("a dataset and --images can't be trained on in one go", hint="Give one of them.")
+    if not any(given) and not name:
+        raise SanError(
+            "nothing to train on",
+            hint="Name a dataset, such as `san train coco`, or give --images, --labels and --classes.",
+        )
+    if (val_images is None) != (val_labels is None):
+        raise SanError("--val-images and --val-labels belong together", hint="Give both.")
+    if val_images is not None and name:
+        raise SanError(
+            "--val-images goes with --images", hint=f"{inert(name)} has a split of its own for that."
+        )
+
+
+def _data(request: Request) -> "TrainingData":
+    from san_cli.training.data import catalogue_data, own_data
+
+    if request.name is not None:
+        return catalogue_data(request.name, request.data_root, request.limit)
+    assert request.images is not None and request.labels is not None and request.classes is not None
+    held_out = None
+    if request.val_images is not None and request.val_labels is not None:
+        held_out = (request.val_images, request.val_labels)
+    return own_data(request.images, request.labels, request.classes, request.ignore, held_out, request.limit)
+
+
+def _preset_and_recipe(request: Request) -> "tuple[Preset, Recipe]":
+    """What the user named, or the preset of the model to be fine-tuned, with the user's changes."""
+    from san_cli.models.adapter import read_preset
+    from san_cli.models.presets import get_preset
+    from san_cli.training.overrides import overridden
+    from san_cli.training.recipe import get_recipe
+
+    recipe = get_recipe(request.recipe)
+    if request.iterations is not None:
+        recipe = replace(recipe, iterations=request.iterations)
+    if request.batch is not None:
+        recipe = replace(recipe, batch=request.batch)
+    if request.learning_rate is not None:
+        recipe = replace(recipe, learning_rate=request.learning_rate)
+    if request.init_from is not None and request.model is None:
+        preset = read_preset(request.init_from)
+    else:
+        preset = get_preset(request.model or "vit-b-16")
+    return overridden(preset, recipe, request.settings)
+
+
+@contextmanager
+def _processes(device: str) -> "Iterator[Processes]":
+    from san_cli.engine.device import choose_device
+    from san_cli.training.processes import meet, part
+
+    processes = meet(choose_device(device))
+    try:
+        yield processes
+    finally:
+        part()
+
+
+def _newest_checkpoint(request: Request) -> Path | None:
+    """Where to go on from, None to begin. SanError where that is not what the folder looks like."""
+    from san_cli.training.checkpoints import last
+    from san_cli.training.processes import restarted
+
+    if request.dry_run:
+        return None
+    found = last(request.output / "checkpoints")
+    where = inert(str(request.output))
+    if found is not None and not (request.resume or restarted()):
+        raise SanError(
+            f"'{where}' holds a training already",
+            hint="Add --resume to go on with it, or choose another -o.",
+        )
+    if request.resume and found is None:
+        raise SanError(f"nothing to resume: there is no checkpoint in '{where}'", hint="Leave out --resume.")
+    return found
+
+
+def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say) -> "Checkpoint":
+    from san_cli.training.start import fresh_model, model_to_tune
+
+    if checkpoint is not None:
+        return model_to_tune(checkpoint / "weights.safetensors", preset, request.clip_file, say=say)
+    if request.init_from is not None:
+        return model_to_tune(request.init_from, preset, request.clip_file, say=say)
+    return fresh_model(preset, request.clip_weights, request.seed, say=say)
+
+
+def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainPlan":
+    from san_cli.engine.device import choose_precision
+    from san_cli.training.run import TrainPlan
+
+    shares = processes.world * request.accumulate
+    if recipe.batch % shares:
+        raise SanError(
+            f"a batch of {recipe.batch} can't be shared out evenly over {processes.world} processes with "
+            f"--accumulate {request.accumulate}",
+            hint=f"Make --batch a multiple of {shares}.",
+        )
+    often = max(1, min(5000, recipe.iterations // 10))
+    return TrainPlan(
+        output=request.output,
+        recipe=recipe,
+        seed=request.seed,
+        precision=choose_precision(request.precision, processes.device),
+        accumulate=request.accumulate,
+        workers=_default_workers() if request.workers is None else request.workers,
+        save_every=request.save_every or often,
+        evaluate_every=often if request.evaluate_every is None else request.evaluate_every,
+        evaluate_images=request.evaluate_images,
+        log_every=request.log_every,
+        keep=request.keep,
+        adapter_only=request.adapter_only,
+        recompute=request.recompute,
+    )
+
+
+def _default_workers() -> int:
+    """As many as there are cores for each process, but one."""
+    from san_cli.engine.team import processes_here
+
+    return max(1, min(8, (os.cpu_count() or 1) // processes_here() - 1))
+
+
+def _settle_folder(
+    request: Request,
+    plan: "TrainPlan",
+    start: "Checkpoint",
+    data: "TrainingData",
+    checkpoint: Path | None,
+    processes: "Processes",
+) -> None:
+    """Note the settings in a new folder; in that of a training to be resumed, compare them."""
+    from san_cli.training.settings import check_settings, settings_of, write_settings
+
+    origin = f"CLIP: {request.clip_weights or 'openai'}"
+    if request.init_from is not None:
+        origin = str(request.init_from)
+    settings = settings_of(start.preset, plan.recipe, data, plan.seed, str(plan.precision), origin)
+    if checkpoint is not None:
+        check_settings(plan.output, settings)
+    elif processes.leads and not request.dry_run:
+        try:
+            plan.output.mkdir(parents=True, exist_ok=True)
+            write_settings(plan.output, settings)
+        except OSError as error:
+            raise SanError(
+                f"can't use '{inert(str(plan.output))}' as a folder: {error.strerror}",
+                hint="Choose another -o.",
+            ) from error
+    processes.wait()
+
+
+def _embed(request: Request, start: "Checkpoint", data: "TrainingData", processes: "Processes") -> "Tensor":
+    """Text embeddings; the leading process makes them, the others find them in the cache."""
+    from san_cli.templates import templates
+    from san_cli.training.start import embed_words
+
+    words, prompts = data.vocabulary, templates(request.templates)
+    if processes.leads:
+        with progress("embedding class names", len(words.words), quiet=request.quiet) as shown:
+            embed_words(start, words, prompts, processes.device, shown.step)
+    processes.wait()
+    return embed_words(start, words, prompts, processes.device)
+
+
+def _check_data(request: Request, data: "TrainingData", processes: "Processes", say: Say) -> None:
+    """Read some of the data, and say which classes never occur there."""
+    from san_cli.datasets.training_check import check_source
+
+    if processes.leads:
+        with progress("checking images", len(data.source), quiet=request.quiet) as shown:
+            checked = check_source(data.source, data.vocabulary.names, data.ignore_label, step=shown.step)
+        say(f"data: {checked.sentence}")
+    processes.wait()
+
+
+def _training(
+    plan: "TrainPlan",
+    data: "TrainingData",
+    start: "Checkpoint",
+    text: "Tensor",
+    processes: "Processes",
+    say: Say,
+) -> "Training":
+    from san_cli.training.run import Training
+
+    return Training(plan, data, start, text, processes, say)
+
+
+def _dry_run(training: "Training") -> None:
+    from san_cli.cli.train_plan import print_plan
+    from san_cli.training.trial import try_out
+
+    trial = try_out(training)
+    if training.processes.leads:
+        print_plan(training, trial)
+
+
+def _train(
+    request: Request, training: "Training", start: "Checkpoint", checkpoint: Path | None, say: Say
+) -> None:
+    if checkpoint is not None:
+        training.resume(checkpoint, start)
+        say(f"going on after iteration {training.position.step:,}")
+    total, first = training.plan.recipe.iterations, training.position.step
+    leads = training.processes.leads
+    with (
+        stop_request() as asked,
+        training_progress(total, first, quiet=request.quiet or not leads) as show,
+        _board(request, first, wanted=request.tensorboard and leads) as note,
+    ):
+        ended = training.run([show, note], asked)
+    if ended.stopped:
+        raise SanError(
+            f"stopped after iteration {ended.iteration:,} of {total:,}",
+            hint="The checkpoint is complete: the same command with --resume goes on.",
+            code=ExitCode.INTERRUPTED,
+        )
+    best = f", best mIoU {ended.best_mIoU:.2f} (best.safetensors)" if ended.best_mIoU >= 0 else ""
+    say(f"done: {inert(str(ended.weights))}{best}")
+
+
+@contextmanager
+def _board(request: Request, first: int, *, wanted: bool) -> Iterator[Callable[..., None]]:
+    """Yields what writes a report for TensorBoard; what a resumed training writes again is purged."""
+    if not wanted:
+        yield lambda _: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise SanError(
+            "--tensorboard needs the package tensorboard", hint="pip install tensorboard"
+        ) from error
+    from san_cli.training.run import Report
+
+    with SummaryWriter(str(request.output / "tensorboard"), purge_step=first + 1) as writer:
+
+        def note(report: Report) -> None:
+            values = {**{f"loss/{k}": v for k, v in report.losses.items()}, "lr": report.learning_rate}
+            values |= {"images_per_s": report.images_per_s, "data_wait": report.data_wait}
+            for name, value in values.items():
+                writer.add_scalar(name, value, report.iteration)
+
+        yield note
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""

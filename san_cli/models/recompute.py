@@ -1,0 +1,14 @@
+"""Activation checkpointing: forget what a block computed and compute it again on the way back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+
+def run(function: Callable[..., Any], *arguments: Any, recompute: bool) -> Any:
+    """`function(*arguments)`; with `recompute` nothing inside it is kept for the backward pass."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(function, *arguments, use_reentrant=False)
+    return function(*arguments)

@@ -1,0 +1,1 @@
+"""Training: from images and label maps to trained weights."""

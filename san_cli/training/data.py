@@ -1,0 +1,71 @@
+"""What is trained on and what it is checked on, from a catalogue name or the user's own folders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from san_cli.datasets.augment import Augmentation
+from san_cli.datasets.training_set import PairSource, Source
+from san_cli.engine.eval_task import Task, dataset_task, own_task
+from san_cli.errors import SanError
+from san_cli.models.presets import PAD_TO, Preset
+from san_cli.training.recipe import Recipe
+from san_cli.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled images, and the words for their classes."""
+
+    name: str  # the catalogue's, or "own"
+    source: Source
+    validation: Source
+    validation_name: str
+    vocabulary: Vocabulary
+    ignore_label: int
+
+
+def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> TrainingData:
+    """The dataset's training split, checked on its validation split where that is there, too."""
+    train = dataset_task(name, data_root, split="train", limit=limit)
+    try:
+        check = dataset_task(name, data_root)
+    except SanError:
+        check = train
+    return _data(train, check)
+
+
+def own_data(
+    images: Path,
+    labels: Path,
+    classes: str,
+    ignore_label: int | None,
+    held_out: tuple[Path, Path] | None,
+    limit: int | None,
+) -> TrainingData:
+    """The user's folders; checked on `held_out` images and labels, otherwise on the training images."""
+    train = own_task(images, labels, classes, ignore_label, limit=limit)
+    check = train if held_out is None else own_task(*held_out, classes, ignore_label)
+    return _data(train, check)
+
+
+def _data(train: Task, check: Task) -> TrainingData:
+    classes = len(train.vocabulary)
+    name = "the training images" if check is train else f"{check.name} {check.split}"
+    return TrainingData(
+        train.name,
+        PairSource(train.pairs, classes, train.ignore_label),
+        PairSource(check.pairs, classes, check.ignore_label),
+        name,
+        train.vocabulary,
+        train.ignore_label,
+    )
+
+
+def augmentation_of(recipe: Recipe, preset: Preset) -> Augmentation:
+    """The recipe's augmentation at the preset's input size: crops of that size, short sides in proportion."""
+    size = preset.input_size
+    if size % PAD_TO:
+        raise SanError(f"can't train at an input of {size} pixels", hint=f"Take a multiple of {PAD_TO}.")
+    between = recipe.short_side_range
+    sides = recipe.short_side_choices if between is None else range(between[0], between[1] + 1)
+    return Augmentation(sides, colour=recipe.colour_jitter, flip=recipe.flip).scaled_to(size)

@@ -1,0 +1,74 @@
+"""The processes that train one model together: who we are, and sums over all of us."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from san_cli.engine.team import local_rank, team_share
+from san_cli.errors import SanError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of a `torchrun`; alone otherwise."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes files and talks to the user."""
+        return self.rank == 0
+
+    def sums(self, *values: float) -> list[float]:
+        """Each value summed over all processes, in float64."""
+        if self.world == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(value) for value in total.cpu()]
+
+    def gather(self, value: object) -> list[object]:
+        """Every process's value, by rank."""
+        if self.world == 1:
+            return [value]
+        found: list[object] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def meet(device: torch.device) -> Processes:
+    """Join the others of our torchrun: over nccl on CUDA, each on a GPU of its own, otherwise over gloo."""
+    share = team_share()
+    if share is None:
+        return Processes(0, 1, device)
+    if device.type == "cuda":
+        own = local_rank() if device.index is None else device.index
+        if own >= torch.cuda.device_count():
+            raise SanError(
+                f"process {own} of this machine has no GPU of its own: PyTorch sees {torch.cuda.device_count()}",
+                hint="Start as many processes as there are GPUs: torchrun --nproc-per-node gpu …",
+            )
+        device = torch.device("cuda", own)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(share.index, share.count, device)
+
+
+def part() -> None:
+    """Leave the others in good order."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def restarted() -> bool:
+    """Whether torchrun has started us again after a failure, so that the last checkpoint is to be taken up."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")

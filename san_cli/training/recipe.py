@@ -1,0 +1,65 @@
+"""How a SAN is trained: the paper's numbers, and those of the official configuration where they differ."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from san_cli.errors import SanError
+
+# What the official configuration chooses the short side from, and what the paper says (Sec. 4.2), in pixels at
+# an input of 640; other presets' scale with their input size.
+_OFFICIAL_SIDES = tuple(range(320, 961, 64))
+_PAPER_SIDES = (320, 1024)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisation, losses and augmentation of a training (Sec. 4.2)."""
+
+    name: str
+    short_side_choices: tuple[int, ...] = _OFFICIAL_SIDES  # pixels, one is chosen at random for each image
+    short_side_range: tuple[int, int] | None = None  # or any length between these two
+    decay_everything: bool = False  # weight decay on norms and embeddings, too
+    iterations: int = 60_000
+    batch: int = 32  # images of a step, over all processes
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    poly_power: float = 0.9  # learning rate x (1 - step / iterations) ** power
+    clip_norm: float = 0.01  # of the gradient of all parameters together
+    points: int = 12_544  # sampled for the mask losses, and for matching
+    ce_weight: float = 2.0  # Eq. 5
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+    no_object_weight: float = 0.1  # of "no object" in the cross-entropy
+    colour_jitter: bool = True
+    flip: float = 0.5  # chance
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be trained with."""
+        for name in ("iterations", "batch", "points", "learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise SanError(f"{name} is {getattr(self, name)}, and must be positive")
+        if not self.short_side_choices and self.short_side_range is None:
+            raise SanError("short_side_choices is empty")
+
+
+RECIPES = {
+    "official": Recipe("official"),
+    "paper": Recipe("paper", short_side_range=_PAPER_SIDES, decay_everything=True),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises SanError with the known names."""
+    if name not in RECIPES:
+        raise SanError(f"unknown recipe '{name}'", hint=f"Known recipes: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def differences(recipe: Recipe) -> list[str]:
+    """What the recipe does otherwise than the official configuration, `field = value`."""
+    official = RECIPES["official"]
+    return [
+        f"{field.name} = {getattr(recipe, field.name)}"
+        for field in dataclasses.fields(Recipe)
+        if field.name != "name" and getattr(recipe, field.name) != getattr(official, field.name)
+    ]

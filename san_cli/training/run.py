@@ -1,0 +1,330 @@
+"""A training from its first or last checkpoint to its end (Sec. 4.2), in one process or as one of many."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from san_cli.datasets.loader import batches
+from san_cli.datasets.training_set import Sample, TrainingSet
+from san_cli.engine.heap import keep_heap
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+from san_cli.models.checkpoint import Checkpoint
+from san_cli.outputs.sample_sheet import write_sample_sheet
+from san_cli.training import checkpoints
+from san_cli.training.checkpoints import Position
+from san_cli.training.data import TrainingData, augmentation_of
+from san_cli.training.log import Interval, MetricsLog
+from san_cli.training.memory import peak_memory_mb
+from san_cli.training.model import TrainedModel, checkpoint_of
+from san_cli.training.processes import Processes
+from san_cli.training.recipe import Recipe
+from san_cli.training.step import MicroBatch, StepResult, Trainer
+from san_cli.training.targets import targets_of
+from san_cli.training.validation import segmenter_of, sheet_rows, validate
+
+MOST_SKIPPED = 20  # iterations in a row without an update, after which a training ends
+SHEET_ROWS = 8
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything that a training depends on besides its data and its first weights."""
+
+    output: Path
+    recipe: Recipe
+    seed: int
+    precision: torch.dtype
+    accumulate: int  # micro-batches of a step, in each process
+    workers: int  # processes that read and augment images
+    save_every: int  # iterations
+    evaluate_every: int  # iterations; 0: never
+    evaluate_images: int
+    log_every: int  # iterations
+    keep: int  # checkpoints
+    adapter_only: bool
+    recompute: bool  # activation checkpointing
+
+
+@dataclass(frozen=True)
+class Report:
+    """A line of the log, as the user sees it while the training runs."""
+
+    iteration: int
+    losses: dict[str, float]
+    learning_rate: float
+    images_per_s: float
+    seconds_per_iteration: float
+    data_wait: float  # share of the time
+    memory_mb: float
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a training ended."""
+
+    iteration: int
+    stopped: bool  # before its end, because it was asked to
+    weights: Path
+    best_mIoU: float  # percent, -1: never evaluated
+
+
+class Pace:
+    """How fast iterations follow each other, evaluations and checkpoints left out."""
+
+    def __init__(self) -> None:
+        self.iterations, self.seconds, self.waited = 0, 0.0, 0.0
+        self._clock = time.perf_counter()
+
+    def add(self, waited: float) -> None:
+        """Count the iteration that has just ended, `waited` seconds of which its data weren't there."""
+        now = time.perf_counter()
+        self.iterations += 1
+        self.seconds += now - self._clock
+        self.waited += waited
+        self._clock = now
+
+    def leave_out(self) -> None:
+        """Forget the time since the last iteration."""
+        self._clock = time.perf_counter()
+
+    @property
+    def seconds_per_iteration(self) -> float:
+        """Mean, data wait included."""
+        return self.seconds / max(1, self.iterations)
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the time that went by waiting for data."""
+        return self.waited / max(1e-9, self.seconds)
+
+
+class Training:
+    """One training under way: the trainer, the log, the position."""
+
+    def __init__(
+        self,
+        plan: TrainPlan,
+        data: TrainingData,
+        start: Checkpoint,
+        text_embeddings: Tensor,
+        processes: Processes,
+        say: Callable[[str], None],
+    ) -> None:
+        if processes.device.type == "cpu":
+            keep_heap()
+        self.plan, self.data, self.start, self.processes, self.say = plan, data, start, processes, say
+        self.text_embeddings = text_embeddings.to(processes.device)
+        model = TrainedModel(start, self.text_embeddings, data.vocabulary, plan.recipe).to(processes.device)
+        model.san.recompute = plan.recompute
+        self.trainer = Trainer(model, plan.recipe, plan.seed, plan.precision, processes)
+        self.position = Position(0)
+        self.interval = Interval()
+        self.skipped_in_a_row = 0
+
+    def resume(self, checkpoint: Path, weights: Checkpoint) -> None:
+        """Take up a checkpoint: from here on every number is what it would have been without a break."""
+        moments, position = checkpoints.read_state(checkpoint)
+        self.trainer.model.san.load_state_dict(
+            {name: t.float() for name, t in weights.state.items() if not name.startswith("text.")}
+        )
+        checkpoints.restore_moments(self.trainer.optimizer, self.trainer.parameters, moments)
+        if position.loss_scale:
+            self.trainer.scaler.load_state_dict(
+                self.trainer.scaler.state_dict()
+                | {"scale": position.loss_scale, "_growth_tracker": position.loss_scale_steps}
+            )
+        self.position = position
+        self.interval = Interval(dict(position.pending), position.pending_steps)
+
+    def run(self, on_report: Sequence[Callable[[Report], None]], should_stop: Callable[[], bool]) -> Ended:
+        """Train to the end, or until `should_stop` says so in any process. Raises SanError."""
+        plan, total = self.plan, self.plan.recipe.iterations
+        log = MetricsLog(plan.output / "metrics.jsonl", self.position.step) if self.processes.leads else None
+        pace, weights = Pace(), None
+        for parts, waited in self.batches():
+            result = self.trainer.step(self.position.step, parts, stop=should_stop())
+            self._count(result)
+            pace.add(waited)
+            done = self.position.step
+            if done % plan.log_every == 0 or done == total:
+                report = self._report(result, pace)
+                if log is not None:
+                    log.write(_row(report, plan.recipe.batch, len(self.data.source)))
+                for show in on_report:
+                    show(report)
+                self.interval, pace = Interval(), Pace()
+            if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
+                self._evaluate(log)
+                pace.leave_out()
+            if done % plan.save_every == 0 or done == total or result.stop:
+                weights = self._save()
+                pace.leave_out()
+            if result.stop:
+                break
+        return self._end(weights)
+
+    def _count(self, result: StepResult) -> None:
+        """Take note of an iteration; SanError after too many without an update."""
+        self.interval.add(result)
+        self.skipped_in_a_row = 0 if result.updated else self.skipped_in_a_row + 1
+        skipped = self.position.skipped + (not result.updated)
+        self.position = replace(self.position, step=self.position.step + 1, skipped=skipped)
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise _diverged(result, self.skipped_in_a_row, self.plan.output)
+
+    def batches(self) -> Iterator[tuple[list[MicroBatch], float]]:
+        """This process's micro-batches of every step from the present one on, and the seconds waited for them."""
+        recipe, first = self.plan.recipe, self.position.step
+        augmentation = augmentation_of(recipe, self.start.preset)
+        steps = batches(
+            TrainingSet(self.data.source, augmentation, self.plan.seed, self.data.ignore_label),
+            batch=recipe.batch,
+            start_step=first,
+            steps=recipe.iterations - first,
+            rank=self.processes.rank,
+            world=self.processes.world,
+            accumulate=self.plan.accumulate,
+            workers=self.plan.workers,
+            pin_memory=self.processes.device.type == "cuda",
+        )
+        while True:
+            before = time.perf_counter()
+            step = next(steps, None)
+            if step is None:
+                return
+            parts = [self._to_device(samples) for samples in step]
+            yield parts, time.perf_counter() - before
+
+    def _to_device(self, samples: Sequence[Sample]) -> MicroBatch:
+        device, classes = self.processes.device, len(self.data.vocabulary)
+        targets = []
+        for sample in samples:
+            found = targets_of(sample.label_map, classes, self.data.ignore_label)
+            targets.append(
+                replace(found, label_map=found.label_map.to(device), classes=found.classes.to(device))
+            )
+        return MicroBatch(
+            torch.stack([sample.image for sample in samples]).to(device),
+            tuple(targets),
+            tuple(sample.position % self.plan.recipe.batch for sample in samples),
+            tuple(sample.name for sample in samples),
+        )
+
+    def _report(self, result: StepResult, pace: "Pace") -> Report:
+        return Report(
+            self.position.step,
+            self.interval.means(),
+            result.learning_rate,
+            self.plan.recipe.batch / pace.seconds_per_iteration,
+            pace.seconds_per_iteration,
+            pace.data_wait,
+            peak_memory_mb(self.processes.device),
+            self.position.skipped,
+        )
+
+    def _checkpoint(self) -> Checkpoint:
+        metadata = {"trained_on": self.data.name, "iterations": str(self.position.step)}
+        return checkpoint_of(self.trainer.model, self.start, metadata)
+
+    def _save(self) -> Path | None:
+        """Write a checkpoint (the leading process alone); all go on when it is complete."""
+        path = None
+        if self.processes.leads:
+            scale = self.trainer.scaler.state_dict()
+            position = replace(
+                self.position,
+                loss_scale=scale.get("scale", 0.0),
+                loss_scale_steps=scale.get("_growth_tracker", 0),
+                pending=dict(self.interval.sums),
+                pending_steps=self.interval.steps,
+            )
+            names = {parameter: name for name, parameter in self.trainer.parameters.items()}
+            path = checkpoints.save(
+                self.plan.output / "checkpoints",
+                self._checkpoint(),
+                checkpoints.moments_of(self.trainer.optimizer, names),
+                position,
+                adapter_only=self.plan.adapter_only,
+                keep=self.plan.keep,
+            )
+        self.processes.wait()
+        return path
+
+    def _evaluate(self, log: MetricsLog | None) -> None:
+        """Evaluate, draw the sheet of samples, and keep the model if it is the best so far."""
+        data, output = self.data, self.plan.output
+        before = time.perf_counter()
+        segmenter = segmenter_of(self._checkpoint(), self.text_embeddings, data.vocabulary, self.processes)
+        indices = range(min(self.plan.evaluate_images, len(data.validation)))
+        found = validate(
+            segmenter, data.validation, indices, data.vocabulary, data.ignore_label, self.processes
+        )
+        metrics, step = found.metrics, self.position.step
+        best = metrics.mIoU > self.position.best_mIoU
+        if best:
+            self.position = replace(self.position, best_mIoU=float(metrics.mIoU))
+        if log is not None:
+            row = {"mIoU": metrics.mIoU, "pACC": metrics.pACC, "mACC": metrics.mACC, "images": found.images}
+            log.write({"iteration": step, "evaluation": data.validation_name, **row})
+            self.say(
+                f"iteration {step:,}: mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f} on "
+                f"{found.images} images ({inert(data.validation_name)}), {time.perf_counter() - before:.0f} s"
+            )
+            rows = sheet_rows(
+                segmenter, data.validation, indices[:SHEET_ROWS], data.vocabulary, data.ignore_label
+            )
+            (output / "sheets").mkdir(exist_ok=True)
+            write_sample_sheet(
+                output / "sheets" / f"step-{step:08d}.jpg",
+                rows,
+                data.vocabulary.names,
+                f"iteration {step:,}, mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}",
+            )
+            if best:
+                self._keep_best(row | {"iteration": step})
+        self.processes.wait()
+
+    def _keep_best(self, row: dict[str, Any]) -> None:
+        write = checkpoints.writer(adapter_only=self.plan.adapter_only)
+        write(self._checkpoint(), self.plan.output / "best.safetensors")
+        checkpoints.write_json(self.plan.output / "best.json", row)
+
+    def _end(self, weights: Path | None) -> Ended:
+        finished = self.position.step >= self.plan.recipe.iterations
+        target = self.plan.output / "model.safetensors"
+        if self.processes.leads and finished:
+            newest = weights or checkpoints.last(self.plan.output / "checkpoints")
+            if newest is not None:
+                file = newest if newest.is_file() else newest / "weights.safetensors"
+                checkpoints.publish(file, target)
+        return Ended(
+            self.position.step,
+            not finished,
+            target if finished else (weights or target),
+            self.position.best_mIoU,
+        )
+
+
+def _row(report: Report, batch: int, length: int) -> dict[str, Any]:
+    row = asdict(report)
+    losses = row.pop("losses")
+    return {"iteration": row.pop("iteration"), "epoch": report.iteration * batch / length, **losses, **row}
+
+
+def _diverged(result: StepResult, count: int, output: Path) -> SanError:
+    names = (
+        ", ".join(inert(name) for name in result.offending[:5]) or "none by itself: the gradient overflowed"
+    )
+    return SanError(
+        f"the loss was not finite in {count} iterations in a row; images of the last one: {names}",
+        hint=f"Look at these images. The last good checkpoint is in '{inert(str(output))}'; a lower --lr or "
+        "--precision fp32 may help.",
+        code=ExitCode.SOME_FAILED,
+    )

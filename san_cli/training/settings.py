@@ -1,0 +1,67 @@
+"""What a training was started with, kept beside it so that it is resumed as the same training."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from san_cli.errors import SanError
+from san_cli.inert import inert
+from san_cli.models.presets import Preset
+from san_cli.training.checkpoints import write_json
+from san_cli.training.data import TrainingData
+from san_cli.training.recipe import Recipe
+
+FILE = "settings.json"
+
+
+def settings_of(
+    preset: Preset, recipe: Recipe, data: TrainingData, seed: int, precision: str, started_from: str
+) -> dict[str, Any]:
+    """Everything that the losses depend on; not the device, nor how the work is shared out."""
+    words = "\n".join("|".join(entry.words) for entry in data.vocabulary.entries)
+    return {
+        "preset": json.loads(json.dumps(asdict(preset))),
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "data": {
+            "name": data.name,
+            "images": len(data.source),
+            "classes": len(data.vocabulary),
+            "words_sha256": hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest(),
+        },
+        "seed": seed,
+        "precision": precision,
+        "started_from": started_from,
+    }
+
+
+def write_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Write them into the training's folder."""
+    write_json(output / FILE, settings)
+
+
+def check_settings(output: Path, settings: dict[str, Any]) -> None:
+    """SanError that names what differs from what the training in `output` was started with."""
+    path = output / FILE
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SanError(
+            f"can't resume: '{inert(str(path))}' can't be read ({error})", hint="Start anew in another -o."
+        ) from error
+    for name, (was, now) in _differing(before, settings).items():
+        raise SanError(
+            f"can't resume with another {name}: the training in '{inert(str(output))}' was started with "
+            f"{inert(json.dumps(was))}, not {inert(json.dumps(now))}",
+            hint="Repeat the command that started it, with --resume; or start anew in another -o.",
+        )
+
+
+def _differing(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted(before.keys() | now.keys()):
+            found |= _differing(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+        return found
+    return {} if before == now else {name: (before, now)}

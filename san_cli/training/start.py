@@ -1,0 +1,84 @@
+"""What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from san_cli.cache_dir import cache_dir
+from san_cli.engine.text_cache import TextCache
+from san_cli.errors import SanError
+from san_cli.models.adapter import read_model
+from san_cli.models.checkpoint import Checkpoint, check_finite, random_checkpoint
+from san_cli.models.clip_weights import clip_part, read_clip
+from san_cli.models.presets import Preset
+from san_cli.models.text import TextEncoder
+from san_cli.vocabulary import Vocabulary
+
+Progress = Callable[[int, int], None]  # (words embedded, words to embed)
+
+
+def fresh_model(
+    preset: Preset, clip_weights: str | None, seed: int, *, say: Callable[[str], None]
+) -> Checkpoint:
+    """A side adapter initialised from `seed` on a pretrained CLIP.
+
+    `clip_weights` is a file, None for open_clip's `openai` weights, or "random" for an untrained CLIP.
+    """
+    checkpoint = random_checkpoint(preset, seed)
+    if clip_weights == "random":
+        say("random CLIP weights: the model can only learn what it is shown, no other words")
+        return checkpoint
+    path = None if clip_weights is None else Path(clip_weights)
+    clip = read_clip(preset, path, say=say)
+    check_finite(clip, path or Path("the CLIP weights"))
+    return Checkpoint(preset, {**checkpoint.state, **clip}, {})
+
+
+def model_to_tune(
+    path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None]
+) -> Checkpoint:
+    """The model in `path` (the official code's, ours, or an adapter), checked to be finite and of `preset`."""
+    checkpoint = read_model(path, preset, clip_file, say=say)
+    if checkpoint.preset != preset:
+        raise SanError(
+            f"'{path}' holds a {checkpoint.preset.name} model that differs from {preset.name} in what --model "
+            "and --set ask for",
+            hint="Leave --model out: the file says which model it is.",
+        )
+    check_finite(checkpoint.state, path)
+    return checkpoint
+
+
+def embed_words(
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    templates: tuple[str, ...],
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Text embeddings [words, D], float32, normalised, of a frozen text tower; kept in the cache on disk."""
+    cache = TextCache(cache_dir(), text_sha256(checkpoint), templates, device.type)
+    rows = {word: cache.get(word) for word in vocabulary.words}
+    new = [word for word, row in rows.items() if row is None]
+    if new:
+        encoder = TextEncoder(checkpoint.preset.clip, checkpoint.part("text"), device)
+        for done, word in enumerate(new, start=1):
+            row = rows[word] = encoder.embed(word, templates).numpy()
+            cache.put(word, row)
+            if progress:
+                progress(done, len(new))
+    return torch.stack([torch.from_numpy(rows[word]) for word in vocabulary.words]).to(device)
+
+
+def text_sha256(checkpoint: Checkpoint) -> str:
+    """What names the text tower in the cache of embeddings: the hash of its tensors."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip_part(checkpoint.state).items()):
+        if name.startswith("text."):
+            digest.update(name.encode())
+            digest.update(tensor.float().contiguous().numpy().data)
+    return f"text tower {digest.hexdigest()}"

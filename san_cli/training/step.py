@@ -1,0 +1,114 @@
+"""One optimisation step over all processes and micro-batches (Sec. 4.2)."""
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from san_cli.training.losses import Normalisers, normalisers_of
+from san_cli.training.model import TrainedModel, trainable
+from san_cli.training.optimizer import parameter_groups, poly_lr
+from san_cli.training.points import seeded_draw
+from san_cli.training.processes import Processes
+from san_cli.training.recipe import Recipe
+from san_cli.training.targets import Targets
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some of a step's images, on the device."""
+
+    images: Tensor  # uint8 [B, 3, H, W]
+    targets: tuple[Targets, ...]
+    slots: tuple[int, ...]  # each image's place in the whole step's batch
+    names: tuple[str, ...]  # for messages
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step came to, the same in all processes."""
+
+    losses: dict[str, float]  # unweighted terms of Eq. 5 (ce, mask, dice, ce_0, …) and `total`, weighted
+    gradient_norm: float  # before clipping
+    learning_rate: float
+    updated: bool  # False: loss or gradient were not finite, and nothing was changed
+    offending: tuple[str, ...]  # images whose loss was not finite
+    stop: bool  # some process was asked to end
+
+
+class Trainer:
+    """Model, optimiser and loss scale: what changes from step to step."""
+
+    def __init__(
+        self, model: TrainedModel, recipe: Recipe, seed: int, precision: torch.dtype, processes: Processes
+    ) -> None:
+        self.model, self.recipe, self.seed, self.precision = model, recipe, seed, precision
+        self.processes = processes
+        groups = parameter_groups(
+            model.san, recipe.learning_rate, recipe.weight_decay, exempt=not recipe.decay_everything
+        )
+        self.optimizer = torch.optim.AdamW(groups, foreach=True)
+        self.parameters = trainable(model.san)
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == torch.float16)
+        self.network: nn.Module = model
+        if processes.world > 1:
+            self.network = DistributedDataParallel(model, broadcast_buffers=False)
+
+    def step(self, number: int, parts: Sequence[MicroBatch], *, stop: bool = False) -> StepResult:
+        """Make step `number` (from 0) with this process's part of the batch.
+
+        The losses are divided by sums over the whole batch, so that it doesn't matter how it is split up. That
+        differs from the official code in one place: there each process divides its cross-entropy by its own
+        sum of class weights.
+        """
+        totals, stop = self._normalisers(parts, stop)
+        rate = poly_lr(self.recipe.learning_rate, number, self.recipe.iterations, self.recipe.poly_power)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        offending: list[str] = []
+        for index, part in enumerate(parts):
+            draw = seeded_draw(self.seed, number, part.slots, part.images.device)
+            with self._synchronised(last=index == len(parts) - 1):
+                loss = self.network(part.images, part.targets, totals, draw, self.precision)
+                # DistributedDataParallel averages over the processes; the losses' parts add up.
+                self.scaler.scale(loss.total * self.processes.world).backward()
+            for name, term in {**loss.terms, "total": loss.total}.items():
+                sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
+            finite = loss.per_image.isfinite().tolist()
+            offending += [name for name, fine in zip(part.names, finite, strict=True) if not fine]
+        norm = self._update()
+        losses = dict(zip(sums, self.processes.sums(*(float(value) for value in sums.values())), strict=True))
+        updated = math.isfinite(norm)
+        if not updated:
+            found = self.processes.gather(offending)
+            offending = [name for names in found for name in names]  # type: ignore[attr-defined]
+        return StepResult(losses, norm, rate, updated, tuple(offending), stop)
+
+    def _normalisers(self, parts: Sequence[MicroBatch], stop: bool) -> tuple[Normalisers, bool]:
+        """What the whole step's losses are divided by, and whether any process was asked to stop."""
+        own = normalisers_of(
+            [t for part in parts for t in part.targets], self.model.san.preset.queries, self.model.weights
+        )
+        masks, class_weight, stops = self.processes.sums(own.masks, own.class_weight, float(stop))
+        return Normalisers(masks, class_weight), stops > 0
+
+    def _synchronised(self, *, last: bool):  # type: ignore[no-untyped-def]
+        """Gradients are exchanged once a step, after its last micro-batch."""
+        if isinstance(self.network, DistributedDataParallel) and not last:
+            return self.network.no_sync()
+        return nullcontext()
+
+    def _update(self) -> float:
+        """Clip, then let the optimiser move the weights if everything is finite; returns the gradient's norm."""
+        self.scaler.unscale_(self.optimizer)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm))
+        if math.isfinite(norm):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm

@@ -1,0 +1,28 @@
+"""A dry run: a few iterations of a training that is then thrown away, to learn its memory and speed."""
+
+import time
+from dataclasses import dataclass
+
+from san_cli.training.memory import peak_memory_mb
+from san_cli.training.run import Training
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What two iterations took; nothing was written."""
+
+    seconds: float  # of the second iteration, reading the data included
+    memory_mb: float  # peak
+    losses: dict[str, float]  # of the first
+
+
+def try_out(training: Training) -> Trial:
+    """Make two iterations."""
+    batches = training.batches()
+    parts, _ = next(batches)
+    first = training.trainer.step(0, parts)
+    before = time.perf_counter()
+    again = next(batches, None)
+    training.trainer.step(1, parts if again is None else again[0])
+    seconds = time.perf_counter() - before
+    return Trial(seconds, peak_memory_mb(training.processes.device), first.losses)
