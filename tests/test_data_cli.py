@@ -34,7 +34,7 @@ def test_prepare_check_and_list(san: San, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SAN_DATASETS", str(root))
     ended = san("data", "check", "voc")
     assert ended.code == 0
-    assert ended.out.startswith("voc val: 1 pairs, 0 at fault, 2 of 20 classes occur (not: bicycle, ")
+    assert ended.out.startswith("voc val: 1 pairs, 0 at fault, 2 of 20 classes occur (not: bicycle; ")
 
     ended = san("data", "list")
     assert ended.code == 0

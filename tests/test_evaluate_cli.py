@@ -106,7 +106,7 @@ def test_both_rules_are_shown_where_they_differ(evaluate: San, root: Path, tmp_p
 def test_limit_takes_the_first(evaluate: San) -> None:
     ended = evaluate("voc", "--limit", 2)
     assert ended.code == 0
-    assert "the first 2 images alone" in ended.out
+    assert "only the first 2 images: not comparable" in ended.out
     assert "official log" not in ended.out
 
 

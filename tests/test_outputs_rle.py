@@ -92,5 +92,12 @@ def test_pycocotools_decodes_the_same() -> None:
 
 def test_counts_of_another_size_are_refused() -> None:
     region = encode_label_map(np.ones((4, 5), np.uint8))[1]
-    with pytest.raises(ValueError, match="reshape"):
+    with pytest.raises(ValueError, match="not those of a mask of 5×5"):
         decode(region.counts, (5, 5))
+
+
+@pytest.mark.parametrize("counts", ["", "P" * 12 + "1", "oooooooo1", "2" * 30, "PPPPPPPPP1PPPPPPPPP1"])
+def test_damaged_counts_do_not_ask_for_memory(counts: str) -> None:
+    """A digit string may say 2^40 pixels: it is refused before anything of that size is made."""
+    with pytest.raises((ValueError, IndexError)):
+        decode(counts, (4, 5))

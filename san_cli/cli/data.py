@@ -114,7 +114,8 @@ def prepare(
     for result in done:
         _print(
             f"{dataset.name} {result.split}: {result.pairs:,} pairs in {root} "
-            f"({result.written:,} files written, {result.kept:,} kept)"
+            f"({result.written:,} files written, {result.kept:,} kept"
+            + (f", {result.left_out:,} labels without any class left out)" if result.left_out else ")")
         )
 
 
@@ -186,7 +187,8 @@ def _steps(what: str, quiet: bool) -> "Iterator[Callable[[int, int], None]]":
 
 
 def _some(names: tuple[str, ...], most: int = 10) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    """The first names; those of ADE20K have commas in them."""
+    return "; ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _quoted(path: Path) -> str:

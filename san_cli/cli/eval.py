@@ -29,7 +29,7 @@ def evaluate(
     images: own.Images = None,
     labels: own.Labels = None,
     classes: own.Classes = None,
-    ignore: own.Ignore = 255,
+    ignore: own.Ignore = None,
     predictions: own.Predictions = None,
     keep_going: own.KeepGoing = False,
     model: Model = None,
@@ -65,51 +65,79 @@ def evaluate(
       torchrun --nproc-per-node 8 -m san_cli eval all -o report
     """
     with _explained(debug, output is not None):
-        _refuse_contradictions(names, images, labels, classes, predictions, weights, ensemble, resume, output)
+        names, weights = _sort_out(names or [], weights or [])
+        own_data = _own_data(images, labels, classes)
+        options = {"--ignore": ignore} if own_data is None else {"--split": split, "--data-root": data_root}
+        _refuse_idle(options, "labels of your own" if own_data is None else "datasets")
+        if predictions is not None:
+            model_options = {
+                "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
+                "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
+            }  # fmt: skip
+            _refuse_idle(model_options, "models; --predictions are scored without one")
+        _refuse_contradictions(names, own_data, resume, output)
         words = _words(vocab, synonyms)
-        own_data = None if images is None or labels is None or classes is None else (images, labels, classes)
         tasks, skipped = _tasks(names, own_data, ignore, data_root, split, limit, words, keep_going)
         _refuse_outputs(output, save_predictions, weights, tasks)
         request = Request(
             model, tuple(weights or [None]), ensemble, device, precision, templates, output,
             save_predictions, predictions, keep_going, resume, worst, workers, quiet or as_json, _team(),
         )  # fmt: skip
-        found = Found()
-        if predictions is not None:
-            score_predictions(request, tasks, found)
-        else:
-            run_models(request, tasks, found)
-        if not request.leads:
-            raise typer.Exit(ExitCode.DONE)
-        settings = _settings(request, found, words, synonyms)
-        _report(request, found, skipped, settings, paper=paper, as_json=as_json)
-        partly = skipped or any(result.skipped for result in found.results)
+        found = Found(skipped=skipped)
+        with _alone(request), _reported(request, found, tasks, words, synonyms, paper, as_json):
+            if predictions is not None:
+                score_predictions(request, tasks, found)
+            else:
+                run_models(request, tasks, found)
+        if not found.results and request.leads:
+            raise SanError(f"none of the datasets is usable; {found.skipped[0][1]}", code=ExitCode.NO_INPUT)
+        partly = found.skipped or any(result.skipped for result in found.results)
         raise typer.Exit(ExitCode.SOME_FAILED if partly else ExitCode.DONE)
 
 
-def _refuse_contradictions(
-    names: list[str] | None,
-    images: Path | None,
-    labels: Path | None,
-    classes: str | None,
-    predictions: Path | None,
-    weights: list[str] | None,
-    ensemble: str | None,
-    resume: bool,
-    output: Path | None,
-) -> None:
-    own_data = [value is not None for value in (images, labels, classes)]
-    if any(own_data) and not all(own_data):
+def _sort_out(names: list[str], weights: list[str]) -> tuple[list[str], list[str]]:
+    """Datasets and weights, as of `--weights A B C` the parser gives B and C to the datasets."""
+    from san_cli.datasets.catalogue import CATALOGUE
+
+    def is_file(name: str) -> bool:
+        known = name.casefold() in CATALOGUE or name == "all"
+        return not known and (name == "random" or "." in name or Path(name).exists())
+
+    if not weights:
+        return names, weights
+    files = [name for name in names if is_file(name)]
+    return [name for name in names if name not in files], [*weights, *files]
+
+
+def _own_data(images: Path | None, labels: Path | None, classes: str | None) -> tuple[Path, Path, str] | None:
+    """The user's own images, labels and classes, if they are to be evaluated."""
+    if images is not None and labels is not None and classes is not None:
+        return images, labels, classes
+    if images is not None or labels is not None or classes is not None:
         raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
-    if any(own_data) and names:
+    return None
+
+
+def _refuse_idle(options: dict[str, Any], what: str) -> None:
+    """SanError for an option that would silently do nothing here."""
+    given = [name for name, value in options.items() if value not in (None, [], "")]
+    if given:
+        verb = "are" if len(given) > 1 else "is"
+        raise SanError(
+            f"{' and '.join(given)} {verb} for {what}", hint="It would do nothing here: leave it out."
+        )
+
+
+def _refuse_contradictions(
+    names: list[str], own_data: tuple[Path, Path, str] | None, resume: bool, output: Path | None
+) -> None:
+    if own_data is not None and names:
         raise SanError("datasets and --images can't be evaluated in one go", hint="Run `san eval` twice.")
-    if not any(own_data) and not names:
+    if own_data is None and not names:
         raise SanError(
             "nothing to evaluate",
             hint="Name datasets, such as `san eval voc`, or give --images and --labels.",
         )
-    if predictions is not None and (weights or ensemble):
-        raise SanError("--predictions are scored without a model", hint="Leave out --weights and --ensemble.")
     if resume and output is None:
         raise SanError("--resume needs the folder of the interrupted run", hint="Add -o DIR.")
 
@@ -151,7 +179,7 @@ def _words(vocab: list[str] | None, synonyms: str | None) -> "Vocabulary | None"
 def _tasks(
     names: list[str] | None,
     own_data: tuple[Path, Path, str] | None,
-    ignore: int,
+    ignore: int | None,
     data_root: Path | None,
     split: str | None,
     limit: int | None,
@@ -177,6 +205,47 @@ def _tasks(
     if not tasks:
         raise SanError(f"none of the datasets is usable; {skipped[0][1]}", code=ExitCode.NO_INPUT)
     return tasks, skipped
+
+
+@contextmanager
+def _alone(request: Request) -> Iterator[None]:
+    """Have -o for ourselves."""
+    from san_cli.engine.eval_state import locked
+
+    if request.output is None or not request.leads:
+        yield
+        return
+    with locked(request.output):
+        yield
+
+
+@contextmanager
+def _reported(
+    request: Request,
+    found: Found,
+    tasks: "Sequence[Task]",
+    words: "Vocabulary | None",
+    synonyms: str | None,
+    paper: bool,
+    as_json: bool,
+) -> Iterator[None]:
+    """Report what was found; also where a later dataset ends the run, as the first may have taken hours."""
+
+    def report() -> None:
+        if request.leads and found.results:
+            settings = _settings(request, found, words, synonyms)
+            _report(request, found, settings, paper=paper, as_json=as_json)
+
+    try:
+        yield
+    except (SanError, KeyboardInterrupt) as end:
+        if request.leads:
+            why = end.message if isinstance(end, SanError) else "interrupted"
+            done = {result.dataset for result in found.results}
+            found.skipped += [(task.name, why) for task in tasks if task.name not in done]
+            report()
+        raise
+    report()
 
 
 def _team() -> "Team | None":
@@ -211,7 +280,6 @@ def _settings(
 def _report(
     request: Request,
     found: Found,
-    skipped: Sequence[tuple[str, str]],
     settings: dict[str, Any],
     *,
     paper: bool,
@@ -226,13 +294,15 @@ def _report(
     quoted = paper_rows() if paper else []
     if request.output is not None:
         try:
-            write_report(request.output, found.results, trials, settings, quoted, skipped, found.pictures)
+            write_report(
+                request.output, found.results, trials, settings, quoted, found.skipped, found.pictures
+            )
         except OSError as error:
             raise unwritable(request.output, error) from error
     if as_json:
-        print_json(found.results, trials)
+        print_json(found.results, trials, found.skipped)
     else:
-        print_tables(found.results, trials, quoted, skipped, settings)
+        print_tables(found.results, trials, quoted, found.skipped, settings)
     if request.output is not None and not request.quiet:
         console.say(f"report: {inert(str(request.output))} (results.md, results.json, per_class.csv)")
 

@@ -74,13 +74,14 @@ Classes = Annotated[
     ),
 ]
 Ignore = Annotated[
-    int,
+    int | None,
     typer.Option(
         metavar="ID",
         min=0,
         max=65535,
-        help="The value of your labels that doesn't count.",
+        help="The value of your labels that doesn't count. Default: 255, or 65535 where 255 is a class.",
         rich_help_panel=DATA,
+        show_default=False,
     ),
 ]
 Predictions = Annotated[
@@ -105,7 +106,8 @@ SeveralWeights = Annotated[
     typer.Option(
         "--weights",
         metavar="FILE",
-        help="A checkpoint, or `random`; repeat it for mean ± standard deviation. Default: the official one.",
+        help="A checkpoint, or `random`; several for mean ± standard deviation: --weights A B C. "
+        "Default: the official one.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 _WIDE = 180  # columns where nobody looks at a terminal
 
 
-def print_json(results: "Sequence[EvalResult]", trials: "Sequence[Trials]") -> None:
-    """The results as JSON; `trials` only where there are several weights."""
+def print_json(
+    results: "Sequence[EvalResult]", trials: "Sequence[Trials]", skipped: Sequence[tuple[str, str]]
+) -> None:
+    """The results as JSON; `trials` only where there are several weights, skipped datasets where there are any."""
     from san_cli.outputs.eval_report import trials_json
     from san_cli.outputs.eval_result import result_json
     from san_cli.outputs.json_text import json_text
@@ -28,6 +30,8 @@ def print_json(results: "Sequence[EvalResult]", trials: "Sequence[Trials]") -> N
     document: dict[str, Any] = {"results": [result_json(result) for result in results]}
     if trials:
         document["trials"] = [trials_json(one) for one in trials]
+    if skipped:
+        document["skipped_datasets"] = [{"dataset": name, "why": why} for name, why in skipped]
     typer.echo(json_text(document))
 
 

@@ -1,6 +1,7 @@
 """The work of `san eval`: every model on every dataset, or a file of predictions."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,9 +51,10 @@ class Request:
 
 @dataclass
 class Found:
-    """What was found, model after model."""
+    """What was found, model after model, and the datasets that were skipped, with the reason."""
 
     results: "list[EvalResult]" = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
     device: str = ""
     precision: str = ""
@@ -71,8 +73,16 @@ def score_predictions(request: Request, tasks: "Sequence[Task]", found: Found) -
     assert request.predictions is not None
     index = index_predictions(request.predictions)
     for task in tasks:
+        stems = Counter(image_stem(str(pair.image)) for pair in task.pairs)
+        twice = [stem for stem, count in stems.items() if count > 1]
+        if twice:
+            raise SanError(
+                f"{task.name} has several images called {inert(twice[0])}: a prediction could be of either",
+                hint="Images are matched by their names without folder and extension; evaluate one folder at a "
+                "time.",
+            )
         train_ids, convention = category_convention(index.category_ids, len(task.classes), task.dataset_ids)
-        others = len(index.spans) - sum(image_stem(str(pair.image)) in index.spans for pair in task.pairs)
+        others = len(index.spans.keys() - stems.keys())
         notes = [convention]
         if others:
             notes.append(f"{others:,} images of the file are not in the dataset and don't count")
@@ -181,7 +191,11 @@ def _evaluate(
         return
     fault = nothing_left(task, tally)
     if fault is not None:
-        raise fault
+        if not request.keep_going:
+            raise fault
+        if task.name not in dict(found.skipped):
+            found.skipped.append((task.name, fault.message))
+        return
     result = result_of(
         task, tally,
         model=model, weights=weights, weights_sha256=sha, notes=notes,

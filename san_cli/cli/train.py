@@ -82,7 +82,7 @@ def _explained(debug: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         raise SanError(
             "interrupted",
-            hint="The last checkpoint is complete: the same command with --resume goes on.",
+            hint="If there is a checkpoint, the same command with --resume goes on from it.",
             code=ExitCode.INTERRUPTED,
         ) from None
     except SanError:

@@ -89,7 +89,7 @@ def load_image_bytes(data: bytes, *, suffix: str = "", max_pixels: int = MAX_PIX
     if not data:
         raise BadImage("empty file")
     try:
-        with _recorded_warnings() as texts:
+        with recorded_warnings() as texts:
             return _decode(data, suffix, max_pixels, texts)
     except BadImage:
         raise
@@ -106,7 +106,7 @@ def displayed_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """
     try:
         with (
-            _recorded_warnings(),
+            recorded_warnings(),
             _open_file(path, MAX_PIXELS) as file,
             Image.open(file, formats=_formats()) as image,
         ):
@@ -137,7 +137,7 @@ def as_rgb_array(source: Any) -> LoadedImage:
 
 def _from_pillow(image: Image.Image) -> LoadedImage:
     try:
-        with _recorded_warnings() as texts:
+        with recorded_warnings() as texts:
             _check_size(image.width, image.height, MAX_PIXELS)
             return _convert(image, texts)
     except BadImage:
@@ -373,7 +373,8 @@ _FILTER = ("ignore", _RECORDER, Warning, None, 0)
 
 
 @contextmanager
-def _recorded_warnings() -> Iterator[list[str]]:
+def recorded_warnings() -> Iterator[list[str]]:
+    """Keep what the present thread is warned of meanwhile, instead of printing it; other threads are left alone."""
     filters = cast("list[Any]", warnings.filters)
     if not filters or filters[0] is not _FILTER:  # not there yet, or somebody has put a filter before it
         filters[:] = [_FILTER, *(item for item in filters if item is not _FILTER)]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from san_cli.datasets.foreign_formats import name_foreign_format
+from san_cli.datasets.images import recorded_warnings
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.outputs.atomic import atomic_write
@@ -37,7 +38,10 @@ def read_label(path: Path, classes: int, ignore_label: int) -> Labels:
 def decode_label(data: bytes, name: str) -> Labels:
     """The ids [H, W] in a PNG's or TIFF's bytes; SanError with `name` in it for everything else."""
     try:
-        return _decode(data, name)
+        with (
+            recorded_warnings()
+        ):  # the ids are there or they are not; what else a decoder finds odd is no matter
+            return _decode(data, name)
     except SanError:
         raise
     except Exception as error:  # whatever a damaged file makes of the decoder

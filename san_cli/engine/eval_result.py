@@ -58,15 +58,18 @@ def result_of(
 
 
 def _notes(task: Task, tally: Tally) -> list[str]:
-    notes = []
+    notes = list(task.notes)
     if task.expected is not None and task.expected != len(task.pairs) and not task.limited:
         notes.append(
             f"{len(task.pairs):,} images, where the published numbers are of {task.expected:,}: not comparable"
         )
     if task.limited:
-        notes.append(f"the first {len(task.pairs):,} images alone: not comparable with published numbers")
+        first = f"only the first {len(task.pairs):,} image{'s' * (len(task.pairs) != 1)}"
+        notes.append(f"{first}: not comparable with published numbers" if task.expected else first)
     if task.own_words:
         notes.append("the words for the classes are not the dataset's own")
+    if not tally.confusion[:, :-1].any():
+        notes.append("no pixel counts: the labels hold nothing but the ignore label")
     unclassified = int(tally.confusion[-1, :-1].sum())
     if unclassified:
         notes.append(f"{unclassified:,} pixels have no prediction and count as wrong")

@@ -64,7 +64,9 @@ def run_evaluation(
     settings = {**settings, "images": _digest_of_pairs(task)}
     state = EvalState(plan.output, plan.name) if plan.output is not None else None
     share = WHOLE if plan.team is None else plan.team.share
-    spool = PredictionSpool(plan.predictions, share) if plan.predictions is not None else None
+    spool = None
+    if plan.predictions is not None:
+        spool = PredictionSpool(plan.predictions, share, kept=None if state is None else state.predictions)
     before = empty_tally(images, classes)
     if plan.leads:
         if state is not None:
@@ -94,6 +96,11 @@ def run_evaluation(
     if missing:
         raise RuntimeError(f"{missing} images were neither counted nor skipped")
     if spool is not None:
+        if (before.done & ~spool.known(images)).any():
+            raise SanError(
+                "predictions of other processes are missing",
+                hint="--save-predictions needs a folder that all machines share.",
+            )
         spool.finish(images)
     return before
 
@@ -114,19 +121,18 @@ def _count(
     def save() -> None:
         if spool is not None:
             spool.flush()
-        if state is not None and own.done.any():
+        if state is not None and own.is_whole and own.done.any():
             state.save(own, share)
 
     counting = count_images(
         task, source, todo, own,
-        workers=plan.workers, keep_going=plan.keep_going, with_entries=spool is not None,
+        workers=plan.workers, keep_going=plan.keep_going,
+        keep_entries=None if spool is None else spool.append,
     )  # fmt: skip
     saved = time.monotonic()
     try:
         with closing(counting):
             for number, image in enumerate(counting, start=1):
-                if spool is not None and image.fault is None:
-                    spool.append(image.position, image.entries)
                 on_image(image, number, len(todo))
                 if time.monotonic() - saved >= _SAVE_EVERY_S:
                     save()

@@ -3,17 +3,22 @@
     DIR/.san-eval/NAME.json            the settings that the counts depend on
     DIR/.san-eval/NAME.npz             the tally of everything that earlier runs counted
     DIR/.san-eval/NAME.part-1-of-2.npz the tally of process 1 of 2 since then
+    DIR/.san-eval/NAME.predictions.part-1-of-2, with --save-predictions (prediction_spool.py)
+    DIR/.san-eval/lock                 empty; locked while an evaluation writes here
 
 Each file is replaced as a whole. A resume adds the parts to the first file, then removes them; a kill between
 the two leaves parts that the first file contains already, which is how they are recognised.
 """
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from san_cli.engine.eval_tally import Tally, empty_tally, pack_tally, unpack_tally
+from san_cli.engine.run_lock import lock_file
 from san_cli.engine.shares import WHOLE, Share
 from san_cli.errors import SanError
 from san_cli.inert import inert
@@ -21,6 +26,28 @@ from san_cli.outputs.atomic import atomic_write, sweep_stale
 from san_cli.outputs.json_text import json_text
 
 STATE_FOLDER = ".san-eval"
+
+
+@contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Have the output folder for this evaluation alone; SanError if another one has it.
+
+    The system frees the lock of a dead process.
+    """
+    try:
+        (output / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise _unusable(output / STATE_FOLDER, error) from error
+    try:
+        if not lock_file(descriptor):
+            raise SanError(
+                f"another san eval is writing to '{inert(str(output))}'",
+                hint="Wait for it to end, or choose another folder with -o.",
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class EvalState:
@@ -44,12 +71,14 @@ class EvalState:
             else:
                 tally = empty_tally(images, classes)
                 self._whole.unlink(missing_ok=True)
+                for stale in self._folder.glob(f"{self.predictions.name}.part-*"):
+                    stale.unlink()
             for part in self._parts():
                 part.unlink()
             with atomic_write(self._settings) as stream:
                 stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._folder, error) from error
         return tally
 
     def save(self, tally: Tally, share: Share = WHOLE) -> None:
@@ -59,7 +88,12 @@ class EvalState:
             self._folder.mkdir(parents=True, exist_ok=True)
             _write(path, tally)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(self._folder, error) from error
+
+    @property
+    def predictions(self) -> Path:
+        """What the names of the files begin with that hold the predictions."""
+        return self._folder / f"{self._name}.predictions"
 
     @property
     def _settings(self) -> Path:
@@ -116,11 +150,12 @@ class EvalState:
             f"can't go on from '{inert(str(path))}': {inert(str(why))}", hint="Start anew without --resume."
         )
 
-    def _unusable(self, error: OSError) -> SanError:
-        return SanError(
-            f"can't write to '{inert(str(self._folder))}': {error.strerror or error}",
-            hint="Choose another folder with -o.",
-        )
+
+def _unusable(folder: Path, error: OSError) -> SanError:
+    return SanError(
+        f"can't write to '{inert(str(folder))}': {error.strerror or error}",
+        hint="Choose another folder with -o.",
+    )
 
 
 def _write(path: Path, tally: Tally) -> None:

@@ -22,6 +22,15 @@ class Tally:
     ]  # [images] mean IoU of the classes in the image; NaN: not done, or no truth
     failed: dict[int, str]  # images that were skipped, and why
     seconds: dict[str, float]  # by stage
+    is_whole: bool = True  # False while an image is being added: Ctrl-C may come between two statements
+
+    def add_image(self, position: int, confusion: Confusion, iou: float) -> None:
+        """Count an image that is not counted yet. After an exception the tally is not whole."""
+        self.is_whole = False
+        self.confusion += confusion
+        self.image_iou[position] = iou
+        self.done[position] = True
+        self.is_whole = True
 
     def add(self, other: "Tally") -> None:
         """Take in the counts of another part. ValueError if an image is in both."""

@@ -38,6 +38,7 @@ class Task:
     expected: int | None = None  # images that the whole split is known to have
     own_words: bool = False  # the vocabulary is not the dataset's
     limited: bool = False
+    notes: tuple[str, ...] = ()  # what a report has to say of the labels
 
     @property
     def is_benchmark(self) -> bool:
@@ -86,12 +87,15 @@ def own_task(
     images: Path,
     labels: Path,
     classes_file: str,
-    ignore_label: int,
+    ignore_label: int | None = None,
     *,
     limit: int | None = None,
     words: Vocabulary | None = None,
 ) -> Task:
-    """A folder of images, one of labels, and a file with a class a line (`a|b` for synonyms), ids from 0."""
+    """A folder of images, one of labels, and a file with a class a line (`a|b` for synonyms), ids from 0.
+
+    Without `ignore_label` it is 255, or 65535 where 255 is the id of a class.
+    """
     from san_cli.datasets.catalogue import list_own_pairs
 
     pairs = list_own_pairs(images, labels)
@@ -104,6 +108,13 @@ def own_task(
                 f"Line {number} of '{inert(classes_file)}': {error.message}", hint=error.hint
             ) from None
     own = Vocabulary(tuple(VocabularyEntry(group[0], tuple(group)) for group in groups))
+    if ignore_label is None:
+        ignore_label = 255 if len(own) <= 255 else 65535
+    notes: tuple[str, ...] = ()
+    if ignore_label < len(own):
+        notes = (
+            f"the pixels of {own.names[ignore_label]} do not count, as {ignore_label} is the ignore label",
+        )
     return Task(
         "own",
         str(images),
@@ -114,6 +125,7 @@ def own_task(
         ignore_label,
         own_words=words is not None,
         limited=limit is not None and limit < len(pairs),
+        notes=notes,
     )
 
 

@@ -3,7 +3,8 @@
     threads: read label and image, resize  →  this one: network, label map  →  a thread: count  →  this one: add
 
 Queues are bounded and keep the order. What is wrong with a pair is an error at that pair, or noted in the tally
-with `keep_going`; the caller saves the tally between images, so that whatever ends the run it can go on.
+with `keep_going`. The tally may be saved whenever it says that it is whole, so that whatever ends the run it can go
+on.
 """
 
 import time
@@ -48,7 +49,6 @@ class Counted:
     """An image that is in the tally now, or was skipped."""
 
     position: int
-    entries: str  # for a file of predictions, see `image_entries`
     fault: str | None = None
 
 
@@ -60,19 +60,22 @@ def count_images(
     *,
     workers: int = 1,
     keep_going: bool = False,
-    with_entries: bool = False,
+    keep_entries: Callable[[int, str], None] | None = None,
 ) -> Generator[Counted, None, None]:
     """Evaluate the pairs at `positions` of the task's list and add them to `tally`, in order.
 
     Between two items the tally is complete: all that was yielded and nothing else. SanError for a pair that
-    can't be evaluated, unless `keep_going`.
+    can't be evaluated, unless `keep_going`. `keep_entries` is given the position of each image and its entries
+    for a file of predictions (see `image_entries`) before it counts, so that no image counts without them.
     """
     clock = _Clock(tally.seconds)
     passing = (_Passing(position, task.pairs[position]) for position in positions)
     with (
         closing(threaded(_loader(task, source), passing, threads=workers, ahead=workers)) as loaded,
         closing(
-            threaded(_counter(task, with_entries), _mapped(source, loaded, clock), threads=1, ahead=1)
+            threaded(
+                _counter(task, keep_entries is not None), _mapped(source, loaded, clock), threads=1, ahead=1
+            )
         ) as counted,
     ):
         for image in counted:
@@ -80,14 +83,14 @@ def count_images(
                 if not keep_going:
                     raise _with_way_out(image.fault) from image.fault
                 tally.failed[image.position] = _one_line(image.fault)
-                yield Counted(image.position, "", tally.failed[image.position])
+                yield Counted(image.position, tally.failed[image.position])
                 continue
+            if keep_entries is not None:
+                keep_entries(image.position, image.entries)
             assert image.confusion is not None
-            tally.confusion += image.confusion
-            tally.image_iou[image.position] = image_iou(image.confusion)
-            tally.done[image.position] = True
+            tally.add_image(image.position, image.confusion, image_iou(image.confusion))
             clock.lap("metric")
-            yield Counted(image.position, image.entries)
+            yield Counted(image.position)
 
 
 def image_iou(confusion: Confusion) -> float:

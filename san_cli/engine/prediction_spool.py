@@ -1,9 +1,12 @@
 """The predictions of an evaluation under way, until they can be written as one file in the list's order.
 
-Each process appends a line per image, `place TAB entries`, to a part beside the file. After a kill the lines that
-are whole still count, whichever process wrote them; of an image with several lines any will do, as they are equal.
+Each process appends a line per image, `place TAB entries`, to a part of its own. After a kill the lines that are
+whole still count, whichever process wrote them; of an image with several lines any will do, as they are equal.
+An evaluation that can be resumed keeps its parts with its state: of several datasets the first may be finished when
+a later one is killed, and an image that was skipped may be mended and added.
 """
 
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,10 +20,12 @@ from san_cli.outputs.atomic import atomic_write
 
 
 class PredictionSpool:
-    """The parts of the predictions `path`."""
+    """The parts of the predictions `path`: `kept`.part-1-of-2 and so on, else beside the file until it is written."""
 
-    def __init__(self, path: Path, share: Share = WHOLE) -> None:
+    def __init__(self, path: Path, share: Share = WHOLE, *, kept: Path | None = None) -> None:
         self.path = path
+        self._prefix = path.with_name(f".{path.name}") if kept is None else kept
+        self._keeps = kept is not None
         self._share = share
         self._stream: BinaryIO | None = None
 
@@ -33,9 +38,9 @@ class PredictionSpool:
         """Note one image's entries. SanError where that can't be written."""
         try:
             if self._stream is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                name = f".{self.path.name}.part-{self._share.index + 1}-of-{self._share.count}"
-                self._stream = self.path.with_name(name).open("ab")
+                self._prefix.parent.mkdir(parents=True, exist_ok=True)
+                name = f"{self._prefix.name}.part-{self._share.index + 1}-of-{self._share.count}"
+                self._stream = self._prefix.with_name(name).open("ab")
                 self._stream.write(b"\n")  # ends a line that a kill has torn
             self._stream.write(f"{position}\t{entries}\t\n".encode("ascii"))
         except OSError as error:
@@ -63,7 +68,7 @@ class PredictionSpool:
         return known
 
     def finish(self, images: int) -> None:
-        """Write the file from all parts, in the list's order, and remove them."""
+        """Write the file from all parts, in the list's order. SanError where that can't be written."""
         lines = self._lines(images)
         try:
             with atomic_write(self.path) as stream:
@@ -80,13 +85,14 @@ class PredictionSpool:
                 stream.write(b"]")
         except OSError as error:
             raise self._unwritable(error) from error
-        self.discard()
+        if not self._keeps:
+            self.discard()
 
     def _parts(self) -> list[Path]:
-        start = f".{self.path.name}.part-"
-        if not self.path.parent.is_dir():
+        start = f"{self._prefix.name}.part-"
+        if not self._prefix.parent.is_dir():
             return []
-        return sorted(path for path in self.path.parent.iterdir() if path.name.startswith(start))
+        return sorted(path for path in self._prefix.parent.iterdir() if path.name.startswith(start))
 
     def _lines(self, images: int) -> dict[int, tuple[Path, int, int]]:
         """Where each image's line stands: part, offset, length."""
@@ -115,9 +121,9 @@ def refuse_unwritable(path: Path) -> None:
         raise SanError(f"--save-predictions '{inert(str(path))}' is a folder", hint="Name a .json file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.part-0")
+        probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise SanError(
             f"can't write '{inert(str(path))}': {error.strerror or error}",

@@ -49,7 +49,8 @@ def write_iou_chart(path: Path, classes: Sequence[ClassResult], title: str) -> N
 def write_confusion_chart(path: Path, confusion: NDArray[np.int64], names: Sequence[str], title: str) -> None:
     """A heat map of the classes that are confused most: for each true class, the share of its pixels.
 
-    `confusion` [N+1, N+1] is indexed [predicted, truth]. OSError where it can't be written.
+    The row of a class that is predicted, but not in the ground truth, is grey. `confusion` [N+1, N+1] is indexed
+    [predicted, truth]. OSError where it can't be written.
     """
     from matplotlib.figure import Figure
 
@@ -57,11 +58,12 @@ def write_confusion_chart(path: Path, confusion: NDArray[np.int64], names: Seque
     wrong = counts - np.diag(np.diagonal(counts))
     cost = wrong.sum(axis=0) + wrong.sum(axis=1)
     chosen = np.argsort(-cost, kind="stable")[: min(_CONFUSED_CLASSES, len(names))]
-    truth_pixels = np.maximum(confusion[:, chosen].sum(axis=0), 1)
-    shares = 100 * counts[np.ix_(chosen, chosen)].T / truth_pixels[:, None]  # [truth, predicted]
+    truth_pixels = confusion[:, chosen].sum(axis=0)[:, None]
+    pixels = counts[np.ix_(chosen, chosen)].T  # [truth, predicted]
+    shares = np.where(truth_pixels > 0, 100 * pixels / np.maximum(truth_pixels, 1), np.nan)
     labels = [_short(names[class_id]) for class_id in chosen]
     figure = Figure(figsize=(4 + 0.33 * len(chosen), 3 + 0.33 * len(chosen)), layout="constrained")
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(facecolor="0.9")
     shown = axes.imshow(shares, cmap="magma_r", vmin=0, vmax=100)
     for row, column in np.argwhere(shares >= 0.5):
         value = shares[row, column]

@@ -67,6 +67,8 @@ def decode(counts: str, size: tuple[int, int]) -> NDArray[np.bool_]:
     stored -= (digits[last] >> 4 & 1) << 5 * length  # the highest bit of the last digit is the sign
     stored[1::2] = np.cumsum(stored[1::2])
     stored[2::2] = np.cumsum(stored[2::2])
+    if stored.min() < 0 or stored.max() > height * width or stored.sum() != height * width:
+        raise ValueError(f"the run lengths are not those of a mask of {width}×{height}")  # may be terabytes
     ones = np.arange(len(stored)) % 2 == 1
     return np.repeat(ones, stored).reshape(width, height).T
 

@@ -245,11 +245,10 @@ class Training:
                 pending=dict(self.interval.sums),
                 pending_steps=self.interval.steps,
             )
-            names = {parameter: name for name, parameter in self.trainer.parameters.items()}
-            path = checkpoints.save(
+                        path = checkpoints.save(
                 self.plan.output / "checkpoints",
                 self._checkpoint(),
-                checkpoints.moments_of(self.trainer.optimizer, names),
+                checkpoints.moments_of(self.trainer.optimizer, self.trainer.parameters),
                 position,
                 adapter_only=self.plan.adapter_only,
                 keep=self.plan.keep,

@@ -1,6 +1,7 @@
 """One optimisation step over all processes and micro-batches (Sec. 4.2)."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == torch.float16)
         self.network: nn.Module = model
         if processes.world > 1:
+            # The query embeddings' gradients are slices; that they are copied is no news to the user.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
             self.network = DistributedDataParallel(model, broadcast_buffers=False)
 
     def step(self, number: int, parts: Sequence[MicroBatch], *, stop: bool = False) -> StepResult:

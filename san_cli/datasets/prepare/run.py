@@ -40,12 +40,16 @@ _Task = ImageTask | LabelTask
 
 @dataclass(frozen=True)
 class Prepared:
-    """A split that is complete: its pairs, and how many files were written and how many were there."""
+    """A split that is complete: its pairs, and how many files were written and how many were there.
+
+    `left_out`: labels without any class, of which the official preparation writes no file either.
+    """
 
     split: str
     pairs: int
     written: int
     kept: int
+    left_out: int = 0
 
 
 def prepare(
@@ -266,8 +270,9 @@ class _Run:
                 code=ExitCode.SOME_FAILED,
             )
         state.end(self._root, self._dataset.name, self._plan.split, self._fingerprint)
-        kept = self._finished - self._written
-        return Prepared(self._plan.split, len(self._plan.labels), self._written, kept)
+        left_out = sum(not (self._root / task.target).exists() for task in self._plan.labels)
+        kept = self._finished - self._written - left_out
+        return Prepared(self._plan.split, len(self._plan.labels) - left_out, self._written, kept, left_out)
 
 
 def _is_same_file(path: Path, member: Member) -> bool:
