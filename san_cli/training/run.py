@@ -245,7 +245,7 @@ class Training:
                 pending=dict(self.interval.sums),
                 pending_steps=self.interval.steps,
             )
-                        path = checkpoints.save(
+            path = checkpoints.save(
                 self.plan.output / "checkpoints",
                 self._checkpoint(),
                 checkpoints.moments_of(self.trainer.optimizer, self.trainer.parameters),
