@@ -80,7 +80,8 @@ def test_tree_can_be_prepared_where_it_lies(tmp_path: Path) -> None:
 def test_voc_train_takes_sbd_masks_and_leaves_out_those_without_object(tmp_path: Path) -> None:
     raw_trees.make_voc(tmp_path / "raw")
     raw = raw_trees.add_sbd(tmp_path / "raw")
-    prepare(get_dataset("voc"), [tmp_path / "raw"], tmp_path / "root", ["train"])
+    (done,) = prepare(get_dataset("voc"), [tmp_path / "raw"], tmp_path / "root", ["train"])
+    assert (done.pairs, done.left_out, done.written, done.kept) == (2, 1, 5, 0)  # 3 images, 2 labels
     pairs = list_pairs(get_dataset("voc"), "train", tmp_path / "root")
     assert [pair.stem for pair in pairs] == ["2007_000032", "2008_000008"]
     found = read_label(pairs[1].label, 20, 255)

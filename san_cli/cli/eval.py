@@ -67,14 +67,13 @@ def evaluate(
     with _explained(debug, output is not None):
         names, weights = _sort_out(names or [], weights or [])
         own_data = _own_data(images, labels, classes)
-        options = {"--ignore": ignore} if own_data is None else {"--split": split, "--data-root": data_root}
-        _refuse_idle(options, "labels of your own" if own_data is None else "datasets")
-        if predictions is not None:
-            model_options = {
-                "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
-                "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
-            }  # fmt: skip
-            _refuse_idle(model_options, "models; --predictions are scored without one")
+        _refuse_idle({"--ignore": ignore}, "labels of your own", idle=own_data is None)
+        _refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own_data is not None)
+        of_models = {
+            "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
+            "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
+        }  # fmt: skip
+        _refuse_idle(of_models, "models; --predictions are scored without one", idle=predictions is not None)
         _refuse_contradictions(names, own_data, resume, output)
         words = _words(vocab, synonyms)
         tasks, skipped = _tasks(names, own_data, ignore, data_root, split, limit, words, keep_going)
@@ -89,10 +88,17 @@ def evaluate(
                 score_predictions(request, tasks, found)
             else:
                 run_models(request, tasks, found)
-        if not found.results and request.leads:
-            raise SanError(f"none of the datasets is usable; {found.skipped[0][1]}", code=ExitCode.NO_INPUT)
-        partly = found.skipped or any(result.skipped for result in found.results)
-        raise typer.Exit(ExitCode.SOME_FAILED if partly else ExitCode.DONE)
+        raise typer.Exit(_exit_code(request, found))
+
+
+def _exit_code(request: Request, found: Found) -> ExitCode:
+    """Only the leader knows; torchrun would end it if another process ended with an error."""
+    if not request.leads:
+        return ExitCode.DONE
+    if not found.results:
+        raise SanError(f"none of the datasets is usable; {found.skipped[0][1]}", code=ExitCode.NO_INPUT)
+    partly = found.skipped or any(result.skipped for result in found.results)
+    return ExitCode.SOME_FAILED if partly else ExitCode.DONE
 
 
 def _sort_out(names: list[str], weights: list[str]) -> tuple[list[str], list[str]]:
@@ -118,10 +124,10 @@ def _own_data(images: Path | None, labels: Path | None, classes: str | None) -> 
     return None
 
 
-def _refuse_idle(options: dict[str, Any], what: str) -> None:
-    """SanError for an option that would silently do nothing here."""
+def _refuse_idle(options: dict[str, Any], what: str, *, idle: bool) -> None:
+    """SanError for an option that is given although it would silently do nothing."""
     given = [name for name, value in options.items() if value not in (None, [], "")]
-    if given:
+    if idle and given:
         verb = "are" if len(given) > 1 else "is"
         raise SanError(
             f"{' and '.join(given)} {verb} for {what}", hint="It would do nothing here: leave it out."

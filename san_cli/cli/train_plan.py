@@ -21,8 +21,13 @@ def print_plan(training: "Training", trial: "Trial") -> None:
     total = sum(p.numel() for p in training.trainer.model.san.parameters())
     lines = [
         ("data", f"{inert(data.name)}: {len(data.source):,} images, {len(data.vocabulary)} classes"),
-        ("evaluated on", f"{inert(data.validation_name)}, every {plan.evaluate_every:,} iterations"),
-        ("model", f"{training.start.preset.name}, input {training.start.preset.input_size} px"),
+        (
+            "evaluated on",
+            f"{inert(data.validation_name)}, every {plan.evaluate_every:,} iterations"
+            if plan.evaluate_every
+            else "nothing",
+        ),
+        ("model", f"{inert(training.start.preset.name)}, input {training.start.preset.input_size} px"),
         ("recipe", "official" + (f"; but {', '.join(other)}" if other else "")),
         ("trained", ""),
         *((f"  {name}", f"{count:>11,}") for name, count in parameters_by_part(training).items()),

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from san_cli.cli import console
 from san_cli.cli.progress import progress
@@ -75,14 +75,16 @@ class Request:
 
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
-    data = _data(request)
+    _refuse_odd_weights(request)
     preset, recipe = _preset_and_recipe(request)
+    data = _data(request, preset)
     with _processes(request.device) as processes:
         say = console.say if processes.leads and not request.quiet else _silent
         checkpoint = _newest_checkpoint(request)
-        start = _start(request, preset, checkpoint, say)
         plan = _plan(request, recipe, processes)
-        _settle_folder(request, plan, start, data, checkpoint, processes)
+        settings = _settings(request, plan, preset, data, checkpoint)
+        start = _start(request, preset, checkpoint, say)
+        _settle_folder(request, settings, checkpoint, processes)
         text = _embed(request, start, data, processes)
         _check_data(request, data, processes, say)
         training = _training(plan, data, start, text, processes, say)
@@ -119,9 +121,32 @@ def refuse_contradictions(
         )
 
 
-def _data(request: Request) -> "TrainingData":
-    from san_cli.training.data import catalogue_data, own_data
+def _refuse_odd_weights(request: Request) -> None:
+    """SanError for a CLIP that contradicts what else was asked for."""
+    from san_cli.models.adapter import is_adapter
+    from san_cli.weights import check_is_weights
 
+    random = request.clip_weights == "random"
+    if random and request.adapter_only:
+        raise SanError(
+            "--adapter-only leaves the CLIP out, and a random one is in no other file",
+            hint="Leave --adapter-only out.",
+        )
+    if request.init_from is None or request.clip_weights is None:
+        return
+    check_is_weights(request.init_from)
+    if random or not is_adapter(request.init_from):
+        raise SanError(
+            f"--init-from and --clip-weights {inert(request.clip_weights)} contradict each other",
+            hint="--clip-weights names the CLIP's file for an adapter; a whole model brings its own.",
+        )
+
+
+def _data(request: Request, preset: "Preset") -> "TrainingData":
+    from san_cli.training.data import catalogue_data, emoji_data, own_data
+
+    if request.name is not None and request.name.casefold() == "emoji":
+        return emoji_data(preset, request.limit)
     if request.name is not None:
         return catalogue_data(request.name, request.data_root, request.limit)
     assert request.images is not None and request.labels is not None and request.classes is not None
@@ -152,16 +177,11 @@ def _preset_and_recipe(request: Request) -> "tuple[Preset, Recipe]":
     return overridden(preset, recipe, request.settings)
 
 
-@contextmanager
-def _processes(device: str) -> "Iterator[Processes]":
+def _processes(device: str) -> "AbstractContextManager[Processes]":
     from san_cli.engine.device import choose_device
-    from san_cli.training.processes import meet, part
+    from san_cli.training.processes import together
 
-    processes = meet(choose_device(device))
-    try:
-        yield processes
-    finally:
-        part()
+    return together(choose_device(device))
 
 
 def _newest_checkpoint(request: Request) -> Path | None:
@@ -184,10 +204,14 @@ def _newest_checkpoint(request: Request) -> Path | None:
 
 
 def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say) -> "Checkpoint":
+    from san_cli.models.adapter import is_adapter
     from san_cli.training.start import fresh_model, model_to_tune
 
-    if checkpoint is not None:
-        return model_to_tune(checkpoint / "weights.safetensors", preset, request.clip_file, say=say)
+    if checkpoint is not None:  # an adapter alone goes back on the CLIP it came from
+        clip = request.clip_file
+        if clip is None and request.init_from is not None and not is_adapter(request.init_from):
+            clip = request.init_from
+        return model_to_tune(checkpoint / "weights.safetensors", preset, clip, say=say)
     if request.init_from is not None:
         return model_to_tune(request.init_from, preset, request.clip_file, say=say)
     return fresh_model(preset, request.clip_weights, request.seed, say=say)
@@ -229,30 +253,35 @@ def _default_workers() -> int:
     return max(1, min(8, (os.cpu_count() or 1) // processes_here() - 1))
 
 
-def _settle_folder(
-    request: Request,
-    plan: "TrainPlan",
-    start: "Checkpoint",
-    data: "TrainingData",
-    checkpoint: Path | None,
-    processes: "Processes",
-) -> None:
-    """Note the settings in a new folder; in that of a training to be resumed, compare them."""
-    from san_cli.training.settings import check_settings, settings_of, write_settings
+def _settings(
+    request: Request, plan: "TrainPlan", preset: "Preset", data: "TrainingData", checkpoint: Path | None
+) -> dict[str, Any]:
+    """What the losses depend on; SanError where a training to be resumed was started otherwise."""
+    from san_cli.training.settings import check_settings, settings_of
 
     origin = f"CLIP: {request.clip_weights or 'openai'}"
     if request.init_from is not None:
         origin = str(request.init_from)
-    settings = settings_of(start.preset, plan.recipe, data, plan.seed, str(plan.precision), origin)
+    precision = str(plan.precision)
+    settings = settings_of(preset, plan.recipe, data, plan.seed, precision, request.templates, origin)
     if checkpoint is not None:
         check_settings(plan.output, settings)
-    elif processes.leads and not request.dry_run:
+    return settings
+
+
+def _settle_folder(
+    request: Request, settings: dict[str, Any], checkpoint: Path | None, processes: "Processes"
+) -> None:
+    """Make the folder of a new training, and note its settings there."""
+    from san_cli.training.settings import write_settings
+
+    if checkpoint is None and processes.leads and not request.dry_run:
         try:
-            plan.output.mkdir(parents=True, exist_ok=True)
-            write_settings(plan.output, settings)
+            request.output.mkdir(parents=True, exist_ok=True)
+            write_settings(request.output, settings)
         except OSError as error:
             raise SanError(
-                f"can't use '{inert(str(plan.output))}' as a folder: {error.strerror}",
+                f"can't use '{inert(str(request.output))}' as a folder: {error.strerror}",
                 hint="Choose another -o.",
             ) from error
     processes.wait()
@@ -274,11 +303,16 @@ def _embed(request: Request, start: "Checkpoint", data: "TrainingData", processe
 def _check_data(request: Request, data: "TrainingData", processes: "Processes", say: Say) -> None:
     """Read some of the data, and say which classes never occur there."""
     from san_cli.datasets.training_check import check_source
+    from san_cli.datasets.training_set import PairSource
 
     if processes.leads:
         with progress("checking images", len(data.source), quiet=request.quiet) as shown:
             checked = check_source(data.source, data.vocabulary.names, data.ignore_label, step=shown.step)
         say(f"data: {checked.sentence}")
+        held_out = data.validation
+        if isinstance(held_out, PairSource) and held_out != data.source and request.evaluate_every != 0:
+            evaluated = replace(held_out, pairs=held_out.pairs[: request.evaluate_images])
+            check_source(evaluated, data.vocabulary.names, data.ignore_label)
     processes.wait()
 
 

@@ -73,11 +73,20 @@ def verify(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pth).")],
+    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pth), or an adapter of `san train`.")],
     target: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    clip_weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The CLIP of an adapter, as for `san train`. Default: OpenAI's, through open_clip.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Convert an official .pth into a safetensors file with the preset in its header."""
-    from san_cli.models.checkpoint import convert_checkpoint
+    """Convert an official .pth, or an adapter with its CLIP, into a safetensors file that is a whole model."""
+    from san_cli.models.adapter import is_adapter, read_model
+    from san_cli.models.checkpoint import convert_checkpoint, write_checkpoint
     from san_cli.weights import check_is_weights
 
     if target.suffix != ".safetensors":
@@ -87,7 +96,14 @@ def convert(
     if not target.parent.is_dir():
         raise SanError(f"no folder '{target.parent}' to write to", hint="Make it first: mkdir -p FOLDER")
     check_is_weights(source)
-    convert_checkpoint(source, target)
+    if is_adapter(source):
+        write_checkpoint(read_model(source, None, clip_weights, say=console.say), target)
+    elif clip_weights is not None:
+        raise SanError(
+            f"'{source}' brings its own CLIP", hint="--clip-weights is for adapters; leave it out."
+        )
+    else:
+        convert_checkpoint(source, target)
     _print_path(target)
 
 

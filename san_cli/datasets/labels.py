@@ -38,9 +38,7 @@ def read_label(path: Path, classes: int, ignore_label: int) -> Labels:
 def decode_label(data: bytes, name: str) -> Labels:
     """The ids [H, W] in a PNG's or TIFF's bytes; SanError with `name` in it for everything else."""
     try:
-        with (
-            recorded_warnings()
-        ):  # the ids are there or they are not; what else a decoder finds odd is no matter
+        with recorded_warnings():  # the ids are there, whatever else a decoder finds odd
             return _decode(data, name)
     except SanError:
         raise

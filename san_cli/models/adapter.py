@@ -14,10 +14,11 @@ from torch import Tensor
 
 from san_cli.errors import SanError
 from san_cli.inert import inert
-from san_cli.models.checkpoint import Checkpoint, read_checkpoint, write_tensors
+from san_cli.models.checkpoint import Checkpoint, expected_shapes, read_checkpoint, write_tensors
 from san_cli.models.clip_weights import read_clip
 from san_cli.models.presets import Preset, preset_from_json
 from san_cli.models.san import SAN
+from san_cli.weights import check_is_weights
 
 FORMAT = "san-adapter-1"
 
@@ -62,6 +63,7 @@ def is_adapter(path: Path) -> bool:
 
 def read_preset(path: Path) -> Preset:
     """The preset of a whole model or an adapter. Raises SanError."""
+    check_is_weights(path)
     if not is_adapter(path):
         return read_checkpoint(path).preset
     with safe_open(path, framework="pt") as file:
@@ -90,6 +92,13 @@ def read_model(
     if state.keys() != trained:
         odd = sorted(state.keys() ^ trained)[0]
         raise SanError(f"adapter '{inert(str(path))}' does not hold what its preset trains: see tensor {odd}")
+    shapes = expected_shapes(preset)
+    for name, tensor in state.items():
+        if tensor.shape != shapes[name]:
+            raise SanError(
+                f"adapter '{inert(str(path))}': tensor {name} has shape {list(tensor.shape)}, "
+                f"{inert(preset.name)} needs {list(shapes[name])}"
+            )
     whole = {**read_clip(preset, clip_weights, say=say), **state}
     stated = metadata.pop("clip_sha256", "")
     for key in ("format", "sha256"):

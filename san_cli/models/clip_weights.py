@@ -1,6 +1,7 @@
 """A pretrained CLIP to train a side adapter on: from a file, or as open_clip distributes OpenAI's weights."""
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,8 +34,9 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
     path = _pretrained_file(preset.clip, say) if file is None else file
     state = _read_tensors(path)
     if any(name.startswith(("side_adapter", "clip_rec_head.")) for name in state):
-        return clip_part(read_checkpoint(path, preset if path.suffix == ".pth" else None).state)
-    ours = {_our_name(name): t.float() for name, t in state.items() if name not in _NOT_WEIGHTS}
+        ours = _clip_of_san(state, path, preset)
+    else:
+        ours = {_our_name(name): t.float() for name, t in state.items() if name not in _NOT_WEIGHTS}
     shapes = clip_part({name: torch.empty(s, device="meta") for name, s in expected_shapes(preset).items()})
     for name, expected in shapes.items():
         if name not in ours:
@@ -50,12 +52,29 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
     return {name: ours[name] for name in shapes}
 
 
+def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dict[str, Tensor]:
+    """The CLIP in a SAN checkpoint, which may be of another preset as long as its CLIP is the same."""
+    if not any(name.startswith(("text.", "ov_classifier.")) for name in state):
+        raise SanError(
+            f"'{inert(str(path))}' holds no CLIP: it is a side adapter alone",
+            hint="--clip-weights takes a CLIP state dict with open_clip's names, or a whole SAN checkpoint.",
+        )
+    try:
+        return clip_part(read_checkpoint(path).state)
+    except SanError:
+        if path.suffix == ".safetensors":
+            raise
+        return clip_part(read_checkpoint(path, preset).state)  # an official file of no published model
+
+
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
+            mapped = zipfile.is_zipfile(path)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise SanError(
             f"can't read CLIP weights '{inert(str(path))}': {error.strerror or error}",
@@ -68,7 +87,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     held = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
     state = held if isinstance(held, dict) else {}
-    return {name.removeprefix("module."): t for name, t in state.items() if isinstance(t, Tensor)}
+    tensors = {str(name): t for name, t in state.items() if isinstance(t, Tensor)}
+    return {name.removeprefix("module."): t for name, t in tensors.items()}
 
 
 def _our_name(name: str) -> str:

@@ -12,7 +12,7 @@ from san_cli.outputs.legend import PAPER
 from san_cli.outputs.lettering import font
 from san_cli.outputs.overlay import render_overlay, write_overlay
 
-_CELL = 320  # pixels wide
+_HEIGHT = 300  # pixels, of a row
 _GAP = 6
 _HEAD = 28
 _INK = (236, 237, 239)
@@ -37,23 +37,22 @@ def write_sample_sheet(path: Path, rows: Sequence[SheetRow], names: Sequence[str
         ]
         for row in rows
     ]
-    heights = [max(picture.height for picture in line) for line in pictures]
-    width = 3 * _CELL + 4 * _GAP
-    sheet = Image.new("RGB", (width, 2 * _HEAD + sum(heights) + _GAP * (len(rows) + 1)), PAPER)
+    widths = [max(line[column].width for line in pictures) for column in range(3)]
+    lefts = [_GAP, 2 * _GAP + widths[0], 3 * _GAP + widths[0] + widths[1]]
+    size = (lefts[2] + widths[2] + _GAP, 2 * _HEAD + _GAP + len(rows) * (_HEIGHT + _GAP))
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _HEAD // 2), title, fill=_INK, font=font(16), anchor="lm")
-    for column, heading in enumerate(("image", "truth", "prediction")):
-        left = _GAP + column * (_CELL + _GAP)
+    for left, heading in zip(lefts, ("image", "truth", "prediction"), strict=True):
         draw.text((left, _HEAD + _HEAD // 2), heading, fill=_INK, font=font(14), anchor="lm")
-    top = 2 * _HEAD + _GAP
-    for line, height in zip(pictures, heights, strict=True):
-        for column, picture in enumerate(line):
-            sheet.paste(picture, (_GAP + column * (_CELL + _GAP), top))
-        top += height + _GAP
+    for row, line in enumerate(pictures):
+        top = 2 * _HEAD + _GAP + row * (_HEIGHT + _GAP)
+        for left, picture in zip(lefts, line, strict=True):
+            sheet.paste(picture, (left, top))
     write_overlay(path, sheet)
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """The picture at the width of a cell."""
-    height = max(1, round(picture.height * _CELL / picture.width))
-    return picture.resize((_CELL, height), Image.Resampling.BILINEAR)
+    """The picture at the height of a row; overlays are wider by their legend."""
+    width = max(1, round(picture.width * _HEIGHT / picture.height))
+    return picture.resize((width, _HEIGHT), Image.Resampling.BILINEAR)

@@ -79,7 +79,7 @@ def save(
             os.fsync(written.fileno())
         shutil.rmtree(target, ignore_errors=True)  # of a run that was resumed from an earlier step
         temporary.replace(target)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, SanError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise SanError(
             f"the checkpoint of step {position.step} can't be written to '{inert(str(folder))}' ({error})",

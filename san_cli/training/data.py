@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from san_cli.datasets.augment import Augmentation
+from san_cli.datasets.emoji.concepts import concepts, seen_ids
+from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
 from san_cli.datasets.training_set import PairSource, Source
 from san_cli.engine.eval_task import Task, dataset_task, own_task
 from san_cli.errors import SanError
 from san_cli.models.presets import PAD_TO, Preset
 from san_cli.training.recipe import Recipe
-from san_cli.vocabulary import Vocabulary
+from san_cli.vocabulary import Vocabulary, vocabulary_of_names
+
+_EMOJI_SCENES = 1_000_000  # an epoch, if anyone gets so far
+_TRAINING_SEED, _CHECK_SEED = 1, 2  # evaluation has its own, see `san_cli.datasets.emoji`
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,24 @@ def own_data(
     return _data(train, check)
 
 
+def emoji_data(preset: Preset, limit: int | None) -> TrainingData:
+    """Scenes of the seen concepts alone, at the preset's input size; checked on others of the same kind."""
+    wanted = seen_ids()
+    names = [concepts()[index].name for index in wanted]
+    return TrainingData(
+        "emoji",
+        EmojiSource(_TRAINING_SEED, wanted, preset.input_size, limit or _EMOJI_SCENES),
+        EmojiSource(_CHECK_SEED, wanted, preset.input_size, 10_000),
+        "new scenes of the seen concepts",
+        vocabulary_of_names(names),
+        IGNORE_LABEL,
+    )
+
+
 def _data(train: Task, check: Task) -> TrainingData:
     classes = len(train.vocabulary)
-    name = "the training images" if check is train else f"{check.name} {check.split}"
+    name = f"{check.name} {check.split}" if check.name != "own" else "the validation images"
+    name = "the training images" if check is train else name
     return TrainingData(
         train.name,
         PairSource(train.pairs, classes, train.ignore_label),
@@ -68,4 +88,7 @@ def augmentation_of(recipe: Recipe, preset: Preset) -> Augmentation:
         raise SanError(f"can't train at an input of {size} pixels", hint=f"Take a multiple of {PAD_TO}.")
     between = recipe.short_side_range
     sides = recipe.short_side_choices if between is None else range(between[0], between[1] + 1)
-    return Augmentation(sides, colour=recipe.colour_jitter, flip=recipe.flip).scaled_to(size)
+    scaled = Augmentation(sides, colour=recipe.colour_jitter, flip=recipe.flip).scaled_to(size)
+    if min(scaled.short_sides) < 1:
+        raise SanError(f"short sides of {min(sides)} pixels at 640 are none at an input of {size}")
+    return scaled

@@ -38,8 +38,8 @@ class MetricsLog:
     def __init__(self, path: Path, up_to: int) -> None:
         """Keep the lines of iterations up to `up_to`. SanError if the file can't be written."""
         self.path = path
-        kept = [line for line in self._lines() if line.get("iteration", 0) <= up_to]
         try:
+            kept = [line for line in self._lines() if line.get("iteration", 0) <= up_to]
             with atomic_write(path) as file:
                 file.writelines(_line(row) for row in kept)
         except OSError as error:
@@ -58,12 +58,12 @@ class MetricsLog:
     def _lines(self) -> list[dict[str, Any]]:
         """What the file holds; a line that a killed process left half written is not among it."""
         rows = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+        for line in self.path.read_bytes().splitlines() if self.path.exists() else ():
             try:
                 rows.append(json.loads(line))
             except ValueError:
                 continue
-        return rows
+        return [row for row in rows if isinstance(row, dict)]
 
 
 def _line(row: dict[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,8 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
                 hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(sorted(owners))}.",
             )
         owner, field, holder = owners[name]
-        changes[owner][field.name] = _value(name, text, getattr(holder, field.name))
+        optional = field.default is None
+        changes[owner][field.name] = _value(name, text, getattr(holder, field.name), optional=optional)
     if changes["clip"]:
         changes["preset"]["clip"] = dataclasses.replace(preset.clip, **changes["clip"])
     changed = dataclasses.replace(preset, **changes["preset"])
@@ -46,25 +48,37 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
     return changed, dataclasses.replace(recipe, **changes["recipe"])
 
 
-def _value(name: str, text: str, current: Any) -> Any:
-    """`text` as a value of the kind that the setting has now."""
+def _value(name: str, text: str, current: Any, *, optional: bool) -> Any:
+    """`text` as a value of the kind that the setting has now; null where it is one that may be missing."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
+    if value is None and optional:
+        return None
     if isinstance(current, tuple) or current is None:
         value = _tuple(value)
-    elif type(current) is float and type(value) is int:
+    elif type(current) is float and type(value) is int and abs(value) < _MOST:
         value = float(value)
     kind = tuple if current is None else type(current)
-    if type(value) is not kind:
-        raise SanError(
-            f"--set {name}={inert(text)}: expected {_EXPECTED[kind]}, such as {json.dumps(current)}"
-        )
+    pairs = name == "fusion"
+    if type(value) is not kind or (kind is float and not math.isfinite(value)) or not _are_ints(value, pairs):
+        such = "" if current is None else f", such as {json.dumps(current)}"
+        raise SanError(f"--set {name}={inert(text)}: expected {_EXPECTED[kind]}{such}")
     return value
 
 
 _EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", tuple: "a list", str: "a name"}
+_MOST = 2**53  # up to which a float holds every whole number
+
+
+def _are_ints(value: Any, pairs: bool) -> bool:
+    """Whether a tuple holds whole numbers alone, or `pairs` of them; what is no tuple passes."""
+    if not isinstance(value, tuple):
+        return True
+    if pairs:
+        return all(isinstance(item, tuple) and len(item) == 2 and _are_ints(item, False) for item in value)
+    return all(type(item) is int for item in value)
 
 
 def _tuple(value: Any) -> Any:

@@ -1,13 +1,15 @@
 """The processes that train one model together: who we are, and sums over all of us."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 
 from san_cli.engine.team import local_rank, team_share
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,24 @@ def meet(device: torch.device) -> Processes:
     return Processes(share.index, share.count, device)
 
 
-def part() -> None:
-    """Leave the others in good order."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
+@contextmanager
+def together(device: torch.device) -> Iterator[Processes]:
+    """Meet the others for the length of the block. SanError where one of them is lost on the way."""
+    try:
+        yield meet(device)
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise SanError(
+            f"lost touch with the other processes ({reason})",
+            hint="One of them has ended; what it said above, if anything, is the cause. --resume goes on from the "
+            "last checkpoint.",
+            code=ExitCode.SOME_FAILED,
+        ) from error
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def restarted() -> bool:

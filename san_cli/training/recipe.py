@@ -1,6 +1,7 @@
 """How a SAN is trained: the paper's numbers, and those of the official configuration where they differ."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 from san_cli.errors import SanError
@@ -35,11 +36,18 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what can't be trained with."""
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            if kind in (int, float) and not (value >= 0 and (kind is int or math.isfinite(value))):
+                raise SanError(f"{field.name} is {value}, and must be a finite number from 0")
         for name in ("iterations", "batch", "points", "learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise SanError(f"{name} is {getattr(self, name)}, and must be positive")
-        if not self.short_side_choices and self.short_side_range is None:
-            raise SanError("short_side_choices is empty")
+            if getattr(self, name) == 0:
+                raise SanError(f"{name} is 0, and must be positive")
+        sides = self.short_side_choices if self.short_side_range is None else self.short_side_range
+        if not sides or not all(type(side) is int and side > 0 for side in sides):
+            raise SanError(f"short sides of {list(sides)}: expected lengths in pixels")
+        if self.short_side_range is not None and (len(sides) != 2 or sides[0] > sides[1]):
+            raise SanError(f"short_side_range is {list(sides)}: expected the shortest and the longest")
 
 
 RECIPES = {

@@ -1,7 +1,8 @@
 """A training from its first or last checkpoint to its end (Sec. 4.2), in one process or as one of many."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ class Training:
         self.position = Position(0)
         self.interval = Interval()
         self.skipped_in_a_row = 0
+        self.saved = 0  # the step of the last checkpoint
 
     def resume(self, checkpoint: Path, weights: Checkpoint) -> None:
         """Take up a checkpoint: from here on every number is what it would have been without a break."""
@@ -140,7 +142,7 @@ class Training:
                 self.trainer.scaler.state_dict()
                 | {"scale": position.loss_scale, "_growth_tracker": position.loss_scale_steps}
             )
-        self.position = position
+        self.position, self.saved = position, position.step
         self.interval = Interval(dict(position.pending), position.pending_steps)
 
     def run(self, on_report: Sequence[Callable[[Report], None]], should_stop: Callable[[], bool]) -> Ended:
@@ -163,12 +165,18 @@ class Training:
             if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
                 self._evaluate(log)
                 pace.leave_out()
-            if done % plan.save_every == 0 or done == total or result.stop:
+            if self._saves_after(result):
                 weights = self._save()
                 pace.leave_out()
             if result.stop:
                 break
         return self._end(weights)
+
+    def _saves_after(self, result: StepResult) -> bool:
+        """Whether a checkpoint is due: not while nothing is updated, or the good ones would have to make way."""
+        done, every = self.position.step, self.plan.save_every
+        due = done // every > self.saved // every and result.updated
+        return due or done == self.plan.recipe.iterations or result.stop
 
     def _count(self, result: StepResult) -> None:
         """Take note of an iteration; SanError after too many without an update."""
@@ -179,7 +187,7 @@ class Training:
         if self.skipped_in_a_row >= MOST_SKIPPED:
             raise _diverged(result, self.skipped_in_a_row, self.plan.output)
 
-    def batches(self) -> Iterator[tuple[list[MicroBatch], float]]:
+    def batches(self) -> Generator[tuple[list[MicroBatch], float], None, None]:
         """This process's micro-batches of every step from the present one on, and the seconds waited for them."""
         recipe, first = self.plan.recipe, self.position.step
         augmentation = augmentation_of(recipe, self.start.preset)
@@ -208,10 +216,14 @@ class Training:
         for sample in samples:
             found = targets_of(sample.label_map, classes, self.data.ignore_label)
             targets.append(
-                replace(found, label_map=found.label_map.to(device), classes=found.classes.to(device))
+                replace(
+                    found,
+                    label_map=found.label_map.to(device, non_blocking=True),
+                    classes=found.classes.to(device),
+                )
             )
         return MicroBatch(
-            torch.stack([sample.image for sample in samples]).to(device),
+            torch.stack([sample.image for sample in samples]).to(device, non_blocking=True),
             tuple(targets),
             tuple(sample.position % self.plan.recipe.batch for sample in samples),
             tuple(sample.name for sample in samples),
@@ -253,6 +265,7 @@ class Training:
                 adapter_only=self.plan.adapter_only,
                 keep=self.plan.keep,
             )
+        self.saved = self.position.step
         self.processes.wait()
         return path
 
@@ -279,15 +292,13 @@ class Training:
             rows = sheet_rows(
                 segmenter, data.validation, indices[:SHEET_ROWS], data.vocabulary, data.ignore_label
             )
-            (output / "sheets").mkdir(exist_ok=True)
-            write_sample_sheet(
-                output / "sheets" / f"step-{step:08d}.jpg",
-                rows,
-                data.vocabulary.names,
-                f"iteration {step:,}, mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}",
-            )
-            if best:
-                self._keep_best(row | {"iteration": step})
+            title = f"iteration {step:,}, mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}"
+            with _writing(output):
+                (output / "sheets").mkdir(exist_ok=True)
+                sheet = output / "sheets" / f"step-{step:08d}.jpg"
+                write_sample_sheet(sheet, rows, data.vocabulary.names, title)
+                if best:
+                    self._keep_best(row | {"iteration": step})
         self.processes.wait()
 
     def _keep_best(self, row: dict[str, Any]) -> None:
@@ -302,13 +313,26 @@ class Training:
             newest = weights or checkpoints.last(self.plan.output / "checkpoints")
             if newest is not None:
                 file = newest if newest.is_file() else newest / "weights.safetensors"
-                checkpoints.publish(file, target)
+                with _writing(self.plan.output):
+                    checkpoints.publish(file, target)
         return Ended(
             self.position.step,
             not finished,
             target if finished else (weights or target),
             self.position.best_mIoU,
         )
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """A full disk, and a file where a folder should be, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise SanError(
+            f"can't write to '{inert(str(output))}' ({error})",
+            hint="Checkpoints are complete: make room and go on with --resume.",
+        ) from error
 
 
 def _row(report: Report, batch: int, length: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from san_cli.datasets.training_set import PairSource
 from san_cli.errors import SanError
 from san_cli.inert import inert
 from san_cli.models.presets import Preset
@@ -17,23 +19,37 @@ FILE = "settings.json"
 
 
 def settings_of(
-    preset: Preset, recipe: Recipe, data: TrainingData, seed: int, precision: str, started_from: str
+    preset: Preset,
+    recipe: Recipe,
+    data: TrainingData,
+    seed: int,
+    precision: str,
+    templates: str,
+    started_from: str,
 ) -> dict[str, Any]:
     """Everything that the losses depend on; not the device, nor how the work is shared out."""
-    words = "\n".join("|".join(entry.words) for entry in data.vocabulary.entries)
+    words = ["|".join(entry.words) for entry in data.vocabulary.entries]
+    names = [pair.stem for pair in data.source.pairs] if isinstance(data.source, PairSource) else []
     return {
         "preset": json.loads(json.dumps(asdict(preset))),
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "data": {
             "name": data.name,
             "images": len(data.source),
+            "names_sha256": _sha256(names),
             "classes": len(data.vocabulary),
-            "words_sha256": hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest(),
+            "words_sha256": _sha256(words),
+            "ignore_label": data.ignore_label,
         },
+        "templates": templates,
         "seed": seed,
         "precision": precision,
         "started_from": started_from,
     }
+
+
+def _sha256(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def write_settings(output: Path, settings: dict[str, Any]) -> None:

@@ -14,7 +14,9 @@ from san_cli.models.checkpoint import Checkpoint, check_finite, random_checkpoin
 from san_cli.models.clip_weights import clip_part, read_clip
 from san_cli.models.presets import Preset
 from san_cli.models.text import TextEncoder
+from san_cli.seal import check_seal
 from san_cli.vocabulary import Vocabulary
+from san_cli.weights import check_is_weights
 
 Progress = Callable[[int, int], None]  # (words embedded, words to embed)
 
@@ -39,7 +41,10 @@ def fresh_model(
 def model_to_tune(
     path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None]
 ) -> Checkpoint:
-    """The model in `path` (the official code's, ours, or an adapter), checked to be finite and of `preset`."""
+    """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`."""
+    check_is_weights(path)
+    if path.suffix == ".safetensors":
+        check_seal(path)
     checkpoint = read_model(path, preset, clip_file, say=say)
     if checkpoint.preset != preset:
         raise SanError(

@@ -59,7 +59,7 @@ class Trainer:
         if processes.world > 1:
             # The query embeddings' gradients are slices; that they are copied is no news to the user.
             warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-            self.network = DistributedDataParallel(model, broadcast_buffers=False)
+            self.network = DistributedDataParallel(model)  # which has no buffers
 
     def step(self, number: int, parts: Sequence[MicroBatch], *, stop: bool = False) -> StepResult:
         """Make step `number` (from 0) with this process's part of the batch.
@@ -85,9 +85,8 @@ class Trainer:
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
             finite = loss.per_image.isfinite().tolist()
             offending += [name for name, fine in zip(part.names, finite, strict=True) if not fine]
-        norm = self._update()
         losses = dict(zip(sums, self.processes.sums(*(float(value) for value in sums.values())), strict=True))
-        updated = math.isfinite(norm)
+        norm, updated = self._update(losses["total"])
         if not updated:
             found = self.processes.gather(offending)
             offending = [name for names in found for name in names]  # type: ignore[attr-defined]
@@ -107,11 +106,12 @@ class Trainer:
             return self.network.no_sync()
         return nullcontext()
 
-    def _update(self) -> float:
-        """Clip, then let the optimiser move the weights if everything is finite; returns the gradient's norm."""
+    def _update(self, loss: float) -> tuple[float, bool]:
+        """Clip, then let the optimiser move the weights if everything is finite: the gradient's norm, and whether."""
         self.scaler.unscale_(self.optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm))
-        if math.isfinite(norm):
+        finite = math.isfinite(norm) and math.isfinite(loss)
+        if finite:
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        return norm
+        return norm, finite

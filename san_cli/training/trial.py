@@ -1,10 +1,13 @@
 """A dry run: a few iterations of a training that is then thrown away, to learn its memory and speed."""
 
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from san_cli.training.memory import peak_memory_mb
 from san_cli.training.run import Training
+from san_cli.training.step import MicroBatch
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,11 @@ class Trial:
 
 def try_out(training: Training) -> Trial:
     """Make two iterations."""
-    batches = training.batches()
+    with closing(training.batches()) as batches:
+        return _two_iterations(training, batches)
+
+
+def _two_iterations(training: Training, batches: Iterator[tuple[list[MicroBatch], float]]) -> Trial:
     parts, _ = next(batches)
     first = training.trainer.step(0, parts)
     before = time.perf_counter()
