@@ -37,8 +37,8 @@ from san_cli.templates import VILD
 STATE = "state.pt"
 OPENINGS = ("", "a photo of ", "There is ", "a picture of ")
 RELATIONS = (" on ", " in front of ", " and ")
-PHASES = "80:400000,112:150000,160:200000"  # pixels:pictures
-TRAIN_SEED, VALIDATION_SEED = 20_000, 30_000
+PHASES = "80:280000,112:80000,160:80000"  # pixels:pictures
+TRAIN_SEED, VALIDATION_SEED = 20_000, 30_000  # of scenes; other seeds are for SAN
 SMALLEST = 32  # pixels of an emoji that a caption may speak of
 # All blocks as "features", so that our own way through the tower yields the last one's tokens.
 LAST = TINY.clip.layers
@@ -104,8 +104,7 @@ def train_phase(
         if done // args.every > before // args.every or done >= pictures.stop:
             things, grounds = validate(clip)
             _log(f"{done:8d} VALIDATION {size} px  top-1 {things:.1%} emoji, {grounds:.1%} grounds")
-            state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
-            _save(args.out / STATE, state)
+            _save(args.out / STATE, clip, optimizer, done)
             export(clip, args.out / "tiny_clip.safetensors")
 
 
@@ -235,14 +234,8 @@ def batches(size: int, pictures: range, batch: int, workers: int) -> Iterator[tu
     """
     rounds = math.ceil(len(pictures) / batch / 2)
     first = pictures.start // 2
-    loader = DataLoader(
-        Captioned(size),
-        batch_size=batch,
-        sampler=range(first, first + rounds * batch),
-        num_workers=workers,
-        collate_fn=_collate,
-        prefetch_factor=3 if workers else None,
-    )
+    indices = range(first, first + rounds * batch)
+    loader = DataLoader(Captioned(size), batch, sampler=indices, num_workers=workers, collate_fn=_collate)
     held: deque[tuple[Tensor, list[Caption]]] = deque()
     for images, captions, others in loader:
         yield images, captions
@@ -357,7 +350,8 @@ def _resume(path: Path, clip: TinyClip, optimizer: torch.optim.Optimizer) -> int
     return int(state["done"])
 
 
-def _save(path: Path, state: dict[str, object]) -> None:
+def _save(path: Path, clip: TinyClip, optimizer: torch.optim.Optimizer, done: int) -> None:
+    state = {"clip": clip.state_dict(), "optimizer": optimizer.state_dict(), "done": done}
     torch.save(state, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
@@ -384,7 +378,7 @@ def _parse_args() -> argparse.Namespace:
         "--phases", type=_phases, default=PHASES, help=f"pixels:pictures,… (default {PHASES})"
     )
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument(
         "--every", type=int, default=20_000, help="pictures between validations and checkpoints"
     )

@@ -159,6 +159,8 @@ def test_report(evaluate: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     markdown = (out / "results.md").read_text()
     assert "mIoU v0.6 divides it by" in markdown
     assert "MaskCLIP" in markdown
+    assert found["settings"]["paper"].startswith("quoted from Table 2 of the paper")
+    assert "official log" not in found["settings"]  # nothing is compared with it here
     with (out / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 20 + 459
@@ -241,6 +243,7 @@ def test_ensemble_with_itself_changes_nothing_and_with_little_hardly_anything(
         (["voc", "pc459", "--save-predictions", "x.json"], "{dataset}"),
         (["ade150"], "san data prepare ade150"),
         (["voc", "--data-root", "/nowhere"], "/nowhere"),
+        (["--images", ".", "--labels", ".", "--classes", "/nowhere"], "one class a line"),
     ],
 )
 def test_refused_before_anything_is_loaded(

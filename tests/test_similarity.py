@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from san_cli.engine.similarity import similarity
@@ -16,6 +16,7 @@ def rows(seed: int, count: int) -> torch.Tensor:
 
 
 @given(st.integers(0, 99), st.integers(1, 8), st.integers(1, 8))
+@settings(deadline=None)
 def test_equals_the_definition(seed: int, a: int, b: int) -> None:
     ours, theirs = rows(seed, a), rows(seed + 1, b)
     found = similarity(ours, theirs)

@@ -18,6 +18,7 @@ from train_data import (
     rows,
     train,
     weights,
+    write_sharp_model,
 )
 
 from san_cli.models.adapter import trainable_names
@@ -140,7 +141,8 @@ def test_frozen_tensors_stay_as_they_are(san: San, folder: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("parts", [2, 4])
 def test_parts_of_a_batch_come_to_the_same(san: San, folder: Path, tmp_path: Path, parts: int) -> None:
-    longer = ("--batch", 8, "--iterations", 5, "-o")
+    sharp = write_sharp_model(folder / "sharp.safetensors")
+    longer = ("--init-from", sharp, "--batch", 8, "--iterations", 5, "-o")
     train(san, folder, *longer, tmp_path / "whole")
     train(san, folder, *longer, tmp_path / "parts", "--accumulate", parts)
     assert_close_training(tmp_path / "whole", tmp_path / "parts")

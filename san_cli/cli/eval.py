@@ -239,7 +239,7 @@ def _reported(
 
     def report() -> None:
         if request.leads and found.results:
-            settings = _settings(request, found, words, synonyms)
+            settings = _settings(request, found, words, synonyms, paper=paper)
             _report(request, found, settings, paper=paper, as_json=as_json)
 
     try:
@@ -262,11 +262,14 @@ def _team() -> "Team | None":
 
 
 def _settings(
-    request: Request, found: Found, words: "Vocabulary | None", synonyms: str | None
+    request: Request, found: Found, words: "Vocabulary | None", synonyms: str | None, *, paper: bool
 ) -> dict[str, Any]:
     """What the report says of how the numbers came about."""
+    from san_cli.engine.published import OFFICIAL_LOG_SOURCE, TABLE_2_SOURCE
     from san_cli.engine.versions import versions
 
+    quotes_log = any(result.logged for result in found.results)
+    quotes_paper = paper or any(result.paper for result in found.results)
     return {
         "weights": [
             {"dataset": r.dataset, "weights": r.weights, "sha256": r.weights_sha256} for r in found.results
@@ -279,6 +282,8 @@ def _settings(
         "processes": 1 if request.team is None else request.team.share.count,
         "predictions": None if request.predictions is None else str(request.predictions),
         "keep_going": request.keep_going,
+        **({"official log": OFFICIAL_LOG_SOURCE} if quotes_log else {}),
+        **({"paper": TABLE_2_SOURCE} if quotes_paper else {}),
         "versions": versions(),
     }
 

@@ -254,7 +254,13 @@ def _measured(
     if before["load"] is not None and before["load"] > 0.5 * before["cores"]:
         console.warn(f"the machine is busy (load {before['load']}): times will be longer than it can do")
     with progress("calls", len(systems), quiet=quiet) as shown:
-        results = measure(pixels, systems, preset, clip_sizes, setup, shown.step)
+        try:
+            results = measure(pixels, systems, preset, clip_sizes, setup, shown.step)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise SanError(
+                "not enough memory for this measurement",
+                hint="Take a smaller --batch or --size, or fewer --systems at a time.",
+            ) from error
     context = Context(
         setup,
         precision=next(name for name, dtype in PRECISIONS.items() if dtype == setup.precision),

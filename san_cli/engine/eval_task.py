@@ -98,9 +98,12 @@ def own_task(
     """
     from san_cli.datasets.catalogue import list_own_pairs
 
-    pairs = list_own_pairs(images, labels)
     groups = []
-    for number, line in read_lines(classes_file.removeprefix("@"), "classes"):
+    try:
+        lines = read_lines(classes_file.removeprefix("@"), "classes")
+    except SanError as error:
+        raise SanError(error.message, hint="--classes FILE has one class a line, from id 0 on.") from None
+    for number, line in lines:
         try:
             groups.append(read_line(line))
         except SanError as error:
@@ -108,6 +111,7 @@ def own_task(
                 f"Line {number} of '{inert(classes_file)}': {error.message}", hint=error.hint
             ) from None
     own = Vocabulary(tuple(VocabularyEntry(group[0], tuple(group)) for group in groups))
+    pairs = list_own_pairs(images, labels)
     if ignore_label is None:
         ignore_label = 255 if len(own) <= 255 else 65535
     notes: tuple[str, ...] = ()
