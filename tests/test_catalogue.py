@@ -17,7 +17,7 @@ from san_cli.vocabularies import DATASET_NAMES, load_dataset_vocabulary
 
 
 def test_every_entry_fits_its_class_list() -> None:
-    assert set(CATALOGUE) == set(DATASET_NAMES)
+    assert set(CATALOGUE) == set(DATASET_NAMES) - {"emoji"}  # which has no files
     for name, dataset in CATALOGUE.items():
         vocabulary = load_dataset_vocabulary(dataset.vocabulary)
         assert dataset.name == name

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_data import (
     assert_same_training,
+    before_step,
     checkpoint_names,
     copy_up_to,
     in_processes,
@@ -48,18 +49,6 @@ def whole(folder: Path, san_home: Path, tmp_path_factory: pytest.TempPathFactory
     [ended] = in_processes(folder, *OPTIONS, "-o", out, "--keep", 9, world=1, san_home=san_home)
     assert ended.code == 0, ended.err
     return out
-
-
-def before_step(number: int, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
-    """Let `act` happen when iteration `number` (from 0) begins."""
-    step = Trainer.step
-
-    def patched(self: Trainer, now: int, *parts: object, **more: object) -> StepResult:
-        if now == number:
-            act()
-        return step(self, now, *parts, **more)  # type: ignore[arg-type]
-
-    patch.setattr(Trainer, "step", patched)
 
 
 @pytest.mark.parametrize(("signum", "at"), [(signal.SIGINT, 0), (signal.SIGTERM, 3), (signal.SIGINT, 4)])

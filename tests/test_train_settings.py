@@ -141,10 +141,9 @@ def test_a_setting_that_is_none(setting: str, message: str, hint: str) -> None:
 def test_any_text_is_a_setting_or_refused(text: str, name: str) -> None:
     try:
         preset, recipe = overridden(VIT_B_16, RECIPES["official"], [name + text])
-    except SanError as error:
-        assert error.message
-    else:
-        assert isinstance(preset, Preset) and isinstance(recipe, Recipe)
+    except SanError:
+        return
+    assert isinstance(preset, Preset) and isinstance(recipe, Recipe)
 
 
 def test_recipes_differ_where_the_paper_and_its_code_do() -> None:

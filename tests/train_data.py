@@ -8,11 +8,14 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from conftest import Ended, San
 from PIL import Image
 from recipe import image
@@ -20,6 +23,12 @@ from safetensors.torch import load_file
 
 from san_cli.models.checkpoint import Checkpoint, random_checkpoint, write_checkpoint
 from san_cli.models.presets import Preset, preset_from_json
+from san_cli.training.model import TrainedModel
+from san_cli.training.processes import Processes
+from san_cli.training.recipe import RECIPES
+from san_cli.training.step import MicroBatch, StepResult, Trainer
+from san_cli.training.targets import targets_of
+from san_cli.vocabulary import vocabulary_of_names
 
 CLASSES = ("sky", "road", "tree", "car")
 COLOURS = {1: (200, 30, 30), 2: (30, 200, 30), 3: (30, 30, 200)}
@@ -146,9 +155,11 @@ def in_processes(
     world: int,
     san_home: Path,
     prepare: Callable[[int], None] = lambda rank: None,
+    afterwards: Callable[[], None] = lambda: None,
 ) -> list[Ended]:
-    """The same training in `world` processes that meet as torchrun's would; `prepare(rank)` runs in each first.
+    """The same training in `world` processes that meet as torchrun's would.
 
+    `prepare(rank)` runs in each of them first, `afterwards()` last, if it lives so long.
     They are forks of this one, which saves the seconds that importing torch takes.
     """
     with socket.socket() as free:
@@ -162,7 +173,7 @@ def in_processes(
         if world > 1:
             variables |= {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank)}
         words = arguments(folder, *extra)
-        team.append(fork.Process(target=_be_process, args=(words, variables, log, rank, prepare)))
+        team.append(fork.Process(target=_be_process, args=(words, variables, log, rank, prepare, afterwards)))
     for process in team:
         process.start()
     for process in team:
@@ -175,7 +186,12 @@ def in_processes(
 
 
 def _be_process(
-    words: Sequence[str], variables: Mapping[str, str], log: Path, rank: int, prepare: Callable[[int], None]
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    log: Path,
+    rank: int,
+    prepare: Callable[[int], None],
+    afterwards: Callable[[], None],
 ) -> None:
     from san_cli.cli.main import main
 
@@ -196,6 +212,7 @@ def _be_process(
 
             traceback.print_exc()
             code = 1
+        afterwards()
         with contextlib.suppress(ValueError):
             file.flush()
         os._exit(int(code or 0))  # type: ignore[call-overload]
@@ -208,3 +225,36 @@ def write_sharp_model(path: Path) -> Path:
     state = {name: stronger.get(name, 1) * tensor for name, tensor in model.state.items()}
     write_checkpoint(Checkpoint(model.preset, state), path)
     return path
+
+
+def before_step(number: int, act: Callable[[], None], patch: pytest.MonkeyPatch) -> None:
+    """Let `act` happen when iteration `number` (from 0) begins."""
+    step = Trainer.step
+
+    def patched(self: Trainer, now: int, *parts: object, **more: object) -> StepResult:
+        if now == number:
+            act()
+        return step(self, now, *parts, **more)  # type: ignore[arg-type]
+
+    patch.setattr(Trainer, "step", patched)
+
+
+def trainer_of(preset: Preset, **recipe: Any) -> Trainer:
+    """What makes the steps of a training of that model, untrained, with words of no meaning."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    words = F.normalize(torch.randn(len(CLASSES), preset.clip.embed_dim, generator=generator), dim=-1)
+    short = replace(RECIPES["official"], **{"points": 64, "iterations": 10, "batch": 2, **recipe})
+    model = TrainedModel(random_checkpoint(preset), words, vocabulary_of_names(CLASSES), short)
+    return Trainer(model, short, 0, torch.float32, Processes(0, 1, torch.device("cpu")))
+
+
+def part_of_batch(*numbers: int, side: int = 64) -> MicroBatch:
+    """These pictures, cut to size."""
+    pictures = [picture(number) for number in numbers]
+    images = np.stack([pixels[:side, :side].transpose(2, 0, 1) for pixels, _ in pictures])
+    targets = [
+        targets_of(torch.from_numpy(labels[:side, :side]), len(CLASSES), 255) for _, labels in pictures
+    ]
+    names = tuple(f"p{number}" for number in numbers)
+    return MicroBatch(torch.from_numpy(images), tuple(targets), tuple(range(len(numbers))), names)

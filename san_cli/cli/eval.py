@@ -193,14 +193,13 @@ def _tasks(
     keep_going: bool,
 ) -> "tuple[list[Task], list[tuple[str, str]]]":
     """What to evaluate, and the datasets that are skipped with the reason."""
-    from san_cli.datasets.catalogue import get_dataset
-    from san_cli.engine.eval_task import BENCHMARKS, dataset_task, own_task
+    from san_cli.engine.eval_task import BENCHMARKS, dataset_name, dataset_task, own_task
 
     if own_data is not None:
         return [own_task(*own_data, ignore, limit=limit, words=words)], []
     asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
     tasks, skipped = [], []
-    for name in dict.fromkeys(get_dataset(name).name for name in asked):
+    for name in dict.fromkeys(dataset_name(name) for name in asked):
         try:
             tasks.append(dataset_task(name, data_root, split=split, limit=limit, words=words))
         except SanError as error:

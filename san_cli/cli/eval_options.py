@@ -12,7 +12,7 @@ DATA, OUTPUT, SPEED = "Data", "Output", "Speed"
 
 
 def _complete_dataset(incomplete: str) -> list[str]:
-    names = ("all", "coco", "voc", "pc59", "ade150", "pc459", "ade847", "cityscapes")
+    names = ("all", "coco", "voc", "pc59", "ade150", "pc459", "ade847", "cityscapes", "emoji")
     return [name for name in names if name.startswith(incomplete.casefold())]
 
 
@@ -20,7 +20,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[NAME]...",
-        help="Datasets: coco, voc, pc59, ade150, pc459, ade847 (these are `all`), cityscapes.",
+        help="Datasets: coco, voc, pc59, ade150, pc459, ade847 (these are `all`), cityscapes, emoji.",
         autocompletion=_complete_dataset,
         show_default=False,
     ),

@@ -77,7 +77,9 @@ def predict(
         kinds = _kinds(save)
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
-        vocabulary, shown = _vocabulary(vocab, show, background, report)
+        vocabulary, shown = _vocabulary(
+            vocab, "emoji" if model == "tiny" else "coco", show, background, report
+        )
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,
             show=shown, background=background, min_score=min_score, batch=batch,
@@ -138,13 +140,17 @@ def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
 
 
 def _vocabulary(
-    vocab: list[str] | None, show: list[str] | None, background: str | None, report: Report
+    vocab: list[str] | None,
+    default: str,
+    show: list[str] | None,
+    background: str | None,
+    report: Report,
 ) -> "tuple[Vocabulary, tuple[str, ...] | None]":
     """The vocabulary, and the names that `--show` keeps."""
     from san_cli.vocabulary import parse_vocabulary, select_entries
     from san_cli.vocabulary_terms import check_word, word_key
 
-    vocabulary, notes = parse_vocabulary(vocab or ["coco"])
+    vocabulary, notes = parse_vocabulary(vocab or [default])
     for text in notes:
         report.info(f"note: {text}")
     if background is not None:

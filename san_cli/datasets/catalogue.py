@@ -9,11 +9,18 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from san_cli.datasets.prepare.state import is_unfinished
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.vocabularies import nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from san_cli.datasets.labels import Labels
 
 LABEL_SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -56,6 +63,18 @@ class Pair:
     image: Path
     label: Path
     stem: str
+
+    def read_image(self) -> "NDArray[np.uint8]":
+        """RGB [H, W, 3], turned upright. Raises BadImage."""
+        from san_cli.datasets.images import load_image
+
+        return load_image(self.image).pixels
+
+    def read_labels(self, classes: int, ignore_label: int) -> "Labels":
+        """Train ids [H, W], as `read_label` checks them."""
+        from san_cli.datasets.labels import read_label
+
+        return read_label(self.label, classes, ignore_label)
 
 
 _VOC = "host.robots.ox.ac.uk/pascal/VOC"

@@ -17,8 +17,7 @@ from torch.utils.data import Dataset
 
 from san_cli.datasets.augment import Augmentation, augment
 from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.images import load_image
-from san_cli.datasets.labels import Labels, read_label
+from san_cli.datasets.labels import Labels
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
@@ -49,8 +48,8 @@ class PairSource:
     def read(self, index: int) -> tuple[NDArray[np.uint8], Labels, str]:
         """See `Source`. SanError as well where an id is out of range or the two sizes differ."""
         pair = self.pairs[index]
-        labels = read_label(pair.label, self.classes, self.ignore_label)
-        image = load_image(pair.image).pixels
+        labels = pair.read_labels(self.classes, self.ignore_label)
+        image = pair.read_image()
         if image.shape[:2] != labels.shape:
             (height, width), (label_height, label_width) = image.shape[:2], labels.shape
             raise SanError(

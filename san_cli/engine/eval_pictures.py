@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from san_cli.datasets.images import load_image
 from san_cli.engine.eval_tally import Tally
 from san_cli.engine.eval_task import Task
 from san_cli.engine.evaluate import label_map_of, worst_images
@@ -56,7 +55,7 @@ def write_pictures(
 
 def _write_one(path: Path, task: Task, source: MapSource, position: int, iou: float) -> None:
     label_map, truth = label_map_of(task, source, position)
-    pixels = load_image(task.pairs[position].image).pixels
+    pixels = task.pairs[position].read_image()
     if pixels.shape[:2] != truth.shape:
         raise SanError("image and label have different sizes")
     truth = np.where(truth == task.ignore_label, -1, truth.astype(np.int32))

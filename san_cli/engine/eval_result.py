@@ -1,5 +1,10 @@
 """From a tally to the numbers that are reported, with the published ones that may stand beside them."""
 
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
 from san_cli.engine.eval_tally import Tally
 from san_cli.engine.eval_task import Task
 from san_cli.engine.metrics import confusions, metrics_of
@@ -30,6 +35,7 @@ def result_of(
         ClassResult(i, name, or_none(iou), or_none(acc), truth[i], predicted[i], hit[i])
         for i, (name, iou, acc) in enumerate(classes)
     )
+    groups = {name: _mean_iou(metrics.class_iou[list(ids)]) for name, ids in task.groups}
     comparable = comparable and task.is_benchmark and not tally.failed
     logged = OFFICIAL_LOG.get((model or "", task.name)) if comparable else None
     return EvalResult(
@@ -53,8 +59,23 @@ def result_of(
         skipped=tuple((str(task.pairs[i].image), why) for i, why in sorted(tally.failed.items())),
         logged=None if logged is None else vars(logged),
         paper=paper_value(model, task.name) if comparable else None,
-        notes=(*notes, *_notes(task, tally)),
+        notes=(*notes, *_notes(task, tally), *_group_notes(task, groups)),
+        groups=groups,
     )
+
+
+def _mean_iou(class_iou: NDArray[np.float64]) -> float | None:
+    """The mean over the classes that are in the ground truth, percent."""
+    present = class_iou[~np.isnan(class_iou)]
+    return float(present.mean()) if present.size else None
+
+
+def _group_notes(task: Task, groups: Mapping[str, float | None]) -> list[str]:
+    sizes = {name: len(ids) for name, ids in task.groups}
+    return [
+        f"mIoU over the {sizes[name]} {name} classes: {'–' if value is None else f'{value:.2f}'}"
+        for name, value in groups.items()
+    ]
 
 
 def _notes(task: Task, tally: Tally) -> list[str]:

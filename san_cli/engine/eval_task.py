@@ -20,6 +20,7 @@ from san_cli.vocabulary_terms import read_line
 if TYPE_CHECKING:
     from san_cli.datasets.catalogue import Pair
 
+EMOJI = "emoji"  # the dataset that is rendered, see `san_cli.datasets.emoji`
 BENCHMARKS = ("coco", "voc", "pc59", "ade150", "pc459", "ade847")  # what `all` stands for: those of the paper
 
 
@@ -39,12 +40,44 @@ class Task:
     own_words: bool = False  # the vocabulary is not the dataset's
     limited: bool = False
     notes: tuple[str, ...] = ()  # what a report has to say of the labels
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()  # classes whose mIoU is also given apart, by name
 
     @property
     def is_benchmark(self) -> bool:
         """Whether the numbers may stand beside published ones."""
         whole = not self.limited and (self.expected is None or self.expected == len(self.pairs))
         return self.name in BENCHMARKS and self.split == "val" and whole and not self.own_words
+
+
+def dataset_name(name: str) -> str:
+    """The name as the catalogue or the emoji world spells it; SanError with a suggestion for another one."""
+    from san_cli.datasets.catalogue import get_dataset
+
+    return EMOJI if name.casefold() == EMOJI else get_dataset(name).name
+
+
+def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task:
+    """Scenes of all concepts, the unseen ones among them, with all names competing."""
+    from san_cli.datasets.emoji.concepts import concepts, seen_ids, unseen_ids
+    from san_cli.datasets.emoji.pairs import SEEDS, scene_pairs
+    from san_cli.datasets.emoji.source import IGNORE_LABEL
+
+    if split not in SEEDS:
+        raise SanError(f"emoji has no split '{inert(split)}'", hint=f"There are: {', '.join(SEEDS)}.")
+    pairs = scene_pairs(split)
+    names = tuple(concept.name for concept in concepts())
+    return Task(
+        EMOJI,
+        "Emoji scenes",
+        split,
+        pairs[:limit],
+        names,
+        _words_for(names, words, EMOJI),
+        IGNORE_LABEL,
+        own_words=words is not None,
+        limited=limit is not None and limit < len(pairs),
+        groups=(("seen", seen_ids()), ("unseen", unseen_ids())),
+    )
 
 
 def dataset_task(
@@ -58,6 +91,8 @@ def dataset_task(
     """A dataset of the catalogue. SanError where its tree is missing or `words` has another number of classes."""
     from san_cli.datasets.catalogue import find_root, get_dataset, list_pairs
 
+    if dataset_name(name) == EMOJI:
+        return _emoji_task(split or "val", limit, words)
     dataset = get_dataset(name)
     split = split or dataset.default_split
     if split not in dataset.splits:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from san_cli.datasets.labels import read_label
 from san_cli.engine.eval_tally import Tally
 from san_cli.engine.eval_task import Task
 from san_cli.engine.map_source import MapSource
@@ -133,7 +132,7 @@ class _Clock:
 def _loader(task: Task, source: MapSource) -> Callable[[_Passing], _Passing]:
     def load(image: _Passing) -> _Passing:
         try:
-            image.truth = read_label(image.pair.label, len(task.classes), task.ignore_label)
+            image.truth = image.pair.read_labels(len(task.classes), task.ignore_label)
             image.loaded = source.load(image.pair, _size(image.truth))
         except SanError as fault:
             image.fault = fault

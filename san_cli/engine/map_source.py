@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
-from san_cli.datasets.images import load_image
 from san_cli.engine.ensemble import Member, ensemble_label_map
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
@@ -40,7 +39,7 @@ class ModelMaps:
 
     def load(self, pair: "Pair", size: tuple[int, int]) -> NDArray[Any]:
         """The image, upright and at network size; SanError if the label has another size than the image."""
-        pixels = load_image(pair.image).pixels
+        pixels = pair.read_image()
         if pixels.shape[:2] != size:
             raise SanError(
                 f"{inert(str(pair.image))} is {pixels.shape[1]}×{pixels.shape[0]} pixels (upright), "

@@ -59,7 +59,7 @@ def clip_features(
     wanted = {start, *(clip for _, clip in preset.fusion)}
     features = {0: tokens} if 0 in wanted else {}
     for layer in range(1, max(wanted) + 1):
-        tokens = run(_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute)
+        tokens = run(image_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute)
         if layer in wanted:
             features[layer] = tokens
     return features, grid
@@ -98,10 +98,12 @@ def recognise_regions(
 
     blocks = visual.transformer.resblocks[start:]
     for block in blocks[:-1]:
-        query, key, value = _project(block, tokens, "qkv")
+        query, key, value = project_tokens(block, tokens, "qkv")
         sls = _sls_block(block, sls, key[:, :, 1:], value[:, :, 1:], bias)
-        tokens = _update(block, tokens, F.scaled_dot_product_attention(query, key, value))
-    key, value = _project(blocks[-1], tokens, "kv")  # nobody reads the image tokens after the last block
+        tokens = updated_tokens(block, tokens, F.scaled_dot_product_attention(query, key, value))
+    key, value = project_tokens(
+        blocks[-1], tokens, "kv"
+    )  # nobody reads the image tokens after the last block
     sls = _sls_block(blocks[-1], sls, key[:, :, 1:], value[:, :, 1:], bias)
     return visual.ln_post(sls) @ visual.proj
 
@@ -120,10 +122,10 @@ def _only_itself(queries: int, like: Tensor) -> Tensor:
     return bias.fill_diagonal_(0)
 
 
-def _block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
+def image_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """One CLIP block over the image tokens [B, 1+hw, width]."""
-    query, key, value = _project(block, tokens, "qkv")
-    return _update(block, tokens, F.scaled_dot_product_attention(query, key, value))
+    query, key, value = project_tokens(block, tokens, "qkv")
+    return updated_tokens(block, tokens, F.scaled_dot_product_attention(query, key, value))
 
 
 def _sls_block(
@@ -134,12 +136,12 @@ def _sls_block(
     `key` and `value` are the patches' [B, heads, hw, width/heads]: [SLS] tokens don't see [CLS]. `bias` is
     [B, heads, N, hw+N].
     """
-    query, own_key, own_value = _project(block, sls, "qkv")
+    query, own_key, own_value = project_tokens(block, sls, "qkv")
     keys, values = torch.cat([key, own_key], dim=2), torch.cat([value, own_value], dim=2)
-    return _update(block, sls, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+    return updated_tokens(block, sls, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
 
 
-def _project(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[Tensor]:
+def project_tokens(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[Tensor]:
     """Queries, keys and values (or only "kv") of a block, each [B, heads, T, width/heads]."""
     attn = block.attn
     first = (3 - len(parts)) * tokens.shape[-1]
@@ -147,7 +149,7 @@ def _project(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[
     return [_split_heads(part, attn.num_heads) for part in projected.chunk(len(parts), dim=-1)]
 
 
-def _update(block: ResidualAttentionBlock, tokens: Tensor, seen: Tensor) -> Tensor:
+def updated_tokens(block: ResidualAttentionBlock, tokens: Tensor, seen: Tensor) -> Tensor:
     """Add what was seen [B, heads, T, width/heads] to the tokens [B, T, width], then the MLP's part."""
     tokens = tokens + block.attn.out_proj(_join_heads(seen))
     return tokens + block.mlp(block.ln_2(tokens))

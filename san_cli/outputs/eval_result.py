@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 METRICS = ("mIoU", "mIoU_v06", "fwIoU", "mACC", "pACC")
@@ -47,6 +47,7 @@ class EvalResult:
     logged: Mapping[str, float] | None = None  # the official log's metrics
     paper: str | None = None  # mIoU as the paper prints it, by the v0.6 rule
     notes: tuple[str, ...] = ()
+    groups: Mapping[str, float | None] = field(default_factory=dict)  # mIoU over some of the classes, by name
 
     @property
     def classes_present(self) -> int:
@@ -69,6 +70,7 @@ def result_json(result: EvalResult) -> dict[str, Any]:
         "classes": len(result.per_class),
         "classes_present": result.classes_present,
         **{metric: getattr(result, metric) for metric in METRICS},
+        **{f"mIoU_{name}": value for name, value in result.groups.items()},
         "per_class": [
             {"id": one.id, "name": one.name, "IoU": one.IoU, "ACC": one.ACC} for one in result.per_class
         ],

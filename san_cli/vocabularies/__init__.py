@@ -10,7 +10,7 @@ from importlib import resources
 
 from san_cli.errors import SanError
 
-DATASET_NAMES = ("coco", "ade150", "ade847", "pc59", "pc459", "voc", "cityscapes")
+DATASET_NAMES = ("coco", "ade150", "ade847", "pc59", "pc459", "voc", "cityscapes", "emoji")
 
 _FAMILIES = {
     "coco": ("coco",),
@@ -70,11 +70,31 @@ def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
             f"There is no dataset called '{name}'.",
             hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(DATASET_NAMES)}.",
         )
+    if name.casefold() == "emoji":
+        return _emoji_vocabulary()
     file = resources.files(__name__) / f"{name.casefold()}.json"
     facts = json.loads(file.read_text(encoding="utf-8"))
     classes = tuple(_dataset_class(row) for row in facts["classes"])
     head = {key: facts[key] for key in ("name", "title", "source", "ignore_label", "raw_id_meaning")}
     return DatasetVocabulary(**head, classes=classes)
+
+
+def _emoji_vocabulary() -> DatasetVocabulary:
+    """The names in the emoji world, whose list is kept with its scenes."""
+    from san_cli.datasets.emoji.concepts import BACKGROUND, concepts
+
+    classes = tuple(
+        DatasetClass(one.name, index, one.name, thing=one.category != BACKGROUND)
+        for index, one in enumerate(concepts())
+    )
+    return DatasetVocabulary(
+        "emoji",
+        "Emoji scenes, rendered by san",
+        "san_cli/datasets/emoji/concepts.json",
+        65535,
+        "place in the list",
+        classes,
+    )
 
 
 def _dataset_class(row: dict) -> DatasetClass:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from san_cli.models.clip import _project, _update, clip_features
+from san_cli.models.clip import clip_features, project_tokens, updated_tokens
 from san_cli.models.mask_decoder import MaskDecoder
 from san_cli.models.san import SAN, SanOutput
 
@@ -54,7 +54,7 @@ def _masked_self_attention(
     mask[..., number:, number] = 0  # and the image's tokens see [CLS]
     mask[..., :number, number + 1 :] = pooled
     for block in visual.transformer.resblocks[start:]:
-        query, key, value = _project(block, sequence, "qkv")
+        query, key, value = project_tokens(block, sequence, "qkv")
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        sequence = _update(block, sequence, seen)
+        sequence = updated_tokens(block, sequence, seen)
     return visual.ln_post(sequence[:, :number]) @ visual.proj

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from san_cli.models.baselines.maskformer import QUERIES, MaskFormer, normalise
 from san_cli.models.baselines.simseg import STEM
-from san_cli.models.clip import _project, _update, build_image_tower, clip_features
+from san_cli.models.clip import build_image_tower, clip_features, project_tokens, updated_tokens
 from san_cli.models.presets import VIT_B_16
 from san_cli.models.san import PIXEL_MEAN, PIXEL_STD
 
@@ -49,7 +49,7 @@ class MaskCLIP(nn.Module):
         blocks = self.visual.transformer.resblocks
         for layer, block in enumerate(blocks, start=1):
             is_last = layer == len(blocks)  # nobody reads the image tokens after it
-            projected = _project(block, image_tokens, "kv" if is_last else "qkv")
+            projected = project_tokens(block, image_tokens, "kv" if is_last else "qkv")
             key, value = projected[-2:]
             asking, inside = _queries(block, mask_tokens), _inside(masks)
             if str(layer) in self.rma:
@@ -58,10 +58,10 @@ class MaskCLIP(nn.Module):
                 masks = masks + residual
             else:
                 seen = F.scaled_dot_product_attention(asking, key, value, attn_mask=inside)
-            mask_tokens = _update(block, mask_tokens, seen)
+            mask_tokens = updated_tokens(block, mask_tokens, seen)
             if not is_last:
                 seen = F.scaled_dot_product_attention(projected[0], key, value)
-                image_tokens = _update(block, image_tokens, seen)
+                image_tokens = updated_tokens(block, image_tokens, seen)
         regions = self.visual.ln_post(mask_tokens) @ self.visual.proj
         cosines = F.normalize(regions.to(text.dtype), dim=-1) @ text.T
         masks = F.interpolate(masks, size=coarse, mode="bilinear", align_corners=False)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from san_cli.models.baselines.maskformer import TEXT_WIDTH, MaskFormer, normalise
-from san_cli.models.clip import _block, build_image_tower, clip_features
+from san_cli.models.clip import build_image_tower, clip_features, image_block
 from san_cli.models.presets import VIT_B_16
 from san_cli.models.san import PIXEL_MEAN, PIXEL_STD
 
@@ -89,5 +89,5 @@ class ImageEncoder(nn.Module):
         """Image features [B, 512], not normalised, of normalised images [B, 3, h, w]."""
         tokens = clip_features(self.visual, image, STEM)[0][0]
         for block in self.visual.transformer.resblocks:
-            tokens = _block(block, tokens)
+            tokens = image_block(block, tokens)
         return self.visual.ln_post(tokens[:, 0]) @ self.visual.proj
