@@ -11,7 +11,8 @@ from pathlib import Path
 from san_cli.errors import SanError
 
 UNSEALED = "0" * 64  # what a writer puts in the header's metadata before it calls `seal`
-_STATED = re.compile(rb'"sha256":"([^"]{64})"')  # any 64 bytes: the digits may be what is damaged
+# Any 64 bytes, whatever follows: the digits and the quote behind them may be what is damaged.
+_STATED = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
 _LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 _BLOCK = 1 << 22  # bytes read at a time
 
