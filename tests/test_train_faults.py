@@ -265,16 +265,9 @@ def test_a_file_where_the_sheets_should_be(san: San, folder: Path, tmp_path: Pat
     out.mkdir()
     (out / "sheets").write_text("mine")
     ended = train(san, folder, "-o", out, "--eval-every", 2)
-    assert (ended.code, "Traceback" in ended.err) == (2, False)
-    assert f"can't write to '{out}'" in ended.err
+    assert (ended.code, "Traceback" in ended.err) == (0, False)  # pictures are no reason to end a training
+    assert "warning: no pictures or best model of iteration 2" in ended.err
     assert (out / "sheets").read_text() == "mine"
-
-
-def test_a_folder_where_the_log_should_be(san: San, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "out" / "metrics.jsonl").mkdir(parents=True)
-    ended = train(san, folder, "-o", tmp_path / "out")
-    assert (ended.code, "Traceback" in ended.err) == (2, False)
-    assert "can't write" in ended.err and "metrics.jsonl" in ended.err
 
 
 def _mount(where: Path, size: str) -> None:

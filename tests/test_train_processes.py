@@ -116,6 +116,7 @@ def test_any_of_them_may_be_asked_to_stop(san: San, folder: Path, tmp_path: Path
         prepare=stop_in_third_step,
     )
     assert [end.code for end in ended] == [130, 130]
+    assert "stopping after this iteration" in ended[0].err + ended[1].err
     assert "stopped after iteration" in ended[0].err and "Traceback" not in ended[0].err + ended[1].err
     name = checkpoint_names(out)[-1]
     assert name in ("step-00000003", "step-00000004")
@@ -148,6 +149,6 @@ def test_a_batch_that_can_not_be_shared_out(folder: Path, tmp_path: Path, san_ho
         folder, *options(folder, tmp_path / "out"), "--accumulate", 3, world=2, san_home=san_home
     )
     assert [end.code for end in ended] == [2, 2]
-    assert "a batch of 8 can't be shared out evenly over 2 processes with --accumulate 3" in ended[0].err
+    assert "a batch of 8 can't be split evenly into 2 processes × 3 micro-batches" in ended[0].err
     assert "multiple of 6" in ended[0].err
     assert not (tmp_path / "out").exists()

@@ -78,7 +78,8 @@ def test_a_training_leaves_what_is_promised(san: San, folder: Path, tmp_path: Pa
     for sheet in (out / "sheets").iterdir():
         with Image.open(sheet) as picture:
             picture.load()
-            assert picture.width == 3 * 320 + 4 * 6 and picture.height >= 8 * 240  # eight rows of 4 : 3
+            assert picture.height >= 8 * 300  # eight rows
+            assert picture.width > 800
     last = out / "checkpoints" / "step-00000006" / "weights.safetensors"
     assert (out / "model.safetensors").read_bytes() == last.read_bytes()
     assert "done: " in ended.err and "best mIoU" in ended.err
@@ -139,13 +140,13 @@ def test_frozen_tensors_stay_as_they_are(san: San, folder: Path, tmp_path: Path)
     assert set(state) == {f"{name}/{kind}" for name in expected for kind in kinds}
 
 
-@pytest.mark.parametrize("parts", [2, 4])
-def test_parts_of_a_batch_come_to_the_same(san: San, folder: Path, tmp_path: Path, parts: int) -> None:
+def test_parts_of_a_batch_come_to_the_same(san: San, folder: Path, tmp_path: Path) -> None:
     sharp = write_sharp_model(folder / "sharp.safetensors")
     longer = ("--init-from", sharp, "--batch", 8, "--iterations", 5, "-o")
     train(san, folder, *longer, tmp_path / "whole")
-    train(san, folder, *longer, tmp_path / "parts", "--accumulate", parts)
-    assert_close_training(tmp_path / "whole", tmp_path / "parts")
+    for parts in (2, 4):
+        train(san, folder, *longer, tmp_path / f"{parts}", "--accumulate", parts)
+        assert_close_training(tmp_path / "whole", tmp_path / f"{parts}")
 
 
 def test_activations_computed_twice_come_to_the_same(san: San, folder: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_normalisers_add_up(counts: list[int], queries: int, data: st.DataObject
         (["--lr", "-1"], "learning_rate is -1.0"),
         (["--lr", "nan"], "learning_rate is nan"),
         (["--lr", "inf"], "learning_rate is inf"),
-        (["--batch", "6", "--accumulate", "4"], "Make --batch a multiple of 4."),
+        (["--batch", "6", "--accumulate", "4"], "Take a batch that is a multiple of 4"),
         (["--precision", "fp16"], "fp16 on the CPU"),
         (["--precision", "fp8"], "unknown precision"),
         (["--device", "tpu"], "device"),

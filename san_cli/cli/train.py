@@ -65,13 +65,43 @@ def train(
         refuse_contradictions(name, images, labels, classes, val_images, val_labels)
         run(
             Request(
-                name, data_root, images, labels, classes, ignore, val_images, val_labels, limit, model,
-                clip_weights, init_from, tuple(settings or ()), templates, recipe, iterations, batch,
-                learning_rate, seed, device, precision, accumulate, recompute, workers, output, resume,
-                save_every, evaluate_every, evaluate_images, log_every, keep, adapter_only, tensorboard,
-                dry_run, quiet,
+                name=name,
+                data_root=data_root,
+                images=images,
+                labels=labels,
+                classes=classes,
+                ignore=ignore,
+                val_images=val_images,
+                val_labels=val_labels,
+                limit=limit,
+                model=model,
+                clip_weights=clip_weights,
+                init_from=init_from,
+                settings=tuple(settings or ()),
+                templates=templates,
+                recipe=recipe,
+                iterations=iterations,
+                batch=batch,
+                learning_rate=learning_rate,
+                seed=seed,
+                device=device,
+                precision=precision,
+                accumulate=accumulate,
+                recompute=recompute,
+                workers=workers,
+                output=output,
+                resume=resume,
+                save_every=save_every,
+                evaluate_every=evaluate_every,
+                evaluate_images=evaluate_images,
+                log_every=log_every,
+                keep=keep,
+                adapter_only=adapter_only,
+                tensorboard=tensorboard,
+                dry_run=dry_run,
+                quiet=quiet,
             )
-        )  # fmt: skip
+        )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """What `san train` does, step by step: cheap checks first, then data and weights, then the training."""
 
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from san_cli.cli import console
 from san_cli.cli.progress import progress
 from san_cli.cli.stop_request import stop_request
+from san_cli.cli.train_board import noted, summary_writer
 from san_cli.cli.train_progress import training_progress
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.utils.tensorboard import SummaryWriter
 
     from san_cli.models.checkpoint import Checkpoint
     from san_cli.models.presets import Preset
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from san_cli.training.run import Training, TrainPlan
 
 Say = Callable[[str], None]
+_RESULTS = ("model.safetensors", "best.safetensors", "metrics.jsonl")
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,18 @@ class Request:
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
     _refuse_odd_weights(request)
-    preset, recipe = _preset_and_recipe(request)
+    board = summary_writer() if request.tensorboard else None
+    checkpoint = _newest_checkpoint(request)
+    preset, recipe = _preset_and_recipe(request, checkpoint)
     data = _data(request, preset)
     with _processes(request.device) as processes:
         say = console.say if processes.leads and not request.quiet else _silent
-        checkpoint = _newest_checkpoint(request)
+        for note in data.notes:
+            say(f"note: {note}")
         plan = _plan(request, recipe, processes)
         settings = _settings(request, plan, preset, data, checkpoint)
+        processes.agree("where they go on from", checkpoint.name if checkpoint else "the beginning")
+        processes.agree("settings or data", json.dumps(settings["data"] | settings["recipe"], sort_keys=True))
         start = _start(request, preset, checkpoint, say)
         _settle_folder(request, settings, checkpoint, processes)
         text = _embed(request, start, data, processes)
@@ -91,7 +100,7 @@ def run(request: Request) -> None:
         if request.dry_run:
             _dry_run(training)
         else:
-            _train(request, training, start, checkpoint, say)
+            _train(request, training, start, checkpoint, board, say)
 
 
 def refuse_contradictions(
@@ -156,8 +165,8 @@ def _data(request: Request, preset: "Preset") -> "TrainingData":
     return own_data(request.images, request.labels, request.classes, request.ignore, held_out, request.limit)
 
 
-def _preset_and_recipe(request: Request) -> "tuple[Preset, Recipe]":
-    """What the user named, or the preset of the model to be fine-tuned, with the user's changes."""
+def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Preset, Recipe]":
+    """What the user named, or the preset of the model to be fine-tuned or gone on with, with the user's changes."""
     from san_cli.models.adapter import read_preset
     from san_cli.models.presets import get_preset
     from san_cli.training.overrides import overridden
@@ -171,7 +180,7 @@ def _preset_and_recipe(request: Request) -> "tuple[Preset, Recipe]":
     if request.learning_rate is not None:
         recipe = replace(recipe, learning_rate=request.learning_rate)
     if request.init_from is not None and request.model is None:
-        preset = read_preset(request.init_from)
+        preset = read_preset(checkpoint / "weights.safetensors" if checkpoint else request.init_from)
     else:
         preset = get_preset(request.model or "vit-b-16")
     return overridden(preset, recipe, request.settings)
@@ -193,13 +202,16 @@ def _newest_checkpoint(request: Request) -> Path | None:
         return None
     found = last(request.output / "checkpoints")
     where = inert(str(request.output))
-    if found is not None and not (request.resume or restarted()):
+    results = [name for name in _RESULTS if (request.output / name).exists()]
+    if (found is not None or results) and not (request.resume or restarted()):
         raise SanError(
-            f"'{where}' holds a training already",
+            f"'{where}' holds a training already ({results[0] if results else found})",
             hint="Add --resume to go on with it, or choose another -o.",
         )
-    if request.resume and found is None:
-        raise SanError(f"nothing to resume: there is no checkpoint in '{where}'", hint="Leave out --resume.")
+    if found is None and "model.safetensors" in results:
+        raise SanError(
+            f"'{where}' holds a trained model, but no checkpoint to go on from", hint="Choose another -o."
+        )
     return found
 
 
@@ -218,16 +230,11 @@ def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say
 
 
 def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainPlan":
+    from san_cli.datasets.loader import check_split
     from san_cli.engine.device import choose_precision
     from san_cli.training.run import TrainPlan
 
-    shares = processes.world * request.accumulate
-    if recipe.batch % shares:
-        raise SanError(
-            f"a batch of {recipe.batch} can't be shared out evenly over {processes.world} processes with "
-            f"--accumulate {request.accumulate}",
-            hint=f"Make --batch a multiple of {shares}.",
-        )
+    check_split(recipe.batch, processes.world, request.accumulate)
     often = max(1, min(5000, recipe.iterations // 10))
     return TrainPlan(
         output=request.output,
@@ -273,11 +280,13 @@ def _settle_folder(
     request: Request, settings: dict[str, Any], checkpoint: Path | None, processes: "Processes"
 ) -> None:
     """Make the folder of a new training, and note its settings there."""
+    from san_cli.training.checkpoints import sweep
     from san_cli.training.settings import write_settings
 
     if checkpoint is None and processes.leads and not request.dry_run:
         try:
             request.output.mkdir(parents=True, exist_ok=True)
+            sweep(request.output)
             write_settings(request.output, settings)
         except OSError as error:
             raise SanError(
@@ -304,6 +313,7 @@ def _check_data(request: Request, data: "TrainingData", processes: "Processes", 
     """Read some of the data, and say which classes never occur there."""
     from san_cli.datasets.training_check import check_source
     from san_cli.datasets.training_set import PairSource
+    from san_cli.training.validation import evaluated_images
 
     if processes.leads:
         with progress("checking images", len(data.source), quiet=request.quiet) as shown:
@@ -311,7 +321,8 @@ def _check_data(request: Request, data: "TrainingData", processes: "Processes", 
         say(f"data: {checked.sentence}")
         held_out = data.validation
         if isinstance(held_out, PairSource) and held_out != data.source and request.evaluate_every != 0:
-            evaluated = replace(held_out, pairs=held_out.pairs[: request.evaluate_images])
+            chosen = evaluated_images(len(held_out), request.evaluate_images)
+            evaluated = replace(held_out, pairs=tuple(held_out.pairs[index] for index in chosen))
             check_source(evaluated, data.vocabulary.names, data.ignore_label)
     processes.wait()
 
@@ -339,17 +350,24 @@ def _dry_run(training: "Training") -> None:
 
 
 def _train(
-    request: Request, training: "Training", start: "Checkpoint", checkpoint: Path | None, say: Say
+    request: Request,
+    training: "Training",
+    start: "Checkpoint",
+    checkpoint: Path | None,
+    board: "type[SummaryWriter] | None",
+    say: Say,
 ) -> None:
     if checkpoint is not None:
         training.resume(checkpoint, start)
         say(f"going on after iteration {training.position.step:,}")
+    elif request.resume:
+        say("nothing to resume yet: beginning")
     total, first = training.plan.recipe.iterations, training.position.step
     leads = training.processes.leads
     with (
-        stop_request() as asked,
+        stop_request(quiet=request.quiet or not leads) as asked,
         training_progress(total, first, quiet=request.quiet or not leads) as show,
-        _board(request, first, wanted=request.tensorboard and leads) as note,
+        noted(request.output / "tensorboard", first, board if leads else None) as note,
     ):
         ended = training.run([show, note], asked)
     if ended.stopped:
@@ -360,31 +378,6 @@ def _train(
         )
     best = f", best mIoU {ended.best_mIoU:.2f} (best.safetensors)" if ended.best_mIoU >= 0 else ""
     say(f"done: {inert(str(ended.weights))}{best}")
-
-
-@contextmanager
-def _board(request: Request, first: int, *, wanted: bool) -> Iterator[Callable[..., None]]:
-    """Yields what writes a report for TensorBoard; what a resumed training writes again is purged."""
-    if not wanted:
-        yield lambda _: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise SanError(
-            "--tensorboard needs the package tensorboard", hint="pip install tensorboard"
-        ) from error
-    from san_cli.training.run import Report
-
-    with SummaryWriter(str(request.output / "tensorboard"), purge_step=first + 1) as writer:
-
-        def note(report: Report) -> None:
-            values = {**{f"loss/{k}": v for k, v in report.losses.items()}, "lr": report.learning_rate}
-            values |= {"images_per_s": report.images_per_s, "data_wait": report.data_wait}
-            for name, value in values.items():
-                writer.add_scalar(name, value, report.iteration)
-
-        yield note
 
 
 def _silent(_: str) -> None:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,7 +14,7 @@ from san_cli.datasets.training_set import Sample, TrainingSet
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
-_GRACE = 60  # seconds
+_GRACE = 600  # seconds: a step on a CPU can be long
 
 
 def batches(
@@ -36,19 +37,11 @@ def batches(
     end them early. SanError where the batch can't be split, where a sample can't be read (at the step that
     needs it), and where a worker has died.
     """
-    split = world * accumulate
-    if batch % split:
-        what = (
-            f"{world} processes × {accumulate} micro-batches" if world > 1 else f"{accumulate} micro-batches"
-        )
-        raise SanError(
-            f"a batch of {batch} can't be split evenly into {what}",
-            hint=f"Take a batch that is a multiple of {split}, or change the number of micro-batches.",
-        )
+    check_split(batch, world, accumulate)
     span = range(start_step * batch, (start_step + steps) * batch)
     positions = span[rank::world]
     loader = _loader(training_set, positions, workers, batch // world, pin_memory)
-    return _grouped(loader, accumulate, batch // split)
+    return _grouped(loader, accumulate, batch // (world * accumulate))
 
 
 def _loader(
@@ -96,20 +89,41 @@ def _samples(loader: DataLoader[Sample | SanError]) -> Iterator[Sample]:
     iterator = iter(loader)
     while True:
         try:
-            sample = next(iterator)
+            with explaining_worker_deaths():
+                sample = next(iterator)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise SanError(
-                f"a process that prepares training images has died ({inert(' '.join(str(error).split()))})",
-                hint="Most often memory has run out: use fewer workers.",
-                code=ExitCode.SOME_FAILED,
-            ) from error
         if isinstance(sample, SanError):
             raise sample
         yield sample
+
+
+@contextmanager
+def explaining_worker_deaths() -> Iterator[None]:
+    """SanError for a worker that has died. torch raises that wherever the program is, so put it around the loop."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SanError(
+            f"a process that prepares training images has died ({inert(' '.join(str(error).split()))})",
+            hint="Most often memory has run out: use fewer --workers. --resume goes on from the last checkpoint.",
+            code=ExitCode.SOME_FAILED,
+        ) from error
+
+
+def check_split(batch: int, world: int, accumulate: int) -> None:
+    """SanError where a batch can't be split evenly into `accumulate` parts in each of `world` processes."""
+    split = world * accumulate
+    if batch % split:
+        what = (
+            f"{world} processes × {accumulate} micro-batches" if world > 1 else f"{accumulate} micro-batches"
+        )
+        raise SanError(
+            f"a batch of {batch} can't be split evenly into {what}",
+            hint=f"Take a batch that is a multiple of {split}, or change the number of micro-batches.",
+        )
 
 
 def _outlive_signals(worker: int) -> None:
@@ -118,6 +132,8 @@ def _outlive_signals(worker: int) -> None:
     It ends its workers itself; one whose SIGTERM came from elsewhere goes after a while.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(signal, "SIGALRM"):  # not on Windows
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -56,7 +56,7 @@ class PairSource:
                 inert(
                     f"{pair.image} has {width} × {height} pixels, its label {label_width} × {label_height}"
                 ),
-                hint=inert(f"The label is {pair.label}. Move both away, or make them again."),
+                hint=inert(f"The label is {pair.label}. Make one of them again, under the same name."),
                 code=ExitCode.SOME_FAILED,
             )
         return image, labels, pair.stem

@@ -43,6 +43,11 @@ class Checkpoint:
             if name.startswith(f"{prefix}.")
         }
 
+    def without_image_side(self) -> "Checkpoint":
+        """The text tower alone, so that the memory of the rest can be given back."""
+        text = {name: tensor for name, tensor in self.state.items() if name.startswith("text.")}
+        return Checkpoint(self.preset, text, self.metadata)
+
 
 def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
     """Read and check a model file; tensors are memory-mapped where the format allows.

@@ -32,6 +32,7 @@ from san_cli.seal import UNSEALED, check_seal, seal
 
 _NAME = re.compile(r"step-(\d{8})")
 _UNFINISHED = ".unfinished-"
+BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class Position:
     skipped: int = 0  # of these, without an update because loss or gradient were not finite
     loss_scale: float = 0.0  # fp16's; 0: not in use
     loss_scale_steps: int = 0  # good ones since it last changed
-    best_mIoU: float = -1.0  # percent; -1: not evaluated yet
     pending: dict[str, float] = field(default_factory=dict)  # losses since the last line of the log, summed
     pending_steps: int = 0
 
@@ -129,6 +129,21 @@ def write_json(path: Path, content: object) -> None:
     """Readable JSON, atomically."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def best_mIoU(output: Path) -> float:
+    """That of the model in `best.safetensors`, percent; -1 if there is none."""
+    try:
+        return float(json.loads((output / BEST).read_text())["mIoU"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1.0
+
+
+def sweep(output: Path) -> None:
+    """Remove what a killed process left half written beside the best and the final model."""
+    for pattern in (".san-*.safetensors", ".model.safetensors.new"):
+        for path in output.glob(pattern):
+            path.unlink(missing_ok=True)
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """What is trained on and what it is checked on, from a catalogue name or the user's own folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from san_cli.datasets.augment import Augmentation
@@ -8,7 +8,7 @@ from san_cli.datasets.emoji.concepts import concepts, seen_ids
 from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
 from san_cli.datasets.training_set import PairSource, Source
 from san_cli.engine.eval_task import Task, dataset_task, own_task
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import PAD_TO, Preset
 from san_cli.training.recipe import Recipe
 from san_cli.vocabulary import Vocabulary, vocabulary_of_names
@@ -27,16 +27,19 @@ class TrainingData:
     validation_name: str
     vocabulary: Vocabulary
     ignore_label: int
+    notes: tuple[str, ...] = ()  # for the user
 
 
 def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> TrainingData:
     """The dataset's training split, checked on its validation split where that is there, too."""
     train = dataset_task(name, data_root, split="train", limit=limit)
     try:
-        check = dataset_task(name, data_root)
-    except SanError:
-        check = train
-    return _data(train, check)
+        return _data(train, dataset_task(name, data_root))
+    except SanError as fault:
+        if fault.code != ExitCode.NO_INPUT:
+            raise
+        note = f"evaluated on the training images, as there is no validation split ({fault.message})"
+        return replace(_data(train, train), notes=(note,))
 
 
 def own_data(

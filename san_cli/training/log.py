@@ -55,6 +55,10 @@ class MetricsLog:
                 f"can't write '{inert(str(self.path))}': {error.strerror}", hint="Make room and add --resume."
             ) from error
 
+    def has_evaluation(self, iteration: int) -> bool:
+        """Whether the evaluation after that iteration is in the file."""
+        return any(row.get("iteration") == iteration and "evaluation" in row for row in self._lines())
+
     def _lines(self) -> list[dict[str, Any]]:
         """What the file holds; a line that a killed process left half written is not among it."""
         rows = []

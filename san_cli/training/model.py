@@ -63,6 +63,5 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def checkpoint_of(model: TrainedModel, start: Checkpoint, metadata: dict[str, str]) -> Checkpoint:
     """The model as it is now, sharing its tensors; the text tower is the one that it started with."""
-    text = {name: tensor for name, tensor in start.state.items() if name.startswith("text.")}
-    state = {**text, **model.san.state_dict()}
+    state = {**start.without_image_side().state, **model.san.state_dict()}
     return Checkpoint(start.preset, state, metadata)

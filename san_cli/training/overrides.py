@@ -62,7 +62,11 @@ def _value(name: str, text: str, current: Any, *, optional: bool) -> Any:
         value = float(value)
     kind = tuple if current is None else type(current)
     pairs = name == "fusion"
-    if type(value) is not kind or (kind is float and not math.isfinite(value)) or not _are_ints(value, pairs):
+    if (
+        type(value) is not kind
+        or (isinstance(value, float) and not math.isfinite(value))
+        or not _are_ints(value, pairs)
+    ):
         such = "" if current is None else f", such as {json.dumps(current)}"
         raise SanError(f"--set {name}={inert(text)}: expected {_EXPECTED[kind]}{such}")
     return value

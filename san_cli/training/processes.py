@@ -4,12 +4,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from san_cli.engine.team import local_rank, team_share
 from san_cli.errors import ExitCode, SanError
+
+_Value = TypeVar("_Value")
+_PATIENCE = timedelta(hours=1)  # with the leading process, which embeds words and looks at the data for all
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,22 @@ class Processes:
         dist.all_reduce(total)
         return [float(value) for value in total.cpu()]
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: _Value) -> list[_Value]:
         """Every process's value, by rank."""
         if self.world == 1:
             return [value]
-        found: list[object] = [None] * self.world
+        found: list[Any] = [None] * self.world
         dist.all_gather_object(found, value)
         return found
+
+    def agree(self, what: str, value: str) -> None:
+        """SanError where the processes have different values."""
+        values = dict.fromkeys(self.gather(value))
+        if len(values) > 1:
+            raise SanError(
+                f"the processes differ in {what}: {', '.join(values)}",
+                hint="They need the same command, the same data, and a folder -o that all of them see.",
+            )
 
     def wait(self) -> None:
         """Until all processes have come here."""
@@ -61,7 +75,8 @@ def meet(device: torch.device) -> Processes:
             )
         device = torch.device("cuda", own)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend, own_device = ("nccl", device) if device.type == "cuda" else ("gloo", None)
+    dist.init_process_group(backend, timeout=_PATIENCE, device_id=own_device)
     return Processes(share.index, share.count, device)
 
 

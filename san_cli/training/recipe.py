@@ -4,12 +4,11 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from san_cli.datasets.augment import OFFICIAL, PAPER
 from san_cli.errors import SanError
+from san_cli.training.losses import POINTS, WEIGHTS
 
-# What the official configuration chooses the short side from, and what the paper says (Sec. 4.2), in pixels at
-# an input of 640; other presets' scale with their input size.
-_OFFICIAL_SIDES = tuple(range(320, 961, 64))
-_PAPER_SIDES = (320, 1024)
+_PAPER_SIDES = (PAPER.short_sides[0], PAPER.short_sides[-1])
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class Recipe:
     """Optimisation, losses and augmentation of a training (Sec. 4.2)."""
 
     name: str
-    short_side_choices: tuple[int, ...] = _OFFICIAL_SIDES  # pixels, one is chosen at random for each image
+    # Pixels at an input of 640, in proportion at others; one is chosen at random for each image.
+    short_side_choices: tuple[int, ...] = tuple(OFFICIAL.short_sides)
     short_side_range: tuple[int, int] | None = None  # or any length between these two
     decay_everything: bool = False  # weight decay on norms and embeddings, too
     iterations: int = 60_000
@@ -26,11 +26,11 @@ class Recipe:
     weight_decay: float = 1e-4
     poly_power: float = 0.9  # learning rate x (1 - step / iterations) ** power
     clip_norm: float = 0.01  # of the gradient of all parameters together
-    points: int = 12_544  # sampled for the mask losses, and for matching
-    ce_weight: float = 2.0  # Eq. 5
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
-    no_object_weight: float = 0.1  # of "no object" in the cross-entropy
+    points: int = POINTS  # sampled for the mask losses, and for matching
+    ce_weight: float = WEIGHTS.ce  # Eq. 5
+    mask_weight: float = WEIGHTS.mask
+    dice_weight: float = WEIGHTS.dice
+    no_object_weight: float = WEIGHTS.no_object  # of "no object" in the cross-entropy
     colour_jitter: bool = True
     flip: float = 0.5  # chance
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from san_cli.datasets.loader import batches
+from san_cli.datasets.loader import batches, explaining_worker_deaths
 from san_cli.datasets.training_set import Sample, TrainingSet
 from san_cli.engine.heap import keep_heap
 from san_cli.errors import ExitCode, SanError
@@ -21,16 +21,15 @@ from san_cli.training import checkpoints
 from san_cli.training.checkpoints import Position
 from san_cli.training.data import TrainingData, augmentation_of
 from san_cli.training.log import Interval, MetricsLog
-from san_cli.training.memory import peak_memory_mb
+from san_cli.training.memory import explaining_memory, peak_memory_mb
 from san_cli.training.model import TrainedModel, checkpoint_of
 from san_cli.training.processes import Processes
 from san_cli.training.recipe import Recipe
 from san_cli.training.step import MicroBatch, StepResult, Trainer
 from san_cli.training.targets import targets_of
-from san_cli.training.validation import segmenter_of, sheet_rows, validate
+from san_cli.training.validation import Validation, evaluated_images, segmenter_of, validate
 
 MOST_SKIPPED = 20  # iterations in a row without an update, after which a training ends
-SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -120,15 +119,17 @@ class Training:
     ) -> None:
         if processes.device.type == "cpu":
             keep_heap()
-        self.plan, self.data, self.start, self.processes, self.say = plan, data, start, processes, say
+        self.plan, self.data, self.processes, self.say = plan, data, processes, say
         self.text_embeddings = text_embeddings.to(processes.device)
         model = TrainedModel(start, self.text_embeddings, data.vocabulary, plan.recipe).to(processes.device)
         model.san.recompute = plan.recompute
+        self.start = start.without_image_side()  # what the model doesn't hold: the text tower
         self.trainer = Trainer(model, plan.recipe, plan.seed, plan.precision, processes)
         self.position = Position(0)
         self.interval = Interval()
         self.skipped_in_a_row = 0
         self.saved = 0  # the step of the last checkpoint
+        self.best_mIoU = checkpoints.best_mIoU(plan.output)
 
     def resume(self, checkpoint: Path, weights: Checkpoint) -> None:
         """Take up a checkpoint: from here on every number is what it would have been without a break."""
@@ -149,34 +150,53 @@ class Training:
         """Train to the end, or until `should_stop` says so in any process. Raises SanError."""
         plan, total = self.plan, self.plan.recipe.iterations
         log = MetricsLog(plan.output / "metrics.jsonl", self.position.step) if self.processes.leads else None
+        if self._evaluation_is_owed(log):
+            self._evaluate(log)
         pace, weights = Pace(), None
-        for parts, waited in self.batches():
-            result = self.trainer.step(self.position.step, parts, stop=should_stop())
-            self._count(result)
-            pace.add(waited)
-            done = self.position.step
-            if done % plan.log_every == 0 or done == total:
-                report = self._report(result, pace)
-                if log is not None:
-                    log.write(_row(report, plan.recipe.batch, len(self.data.source)))
-                for show in on_report:
-                    show(report)
-                self.interval, pace = Interval(), Pace()
-            if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
-                self._evaluate(log)
-                pace.leave_out()
-            if self._saves_after(result):
-                weights = self._save()
-                pace.leave_out()
-            if result.stop:
-                break
+        with explaining_worker_deaths(), explaining_memory():
+            for parts, waited in self._batches_or_save():
+                result = self.trainer.step(self.position.step, parts, stop=should_stop())
+                stop = result.stop or (self.processes.world == 1 and should_stop())
+                self._count(result)
+                pace.add(waited)
+                done = self.position.step
+                if done % plan.log_every == 0 or done == total:
+                    report = self._report(result, pace)
+                    if log is not None:
+                        log.write(_row(report, plan.recipe.batch, len(self.data.source)))
+                    for show in on_report:
+                        show(report)
+                    self.interval, pace = Interval(), Pace()
+                if self._saves_after(result) or stop:
+                    weights = self._save()
+                    pace.leave_out()
+                if stop:
+                    break
+                if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
+                    self._evaluate(log)
+                    pace.leave_out()
         return self._end(weights)
+
+    def _evaluation_is_owed(self, log: MetricsLog | None) -> bool:
+        """Whether a resumed training was stopped before the evaluation that belonged to its last iteration."""
+        step, every = self.position.step, self.plan.evaluate_every
+        due = bool(every and step and step % every == 0 and log is not None and not log.has_evaluation(step))
+        return self.processes.sums(float(due))[0] > 0
+
+    def _batches_or_save(self) -> Generator[tuple[list[MicroBatch], float], None, None]:
+        """Batches; what was done before one that can't be read is saved, unless others would wait for us."""
+        try:
+            yield from self.batches()
+        except SanError:
+            if self.processes.world == 1 and self.position.step > self.saved:
+                self._save()
+            raise
 
     def _saves_after(self, result: StepResult) -> bool:
         """Whether a checkpoint is due: not while nothing is updated, or the good ones would have to make way."""
         done, every = self.position.step, self.plan.save_every
         due = done // every > self.saved // every and result.updated
-        return due or done == self.plan.recipe.iterations or result.stop
+        return due or done == self.plan.recipe.iterations
 
     def _count(self, result: StepResult) -> None:
         """Take note of an iteration; SanError after too many without an update."""
@@ -223,7 +243,7 @@ class Training:
                 )
             )
         return MicroBatch(
-            torch.stack([sample.image for sample in samples]).to(device, non_blocking=True),
+            torch.stack([sample.image.to(device, non_blocking=True) for sample in samples]),
             tuple(targets),
             tuple(sample.position % self.plan.recipe.batch for sample in samples),
             tuple(sample.name for sample in samples),
@@ -271,40 +291,42 @@ class Training:
 
     def _evaluate(self, log: MetricsLog | None) -> None:
         """Evaluate, draw the sheet of samples, and keep the model if it is the best so far."""
-        data, output = self.data, self.plan.output
+        data, step = self.data, self.position.step
         before = time.perf_counter()
-        segmenter = segmenter_of(self._checkpoint(), self.text_embeddings, data.vocabulary, self.processes)
-        indices = range(min(self.plan.evaluate_images, len(data.validation)))
-        found = validate(
-            segmenter, data.validation, indices, data.vocabulary, data.ignore_label, self.processes
-        )
-        metrics, step = found.metrics, self.position.step
-        best = metrics.mIoU > self.position.best_mIoU
+        segmenter = segmenter_of(self._checkpoint(), self.text_embeddings, data, self.processes)
+        indices = evaluated_images(len(data.validation), self.plan.evaluate_images)
+        found = validate(segmenter, data, indices, self.processes)
+        metrics = found.metrics
+        best = metrics.mIoU > self.best_mIoU
         if best:
-            self.position = replace(self.position, best_mIoU=float(metrics.mIoU))
+            self.best_mIoU = float(metrics.mIoU)
         if log is not None:
             row = {"mIoU": metrics.mIoU, "pACC": metrics.pACC, "mACC": metrics.mACC, "images": found.images}
             log.write({"iteration": step, "evaluation": data.validation_name, **row})
-            self.say(
-                f"iteration {step:,}: mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f} on "
-                f"{found.images} images ({inert(data.validation_name)}), {time.perf_counter() - before:.0f} s"
-            )
-            rows = sheet_rows(
-                segmenter, data.validation, indices[:SHEET_ROWS], data.vocabulary, data.ignore_label
-            )
-            title = f"iteration {step:,}, mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}"
-            with _writing(output):
-                (output / "sheets").mkdir(exist_ok=True)
-                sheet = output / "sheets" / f"step-{step:08d}.jpg"
-                write_sample_sheet(sheet, rows, data.vocabulary.names, title)
+            scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}"
+            seconds = time.perf_counter() - before
+            self.say(f"{scores} on {found.images} images ({inert(data.validation_name)}), {seconds:.0f} s")
+            for fault in found.faults:
+                self.say(f"warning: left out of the evaluation: {fault}")
+            try:
                 if best:
                     self._keep_best(row | {"iteration": step})
+                self._draw(found, scores)
+            except OSError as error:
+                self.say(f"warning: no pictures or best model of iteration {step:,} ({error})")
         self.processes.wait()
+
+    def _draw(self, found: Validation, title: str) -> None:
+        """Write the sheet of samples. OSError where that fails."""
+        folder = self.plan.output / "sheets"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step-{self.position.step:08d}.jpg"
+        write_sample_sheet(path, found.rows, self.data.vocabulary.names, title)
 
     def _keep_best(self, row: dict[str, Any]) -> None:
         write = checkpoints.writer(adapter_only=self.plan.adapter_only)
         write(self._checkpoint(), self.plan.output / "best.safetensors")
-        checkpoints.write_json(self.plan.output / "best.json", row)
+        checkpoints.write_json(self.plan.output / checkpoints.BEST, row)
 
     def _end(self, weights: Path | None) -> Ended:
         finished = self.position.step >= self.plan.recipe.iterations
@@ -319,7 +341,7 @@ class Training:
             self.position.step,
             not finished,
             target if finished else (weights or target),
-            self.position.best_mIoU,
+            self.best_mIoU,
         )
 
 
@@ -345,9 +367,12 @@ def _diverged(result: StepResult, count: int, output: Path) -> SanError:
     names = (
         ", ".join(inert(name) for name in result.offending[:5]) or "none by itself: the gradient overflowed"
     )
+    hint = "Look at these images; a lower --lr or --precision fp32 may help, in another -o."
+    last = checkpoints.last(output / "checkpoints")
+    if last is not None:
+        hint += f" The last good weights can be gone on from with --init-from {inert(str(last))}/weights.safetensors."
     return SanError(
         f"the loss was not finite in {count} iterations in a row; images of the last one: {names}",
-        hint=f"Look at these images. The last good checkpoint is in '{inert(str(output))}'; a lower --lr or "
-        "--precision fp32 may help.",
+        hint=hint,
         code=ExitCode.SOME_FAILED,
     )

@@ -61,12 +61,16 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
     """SanError that names what differs from what the training in `output` was started with."""
     path = output / FILE
     try:
-        before = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        before = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
         raise SanError(
             f"can't resume: '{inert(str(path))}' can't be read ({error})", hint="Start anew in another -o."
         ) from error
-    for name, (was, now) in _differing(before, settings).items():
+    differing = _differing(
+        before | {"started_from": settings["started_from"]}, settings
+    )  # that is in the weights
+    if differing:
+        name, (was, now) = next(iter(differing.items()))
         raise SanError(
             f"can't resume with another {name}: the training in '{inert(str(output))}' was started with "
             f"{inert(json.dumps(was))}, not {inert(json.dumps(now))}",

@@ -1,5 +1,6 @@
 """What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from torch import Tensor
 from san_cli.cache_dir import cache_dir
 from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
+from san_cli.inert import inert
 from san_cli.models.adapter import read_model
-from san_cli.models.checkpoint import Checkpoint, check_finite, random_checkpoint
+from san_cli.models.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.models.clip_weights import clip_part, read_clip
 from san_cli.models.presets import Preset
 from san_cli.models.text import TextEncoder
@@ -28,14 +30,13 @@ def fresh_model(
 
     `clip_weights` is a file, None for open_clip's `openai` weights, or "random" for an untrained CLIP.
     """
-    checkpoint = random_checkpoint(preset, seed)
     if clip_weights == "random":
         say("random CLIP weights: the model can only learn what it is shown, no other words")
-        return checkpoint
+        return random_checkpoint(preset, seed)
     path = None if clip_weights is None else Path(clip_weights)
     clip = read_clip(preset, path, say=say)
     check_finite(clip, path or Path("the CLIP weights"))
-    return Checkpoint(preset, {**checkpoint.state, **clip}, {})
+    return Checkpoint(preset, {**random_checkpoint(preset, seed).state, **clip}, {})
 
 
 def model_to_tune(
@@ -46,12 +47,14 @@ def model_to_tune(
     if path.suffix == ".safetensors":
         check_seal(path)
     checkpoint = read_model(path, preset, clip_file, say=say)
-    if checkpoint.preset != preset:
-        raise SanError(
-            f"'{path}' holds a {checkpoint.preset.name} model that differs from {preset.name} in what --model "
-            "and --set ask for",
-            hint="Leave --model out: the file says which model it is.",
-        )
+    for name, shape in expected_shapes(preset).items():
+        if name not in checkpoint.state or checkpoint.state[name].shape != shape:
+            raise SanError(
+                f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
+                f"tensor {name} differs",
+                hint="Leave --model out: the file says which model it is. --set can't change a model's sizes here.",
+            )
+    checkpoint = Checkpoint(preset, checkpoint.state, checkpoint.metadata)
     check_finite(checkpoint.state, path)
     return checkpoint
 
@@ -79,8 +82,6 @@ def embed_words(
 
 def text_sha256(checkpoint: Checkpoint) -> str:
     """What names the text tower in the cache of embeddings: the hash of its tensors."""
-    import hashlib
-
     digest = hashlib.sha256()
     for name, tensor in sorted(clip_part(checkpoint.state).items()):
         if name.startswith("text."):

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -89,7 +89,7 @@ class Trainer:
         norm, updated = self._update(losses["total"])
         if not updated:
             found = self.processes.gather(offending)
-            offending = [name for names in found for name in names]  # type: ignore[attr-defined]
+            offending = [name for names in found for name in names]
         return StepResult(losses, norm, rate, updated, tuple(offending), stop)
 
     def _normalisers(self, parts: Sequence[MicroBatch], stop: bool) -> tuple[Normalisers, bool]:
@@ -100,7 +100,7 @@ class Trainer:
         masks, class_weight, stops = self.processes.sums(own.masks, own.class_weight, float(stop))
         return Normalisers(masks, class_weight), stops > 0
 
-    def _synchronised(self, *, last: bool):  # type: ignore[no-untyped-def]
+    def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged once a step, after its last micro-batch."""
         if isinstance(self.network, DistributedDataParallel) and not last:
             return self.network.no_sync()

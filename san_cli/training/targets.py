@@ -14,7 +14,8 @@ class Targets:
 
 
 def targets_of(label_map: Tensor, num_classes: int, ignore_label: int) -> Targets:
-    """The masks in `label_map` [H, W] of any integer type; a label outside 0 … num_classes-1 belongs to none."""
-    labels = label_map.flatten().long()
-    known = labels[(labels >= 0) & (labels < num_classes) & (labels != ignore_label)]
-    return Targets(label_map, known.bincount(minlength=num_classes).nonzero().flatten())
+    """The masks in `label_map` [H, W], integers from 0; labels of `num_classes` or more are in none."""
+    counts = label_map.flatten().bincount(minlength=num_classes)[:num_classes]
+    if ignore_label < num_classes:
+        counts[ignore_label] = 0
+    return Targets(label_map, counts.nonzero().flatten())

@@ -2,21 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from san_cli.engine.metrics import Confusion, Metrics, confusion_of, empty_confusion, metrics_of
+from san_cli.engine.metrics import Metrics, confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import Segmenter
+from san_cli.errors import SanError
 from san_cli.models.checkpoint import Checkpoint
 from san_cli.outputs.sample_sheet import SheetRow
+from san_cli.training.data import TrainingData
 from san_cli.training.processes import Processes
-from san_cli.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    from san_cli.datasets.training_set import Source
+SHEET_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,20 @@ class Validation:
 
     metrics: Metrics
     images: int
+    faults: tuple[str, ...]  # images that can't be read, in words
+    rows: tuple[SheetRow, ...]  # some of this process's images
+
+
+def evaluated_images(length: int, most: int) -> list[int]:
+    """At most `most` of `length` images, evenly spread."""
+    count = min(length, most)
+    return [place * length // count for place in range(count)]
 
 
 def segmenter_of(
-    checkpoint: Checkpoint, text_embeddings: Tensor, vocabulary: Vocabulary, processes: Processes
+    checkpoint: Checkpoint, text_embeddings: Tensor, data: TrainingData, processes: Processes
 ) -> Segmenter:
-    """A segmenter on the model's own tensors (nothing is copied), which knows this vocabulary alone."""
+    """A segmenter on the model's own tensors (nothing is copied), which knows the data's vocabulary alone."""
     segmenter = Segmenter(
         checkpoint,
         lambda: {},
@@ -39,40 +46,33 @@ def segmenter_of(
         precision=torch.float32,
         templates="vild",
     )
-    segmenter.remember(vocabulary, text_embeddings)
+    segmenter.remember(data.vocabulary, text_embeddings)
     return segmenter
 
 
 def validate(
-    segmenter: Segmenter,
-    source: "Source",
-    indices: Sequence[int],
-    vocabulary: Vocabulary,
-    ignore_label: int,
-    processes: Processes,
+    segmenter: Segmenter, data: TrainingData, indices: Sequence[int], processes: Processes
 ) -> Validation:
-    """Evaluate these images of `source` as `san eval` does, shared out over the processes."""
-    confusion = empty_confusion(len(vocabulary))
+    """Evaluate these validation images as `san eval` does, shared out over the processes.
+
+    An image that can't be read is left out and named: a training doesn't end for it, nor keep others waiting.
+    """
+    classes = len(data.vocabulary)
+    confusion = empty_confusion(classes)
+    faults: list[str] = []
+    rows: list[SheetRow] = []
     for index in indices[processes.rank :: processes.world]:
-        image, truth, _ = source.read(index)
-        found = segmenter.segment(image, vocabulary)
-        confusion += confusion_of(found.label_map, truth, len(vocabulary), ignore_label)
-    total = _sum(confusion, processes)
-    return Validation(metrics_of(total), len(indices))
-
-
-def sheet_rows(
-    segmenter: Segmenter, source: "Source", indices: Sequence[int], vocabulary: Vocabulary, ignore_label: int
-) -> list[SheetRow]:
-    """These images with truth and prediction."""
-    rows = []
-    for index in indices:
-        image, truth, _ = source.read(index)
-        found = segmenter.segment(image, vocabulary)
-        signed = np.where(truth == ignore_label, -1, truth.astype(np.int32))
-        rows.append(SheetRow(image, signed, found.label_map))
-    return rows
-
-
-def _sum(confusion: Confusion, processes: Processes) -> Confusion:
-    return np.sum(np.stack([np.asarray(one) for one in processes.gather(confusion)]), axis=0)
+        try:
+            image, truth, _ = data.validation.read(index)
+        except SanError as fault:
+            faults.append(fault.message)
+            continue
+        found = segmenter.segment(image, data.vocabulary)
+        confusion += confusion_of(found.label_map, truth, classes, data.ignore_label)
+        if len(rows) < SHEET_ROWS:
+            signed = np.where(truth == data.ignore_label, -1, truth.astype(np.int32))
+            rows.append(SheetRow(image, signed, found.label_map))
+    everyones = processes.gather((confusion, faults))
+    confusion = np.sum([matrix for matrix, _ in everyones], axis=0)
+    all_faults = tuple(fault for _, own in everyones for fault in own)
+    return Validation(metrics_of(confusion), len(indices) - len(all_faults), all_faults, tuple(rows))
