@@ -1,6 +1,8 @@
 """The processes that train one model together: who we are, and sums over all of us."""
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from san_cli.engine.team import local_rank, team_share
 from san_cli.errors import ExitCode, SanError
@@ -76,8 +79,38 @@ def meet(device: torch.device) -> Processes:
         device = torch.device("cuda", own)
         torch.cuda.set_device(device)
     backend, own_device = ("nccl", device) if device.type == "cuda" else ("gloo", None)
-    dist.init_process_group(backend, timeout=_PATIENCE, device_id=own_device)
-    return Processes(share.index, share.count, device)
+    store, rank, world = next(iter(rendezvous("env://", timeout=_PATIENCE)))
+    store = _of_this_round(store, rank, world)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=world, timeout=_PATIENCE, device_id=own_device
+    )
+    return Processes(rank, world, device)
+
+
+def _of_this_round(store: dist.Store, rank: int, world: int) -> dist.Store:
+    """A part of the store that nobody has used before, the same for all of us.
+
+    torchrun keeps its store when it starts us anew, and in it the addresses of our predecessors, which we would
+    call in vain. The leading process makes up a name and answers with it whoever asks; it has gone round when
+    all have taken notice. What predecessors asked does no harm: nobody waits for those answers any more.
+    """
+    if rank:
+        question = uuid.uuid4().hex
+        store.set(f"san/question/{rank}", question)
+        name = store.get(f"san/answer/{question}").decode()  # waits for it
+        store.set(f"san/noticed/{name}/{rank}", "")
+        return dist.PrefixStore(name, store)
+    name, others, started = uuid.uuid4().hex, set(range(1, world)), time.monotonic()
+    while others:
+        for other in sorted(others):
+            if store.check([f"san/question/{other}"]):
+                store.set(f"san/answer/{store.get(f'san/question/{other}').decode()}", name)
+            if store.check([f"san/noticed/{name}/{other}"]):
+                others.remove(other)
+        if time.monotonic() - started > _PATIENCE.total_seconds():
+            raise SanError(f"processes {sorted(others)} have not come", code=ExitCode.SOME_FAILED)
+        time.sleep(0.05)
+    return dist.PrefixStore(name, store)
 
 
 @contextmanager
