@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 
 from san_cli.engine.device import choose_device, choose_precision
+from san_cli.engine.fps.memory import peak_growth_mb
 from san_cli.engine.heap import keep_heap
 from san_cli.models.checkpoint import random_checkpoint
 from san_cli.models.presets import get_preset
@@ -51,7 +52,7 @@ def parts(preset_size: int, batch: int, device: torch.device) -> MicroBatch:
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """One row: median seconds of a step, peak memory, and memory before the first step."""
+    """One row: median seconds of a step, the process's peak, and what a step needs beside weights and moments."""
     device = choose_device(options.device)
     if device.type == "cpu":
         keep_heap()
@@ -67,20 +68,21 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         model.san.visual.requires_grad_(True)
     trainer = Trainer(model, recipe, 0, choose_precision(options.precision, device), Processes(0, 1, device))
     batch, seconds = parts(preset.input_size, options.batch, device), []
-    before = peak_memory_mb(device)
-    for number in range(options.steps + 1):
+    trainer.step(0, [batch])  # from here on the optimiser's moments are there
+    trainer.optimizer.zero_grad()
+    growth = peak_growth_mb(lambda: trainer.step(1, [batch]), device)
+    for number in range(options.steps):
         start = time.perf_counter()
-        trainer.step(number, [batch])
+        trainer.step(2 + number, [batch])
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
     return {
-        "seconds": statistics.median(seconds[1:]),
+        "seconds": statistics.median(seconds),
         "peak": peak_memory_mb(device),
-        "before": before,
+        "step": growth or float("nan"),
         "trained_m": sum(p.numel() for p in trainer.parameters.values()) / 1e6,
-        "frozen_mb": frozen * 4 / 1e6,
+        "frozen_mb": sum(p.numel() for p in model.parameters() if not p.requires_grad) * 4 / 1e6,
     }
 
 
@@ -102,13 +104,12 @@ def main() -> None:
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     )
     print(f"torch {torch.__version__}, {device}, {where}, {options.model}, batch {options.batch}")
-    print("| | s a step | peak MB | of it in the step | trained M | frozen weights MB | time | step memory |")
+    print("| | s a step | peak MB | a step's own MB | trained M | frozen weights MB | time | a step's own |")
     print("|---|---|---|---|---|---|---|---|")
     base: dict[str, float] = {}
     for title, row in ROWS.items():
         command = [sys.executable, __file__, *sys.argv[1:], "--row", row]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        found["step"] = found["peak"] - found["before"]
         base = base or found
         print(
             f"| {title} | {found['seconds']:.2f} | {found['peak']:,.0f} | {found['step']:,.0f} "

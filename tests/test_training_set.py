@@ -224,7 +224,7 @@ def test_a_worker_that_dies_is_an_error(folder: Path) -> None:
     )
     with pytest.raises(SanError, match="a process that prepares training images has died") as caught:
         next(steps)
-    assert caught.value.code == ExitCode.SOME_FAILED and "fewer workers" in caught.value.hint
+    assert caught.value.code == ExitCode.SOME_FAILED and "fewer --workers" in caught.value.hint
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX signals")

@@ -14,7 +14,7 @@ from san_cli.datasets.training_set import Sample, TrainingSet
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
-_GRACE = 600  # seconds: a step on a CPU can be long
+_GRACE = 120  # seconds: a step on a CPU can be long
 
 
 def batches(
@@ -87,15 +87,19 @@ def _grouped(
 
 def _samples(loader: DataLoader[Sample | SanError]) -> Iterator[Sample]:
     iterator = iter(loader)
-    while True:
-        try:
+    try:
+        while True:
             with explaining_worker_deaths():
-                sample = next(iterator)
-        except StopIteration:
-            return
-        if isinstance(sample, SanError):
-            raise sample
-        yield sample
+                sample = next(iterator, None)
+            if sample is None:
+                return
+            if isinstance(sample, SanError):
+                raise sample
+            yield sample
+    finally:
+        del (
+            iterator
+        )  # ends the workers; an exception's traceback would keep it, and the program waiting for them
 
 
 @contextmanager

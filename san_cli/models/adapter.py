@@ -99,7 +99,16 @@ def read_model(
                 f"adapter '{inert(str(path))}': tensor {name} has shape {list(tensor.shape)}, "
                 f"{inert(preset.name)} needs {list(shapes[name])}"
             )
-    whole = {**read_clip(preset, clip_weights, say=say), **state}
+    try:
+        whole = {**read_clip(preset, clip_weights, say=say), **state}
+    except SanError as error:
+        if clip_weights is not None:
+            raise
+        put_back = f"san weights convert {path.name} model.safetensors --clip-weights CLIP"
+        raise SanError(
+            f"adapter '{inert(str(path))}' needs its CLIP: {error.message}",
+            hint=f"`{inert(put_back)}` makes a whole model of it.\n{error.hint}",
+        ) from error
     stated = metadata.pop("clip_sha256", "")
     for key in ("format", "sha256"):
         metadata.pop(key, None)

@@ -65,6 +65,19 @@ class Preset:
         for name, value in sizes.items():
             if type(value) is int and value < 1 and name != "feature_layers":
                 raise SanError(f"preset {self.name}: {name} is {value}, and must be positive")
+        if type(self.name) is not str:
+            raise SanError(f"a preset's name is text, not {self.name!r}")
+        clip = self.clip
+        if clip.text_width % clip.text_heads or clip.image_size < clip.patch_size or clip.vocab_size < 49408:
+            raise SanError(
+                f"preset {self.name}: CLIP's text_width must be a multiple of text_heads, its image_size no smaller "
+                "than patch_size, and its vocab_size at least 49408, the tokenizer's"
+            )
+        if not self.clip_scale * self.input_size >= clip.patch_size:
+            raise SanError(
+                f"preset {self.name}: clip_scale {self.clip_scale} leaves CLIP less than a patch "
+                f"({clip.patch_size} pixels)"
+            )
         if self.clip_scale <= 0 or PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
             raise SanError(
                 f"preset {self.name}: clip_scale must be positive, and side_patch_size divide {PAD_TO} and input_size"
@@ -83,10 +96,10 @@ class Preset:
                 f"preset {self.name}: {self.feature_layers} feature + {self.recognition_layers} recognition layers "
                 f"leave CLIP blocks unused ({layers} in all)"
             )
-        for side, clip in self.fusion:
-            if not 0 <= side < self.side_depth or not 0 <= clip <= self.feature_layers:
+        for side, layer in self.fusion:
+            if not 0 <= side < self.side_depth or not 0 <= layer <= self.feature_layers:
                 raise SanError(
-                    f"preset {self.name}: can't fuse CLIP layer {clip} into side-adapter layer {side}: "
+                    f"preset {self.name}: can't fuse CLIP layer {layer} into side-adapter layer {side}: "
                     f"there are {self.feature_layers} feature layers and {self.side_depth} side-adapter blocks"
                 )
         if len({side for side, _ in self.fusion}) != len(self.fusion):
@@ -168,6 +181,8 @@ def _read_preset(path: Path) -> Preset:
         return preset_from_json(path.read_text())
     except OSError as error:
         raise SanError(f"can't read the preset '{path}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SanError(f"'{path}' is no preset: it is not text") from error
     except SanError as error:
         raise SanError(
             f"'{path}' is no preset ({error.message})",

@@ -12,6 +12,7 @@ from san_cli.outputs.legend import PAPER
 from san_cli.outputs.lettering import font
 from san_cli.outputs.overlay import render_overlay, write_overlay
 
+_WIDEST = 900  # pixels, of a picture
 _HEIGHT = 300  # pixels, of a row
 _GAP = 6
 _HEAD = 28
@@ -53,6 +54,7 @@ def write_sample_sheet(path: Path, rows: Sequence[SheetRow], names: Sequence[str
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """The picture at the height of a row; overlays are wider by their legend."""
-    width = max(1, round(picture.width * _HEIGHT / picture.height))
-    return picture.resize((width, _HEIGHT), Image.Resampling.BILINEAR)
+    """The picture at the height of a row, or lower if it is a panorama; overlays are wider by their legend."""
+    scale = min(_HEIGHT / picture.height, _WIDEST / picture.width)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, Image.Resampling.BILINEAR)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,8 @@ class Training:
         if self._evaluation_is_owed(log):
             self._evaluate(log)
         pace, weights = Pace(), None
-        with explaining_worker_deaths(), explaining_memory():
-            for parts, waited in self._batches_or_save():
+        with explaining_worker_deaths(), explaining_memory(), closing(self._batches_or_save()) as steps:
+            for parts, waited in steps:
                 result = self.trainer.step(self.position.step, parts, stop=should_stop())
                 stop = result.stop or (self.processes.world == 1 and should_stop())
                 self._count(result)
