@@ -37,7 +37,13 @@ Systems = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option(metavar="PX", help="Side of the square input image.", show_default="the model's own, 640"),
+    typer.Option(
+        metavar="PX",
+        min=1,
+        max=8192,
+        help="Side of the square input image.",
+        show_default="the model's own, 640",
+    ),
 ]
 Sizes = Annotated[
     str | None,
@@ -145,9 +151,13 @@ def fps(
         clip_sizes = [] if clip_size is None else _numbers("--clip-size", clip_size)
         if clip_sizes and "san" not in asked:
             raise SanError("--clip-size is about SAN", hint="Add san to --systems.")
-        pixels = [size] if size else [] if sizes is None else _numbers("--sizes", sizes)
+        pixels = [] if sizes is None else _numbers("--sizes", sizes)
+        if size is not None:
+            pixels = [size]
         vocabulary = _vocabulary(vocab, quiet)
         _refuse_outputs(csv, plot)
+        if end_to_end is not None:
+            _refuse_folder(end_to_end, other_sizes=bool(clip_sizes or pixels))
 
         from san_cli.engine.fps.measure import cases_at
         from san_cli.engine.fps.systems import setup_for
@@ -160,11 +170,11 @@ def fps(
         number = classes or (_CLASSES if vocab is None else len(vocabulary))
         setup = setup_for(device, precision, number, batch, compile)
         results, context = _measured(pixels, asked, preset, clip_sizes, setup, quiet)
+        _keep(results, context, csv, plot)
         folder = None
         if end_to_end is not None:
             folder = _folder(end_to_end, vocabulary, preset, setup, device, precision, quiet)
         _show(results, context, folder, as_json=as_json, in_markdown=markdown)
-        _keep(results, context, csv, plot)
 
 
 def _refuse_contradictions(
@@ -189,9 +199,9 @@ def _refuse_contradictions(
 def _refuse_outputs(csv: Path | None, plot: Path | None) -> None:
     """Before minutes of measuring, not after."""
     for path in (csv, plot):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            what = "it is a folder" if path.is_dir() else "its folder doesn't exist"
-            raise SanError(f"can't write '{inert(str(path))}': {what}", hint="Choose another file.")
+        fault = "" if path is None else _why_unwritable(path)
+        if fault:
+            raise SanError(f"can't write '{inert(str(path))}': {fault}", hint="Choose another file.")
     if csv is not None:
         from san_cli.engine.fps.csv_file import refuse_other_columns
 
@@ -200,6 +210,31 @@ def _refuse_outputs(csv: Path | None, plot: Path | None) -> None:
         from san_cli.engine.fps.plot import refuse_without_matplotlib
 
         refuse_without_matplotlib()
+
+
+def _why_unwritable(path: Path) -> str:
+    """What keeps us from writing that file, empty if nothing does."""
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            return "its folder doesn't exist"
+        writable = os.access(path if path.exists() else folder, os.W_OK)
+    except OSError as error:
+        return error.strerror or str(error)
+    return "" if writable else "no permission"
+
+
+def _refuse_folder(folder: Path, *, other_sizes: bool) -> None:
+    """Before minutes of measuring, not after."""
+    from san_cli.engine.inputs import discover
+
+    if other_sizes:
+        raise SanError(
+            "--end-to-end runs SAN at its own sizes", hint="Leave out --size, --sizes and --clip-size."
+        )
+    discover([str(folder)], say=lambda _: None)
 
 
 def _systems(text: str) -> list[str]:
@@ -256,7 +291,10 @@ def _measured(
     with progress("calls", len(systems), quiet=quiet) as shown:
         try:
             results = measure(pixels, systems, preset, clip_sizes, setup, shown.step)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
+            known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+            if not known and "DefaultCPUAllocator" not in str(error):
+                raise
             raise SanError(
                 "not enough memory for this measurement",
                 hint="Take a smaller --batch or --size, or fewer --systems at a time.",

@@ -266,7 +266,7 @@ class Segmenter:
         pixels = (
             torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         )
-        with torch.backends.cudnn.flags(allow_tf32=self.precision != torch.float32):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != torch.float32):
             output = self.network(normalise(pixels).to(self.precision))[0]
         if self.precision == torch.float16 and not torch.isfinite(output.mask_logits).all():
             raise SanError("fp16 overflowed in the network", hint="Use bf16 or fp32 precision.")

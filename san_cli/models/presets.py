@@ -73,12 +73,7 @@ class Preset:
                 f"preset {self.name}: CLIP's text_width must be a multiple of text_heads, its image_size no smaller "
                 "than patch_size, and its vocab_size at least 49408, the tokenizer's"
             )
-        if not self.clip_scale * self.input_size >= clip.patch_size:
-            raise SanError(
-                f"preset {self.name}: clip_scale {self.clip_scale} leaves CLIP less than a patch "
-                f"({clip.patch_size} pixels)"
-            )
-        if self.clip_scale <= 0 or PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
+        if not self.clip_scale > 0 or PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
             raise SanError(
                 f"preset {self.name}: clip_scale must be positive, and side_patch_size divide {PAD_TO} and input_size"
             )
@@ -111,6 +106,14 @@ class Preset:
             )
         if self.side_width % self.side_heads or self.clip.width % self.clip.heads:
             raise SanError(f"preset {self.name}: the width must be a multiple of the number of heads")
+
+    def check_input(self, size: int) -> None:
+        """SanError where an input of `size` pixels leaves CLIP less than a patch."""
+        if self.clip_scale * size < self.clip.patch_size:
+            raise SanError(
+                f"preset {self.name}: an input of {size} pixels and clip_scale {self.clip_scale:g} leave CLIP less "
+                f"than a patch ({self.clip.patch_size} pixels)"
+            )
 
     @property
     def side_grid(self) -> int:

@@ -43,6 +43,7 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
     if changes["clip"]:
         changes["preset"]["clip"] = dataclasses.replace(preset.clip, **changes["clip"])
     changed = dataclasses.replace(preset, **changes["preset"])
+    changed.check_input(changed.input_size)
     if changed != preset:
         changed = dataclasses.replace(changed, name=f"{preset.name.removesuffix('-custom')}-custom")
     return changed, dataclasses.replace(recipe, **changes["recipe"])

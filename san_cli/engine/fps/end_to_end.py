@@ -87,7 +87,7 @@ def folder_rate(
     return FolderRate(
         len(outcomes),
         len(outcomes) - len(done),
-        len(outcomes) / seconds,
+        len(done) / seconds,
         stages,
         len(vocabulary),
         "random" if weights is None else weights.name,

@@ -73,6 +73,7 @@ def cases_at(size: int, systems: Sequence[str], preset: Preset, clip_sizes: Sequ
         if system != "san":
             cases.append(Case(system, preset, None))
         elif not clip_sizes:
+            preset.check_input(size)
             cases.append(Case(system, preset, math.floor(size * preset.clip_scale)))
         else:
             cases += [Case(system, at_clip_size(preset, size, clip), clip) for clip in clip_sizes]

@@ -126,7 +126,7 @@ def timing_rows(result: SizeResult) -> list[list[str]]:
         memory = "–" if timing.peak_memory_mb is None else f"{timing.peak_memory_mb:.0f}"
         calls = str(timing.calls) if timing.warmed_up else f"{timing.calls}, the first"
         stages = " · ".join(f"{stage} {_ms(ms)}" for stage, ms in timing.stages.items())
-        quantiles = f"{_ms(timing.p10)}–{_ms(timing.p90)}"
+        quantiles = f"{_ms(timing.p10)}–{_ms(timing.p90)}" if timing.interval is not None else "–"
         rows.append([row.case.label, _ms(timing.median), quantiles, interval, calls, memory, stages])
     return rows
 

@@ -135,7 +135,8 @@ def _measured(
     """`run` under the switches of `Segmenter`."""
 
     def measured(pixels: Tensor) -> list[SegmentationMap]:
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=setup.precision != torch.float32):
+        reduced = setup.precision != torch.float32
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=reduced):
             return run(pixels)
 
     return measured
