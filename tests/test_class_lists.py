@@ -22,7 +22,10 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", DATASET_NAMES)
+BENCHMARKS = DATASET_NAMES[:-1]  # the last one, emoji, is ours
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_class_lists_are_exact(name: str) -> None:
     dataset = load_dataset_vocabulary(name)
     table = "\n".join(f"{known.raw_id}\t{known.name}" for known in dataset.classes)
@@ -40,7 +43,7 @@ def test_class_lists_are_exact(name: str) -> None:
 
 
 def test_spot_checks_of_the_class_lists() -> None:
-    coco, ade150, ade847, pc59, pc459, voc, cityscapes = map(load_dataset_vocabulary, DATASET_NAMES)
+    coco, ade150, ade847, pc59, pc459, voc, cityscapes = map(load_dataset_vocabulary, BENCHMARKS)
     assert (coco.classes[80].name, coco.classes[80].raw_id, coco.classes[80].coco_category_id) == (
         "banner",
         91,

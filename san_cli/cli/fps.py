@@ -157,7 +157,7 @@ def fps(
         vocabulary = _vocabulary(vocab, quiet)
         _refuse_outputs(csv, plot)
         if end_to_end is not None:
-            _refuse_folder(end_to_end, other_sizes=bool(clip_sizes or pixels))
+            _refuse_folder(end_to_end, clip_sizes)
 
         from san_cli.engine.fps.measure import cases_at
         from san_cli.engine.fps.systems import setup_for
@@ -226,14 +226,12 @@ def _why_unwritable(path: Path) -> str:
     return "" if writable else "no permission"
 
 
-def _refuse_folder(folder: Path, *, other_sizes: bool) -> None:
+def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
     """Before minutes of measuring, not after."""
     from san_cli.engine.inputs import discover
 
-    if other_sizes:
-        raise SanError(
-            "--end-to-end runs SAN at its own sizes", hint="Leave out --size, --sizes and --clip-size."
-        )
+    if clip_sizes:
+        raise SanError("--end-to-end runs SAN at its own CLIP size", hint="Leave out --clip-size.")
     discover([str(folder)], say=lambda _: None)
 
 

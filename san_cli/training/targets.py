@@ -14,8 +14,9 @@ class Targets:
 
 
 def targets_of(label_map: Tensor, num_classes: int, ignore_label: int) -> Targets:
-    """The masks in `label_map` [H, W], integers from 0; labels of `num_classes` or more are in none."""
-    counts = label_map.flatten().bincount(minlength=num_classes)[:num_classes]
-    if ignore_label < num_classes:
+    """The masks in `label_map` [H, W], integers; labels outside 0 … num_classes-1 are in none."""
+    labels = label_map.flatten()
+    counts = labels[labels >= 0].bincount(minlength=num_classes)[:num_classes]
+    if 0 <= ignore_label < num_classes:
         counts[ignore_label] = 0
     return Targets(label_map, counts.nonzero().flatten())
