@@ -9,7 +9,9 @@ from san_cli.hub import OFFICIAL, OfficialFile, cached_copy, download, is_publis
 from san_cli.seal import check_seal
 from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
 
-_BUNDLED = Path(__file__).resolve().parent.parent / "weights"  # beside the package, in a clone and in a wheel
+_PACKAGE = Path(__file__).resolve().parent
+_IN_WHEEL, _IN_CLONE = _PACKAGE / "bundled", _PACKAGE.parent / "weights"
+_BUNDLED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped; pyproject.toml maps one to the other
 
 
 def find_weights(
@@ -18,7 +20,7 @@ def find_weights(
     """The weights file to load for a preset; downloads an official one as the last resort.
 
     Order: `weights` (a file, or a folder that holds one), `$SAN_WEIGHTS` (likewise), `weights/` in the
-    working directory, the folder beside the package, the Hugging Face cache, the hub. What the cache or the
+    working directory, the folder shipped with the program, the Hugging Face cache, the hub. What the cache or the
     hub gives must have the pinned sha256. A file of the user's own is taken as it is, unless it is damaged
     (against its own header or the published file), empty, a web page or an LFS pointer. `say` takes lines
     for stderr. Raises SanError.

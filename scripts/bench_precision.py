@@ -1,6 +1,6 @@
 """How many pixels another precision changes: label maps of the same images beside float32's.
 
-python scripts/bench_precision.py --weights san_vit_b_16.pth examples/*.jpg [--vocab voc] [--precision bf16]
+python scripts/bench_precision.py --weights san_vit_b_16.pth examples/photos/*.jpg [--vocab voc] [--precision bf16]
 """
 
 import argparse

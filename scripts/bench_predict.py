@@ -4,7 +4,7 @@
 
 End to end is `san predict` as a user runs it, every output written, less its start (a run over an empty rest of
 the same folder). Model alone is network and label map of the same images, decoded and resized beforehand. Rounds
-alternate. Without --images the photographs in examples/ are taken, each as often as needed.
+alternate. Without --images the photographs in examples/photos/ are taken, each as often as needed.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from san_cli import Segmenter
 from san_cli.datasets.images import load_image
 from san_cli.vocabulary import parse_vocabulary
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent / "examples" / "photos"
 
 
 def main() -> None:

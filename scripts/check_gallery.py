@@ -78,7 +78,7 @@ SUBJECTS = {
 
 def photographs() -> Iterator[tuple[str, NDArray[np.uint8]]]:
     """The photographs of the examples, scikit-image and scikit-learn."""
-    for path in sorted((Path(__file__).parent.parent / "examples").glob("*.jpg")):
+    for path in sorted((Path(__file__).parent.parent / "examples" / "photos").glob("*.jpg")):
         yield path.stem, np.asarray(Image.open(path).convert("RGB"))
     from sklearn.datasets import load_sample_images
 

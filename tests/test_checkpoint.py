@@ -11,7 +11,7 @@ from presets import GOLDEN_TINY
 from san_cli import Segmenter
 from san_cli.errors import SanError
 from san_cli.models.checkpoint import (
-    convert_checkpoint,
+    in_half_precision,
     random_checkpoint,
     read_checkpoint,
     write_checkpoint,
@@ -124,12 +124,35 @@ def test_conversion_keeps_every_value(tmp_path: Path, state, monkeypatch) -> Non
 
     monkeypatch.setattr(module, "PRESETS", {"golden-tiny": GOLDEN_TINY})
     recipe.save_official(str(tmp_path / "official.pth"), state)
-    convert_checkpoint(tmp_path / "official.pth", tmp_path / "ours.safetensors")
+    write_checkpoint(read_checkpoint(tmp_path / "official.pth"), tmp_path / "ours.safetensors")
     ours = read_checkpoint(tmp_path / "ours.safetensors")
     for name, tensor in ours.state.items():
         assert torch.equal(tensor.flatten(), state[official_name(name, GOLDEN_TINY)].flatten())
-    with pytest.raises(SanError, match="must end in .safetensors"):
-        convert_checkpoint(tmp_path / "official.pth", tmp_path / "ours.pth")
+
+
+def test_half_precision_is_half_the_bytes_and_loads_like_any_model(tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    model = random_checkpoint(GOLDEN_TINY)
+    write_checkpoint(model, whole)
+    write_checkpoint(in_half_precision(model, whole), half)
+    tensors = sum(tensor.numel() for tensor in model.state.values())
+    assert whole.stat().st_size - half.stat().st_size == 2 * tensors
+    stored = read_checkpoint(half).state
+    assert all(torch.equal(stored[name], tensor.half()) for name, tensor in model.state.items())
+    photo = recipe.image(0, 96, 128)
+    raw = [
+        Segmenter.load(weights=file, device="cpu", templates="name").raw(photo, ["a dog", "grass"])
+        for file in (whole, half)
+    ]
+    assert raw[1].mask_logits.dtype == np.float32
+    np.testing.assert_allclose(raw[0].region_embeddings, raw[1].region_embeddings, atol=5e-3)
+
+
+def test_values_beyond_half_precision_are_refused(tmp_path: Path) -> None:
+    model = random_checkpoint(GOLDEN_TINY)
+    model.state["visual.proj"][0, 0] = 1e5
+    with pytest.raises(SanError, match="tensor visual.proj has values that float16 can't hold"):
+        in_half_precision(model, tmp_path / "large.safetensors")
 
 
 @pytest.mark.parametrize(("preset", "tensors"), [(VIT_B_16, 440), (VIT_L_14, 584)])

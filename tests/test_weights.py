@@ -612,6 +612,12 @@ def test_convert_and_verify_a_small_official_checkpoint(monkeypatch: pytest.Monk
     converted = read_checkpoint(Path("small.safetensors"))
     assert converted.preset == small
     assert all(torch.equal(converted.state[name], tensor) for name, tensor in state.items())
+    done = CliRunner().invoke(
+        app, ["convert", "small.safetensors", "half.safetensors", "--half"], catch_exceptions=False
+    )
+    assert done.stdout == f"{Path('half.safetensors').absolute()}\n"
+    halved = read_checkpoint(Path("half.safetensors")).state
+    assert all(torch.equal(halved[name], tensor.half()) for name, tensor in state.items())
     done = CliRunner().invoke(app, ["verify", "small.pth", "small.safetensors"], catch_exceptions=False)
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok", "ok"]
     assert "nothing to compare it with yet" in done.stdout

@@ -66,7 +66,8 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Fine-tune this SAN: the official .pth, ours, or an adapter (with --clip-weights).",
+        help="Fine-tune this SAN: the official .pth, ours, an adapter (with --clip-weights), or a model's name, "
+        "such as tiny, for its own weights.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

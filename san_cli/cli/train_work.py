@@ -79,6 +79,7 @@ class Request:
 
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
+    request = _with_file_of_model(request)
     _refuse_odd_weights(request)
     board = summary_writer() if request.tensorboard else None
     checkpoint = _newest_checkpoint(request)
@@ -128,6 +129,17 @@ def refuse_contradictions(
         raise SanError(
             "--val-images goes with --images", hint=f"{inert(name)} has a split of its own for that."
         )
+
+
+def _with_file_of_model(request: Request) -> Request:
+    """A model's name after --init-from (`tiny`) stands for its weights, wherever `san predict` would find them."""
+    from san_cli.models.presets import PRESETS
+    from san_cli.weights import find_weights
+
+    asked = request.init_from
+    if asked is None or str(asked) not in PRESETS or asked.exists():
+        return request
+    return replace(request, init_from=find_weights(str(asked), None, say=console.say))
 
 
 def _refuse_odd_weights(request: Request) -> None:

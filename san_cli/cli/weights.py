@@ -83,10 +83,13 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store float16: half the size, nearly the same results.")
+    ] = False,
 ) -> None:
     """Convert an official .pth, or an adapter with its CLIP, into a safetensors file that is a whole model."""
     from san_cli.models.adapter import is_adapter, read_model
-    from san_cli.models.checkpoint import convert_checkpoint, write_checkpoint
+    from san_cli.models.checkpoint import in_half_precision, read_checkpoint, write_checkpoint
     from san_cli.weights import check_is_weights
 
     if target.suffix != ".safetensors":
@@ -97,13 +100,14 @@ def convert(
         raise SanError(f"no folder '{target.parent}' to write to", hint="Make it first: mkdir -p FOLDER")
     check_is_weights(source)
     if is_adapter(source):
-        write_checkpoint(read_model(source, None, clip_weights, say=console.say), target)
+        model = read_model(source, None, clip_weights, say=console.say)
     elif clip_weights is not None:
         raise SanError(
             f"'{source}' brings its own CLIP", hint="--clip-weights is for adapters; leave it out."
         )
     else:
-        convert_checkpoint(source, target)
+        model = read_checkpoint(source)
+    write_checkpoint(in_half_precision(model, source) if half else model, target)
     _print_path(target)
 
 

@@ -12,6 +12,7 @@ from san_cli.vocabulary import (
     Vocabulary,
     VocabularyEntry,
     load_dataset_vocabulary,
+    nearest,
     parse_vocabulary,
     vocabulary_of_names,
 )
@@ -51,9 +52,13 @@ class Task:
 
 def dataset_name(name: str) -> str:
     """The name as the catalogue or the emoji world spells it; SanError with a suggestion for another one."""
-    from san_cli.datasets.catalogue import get_dataset
+    from san_cli.datasets.catalogue import CATALOGUE, get_dataset
 
-    return EMOJI if name.casefold() == EMOJI else get_dataset(name).name
+    if name.casefold() == EMOJI:
+        return EMOJI
+    if nearest(name, [*CATALOGUE, EMOJI]) == EMOJI:
+        raise SanError(f"There is no dataset called '{inert(name)}'.", hint=f"Did you mean {EMOJI}?")
+    return get_dataset(name).name
 
 
 def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task:

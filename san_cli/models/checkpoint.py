@@ -94,11 +94,19 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def convert_checkpoint(source: Path, target: Path) -> None:
-    """Write an official (or our own) checkpoint as our safetensors."""
-    if target.suffix != ".safetensors":
-        raise SanError(f"the target '{target}' must end in .safetensors")
-    write_checkpoint(read_checkpoint(source), target)
+def in_half_precision(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """The model with float16 tensors, half the size; `path` is for the message.
+
+    Loading makes float32 of them again. SanError for a value beyond float16's 65,504.
+    """
+    halves = {name: tensor.half() for name, tensor in checkpoint.state.items()}
+    for name, half in halves.items():
+        if not torch.isfinite(half).all():
+            raise SanError(
+                f"'{path}' can't be halved: tensor {name} has values that float16 can't hold",
+                hint="Leave --half out.",
+            )
+    return Checkpoint(checkpoint.preset, halves, checkpoint.metadata)
 
 
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
