@@ -90,7 +90,7 @@ def _train(row: Row, seed: int, folder: Path, args: argparse.Namespace) -> None:
 def table(rows: list[Row], seeds: list[int], found: dict[tuple[str, int], dict[str, float]]) -> str:
     """Markdown: means ± standard deviations over seeds, and differences to the row that each is compared with."""
     lines = [
-        "| variant | paper's Table | seen | unseen | all | unseen, difference | paper | difference | same direction |",
+        "| variant | Table | seen | unseen | all | unseen, difference | paper | difference | same direction |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
     ]
     papers = {row.name: row.paper for row in ROWS}

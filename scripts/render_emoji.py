@@ -41,7 +41,9 @@ def _parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("--seed", type=int, required=True, help="training has 1, 2 and 20000, evaluation 1000 …")
+    parser.add_argument(
+        "--seed", type=int, required=True, help="training has 1, 2 and 20000, evaluation 1000 …"
+    )
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--size", type=int, default=SIZE, help=f"pixels (default {SIZE})")

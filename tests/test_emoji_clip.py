@@ -1,7 +1,6 @@
 """The parts of scripts/train_tiny_clip.py: captions, the loss, and weights that open_clip and SAN can hold."""
 
 import importlib.util
-import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -42,21 +41,59 @@ def test_captions_say_what_is_there(script: ModuleType) -> None:
             assert any(word in text for word in concepts()[i].words)
 
 
-def test_right_captions_are_those_with_the_same_concepts(script: ModuleType) -> None:
-    dog, on_grass, cat = [1.0, 0, 0], [1.0, 0, 1], [0, 1.0, 0]
-    images, texts = torch.tensor([dog, dog, cat]), torch.tensor([dog, on_grass, cat, dog])
-    perfect = torch.tensor([[9.0, -9, -9, 9], [9, -9, -9, 9], [-9, -9, 9, -9]])
-    maybe = torch.tensor([[9.0, 50, -9, 9], [9, 50, -9, 9], [-9, -9, 9, -9]])  # a dog may well be on grass
-    texts_of_cat = torch.tensor([[-9.0, -9, 9, -9], [9, -9, -9, 9], [-9, -9, 9, -9]])
-    with torch.no_grad():
-        right = script.contrastive_loss(perfect[:, [0, 2, 3]], images, texts[[0, 2, 3]])
-        assert right == pytest.approx(2 / 3 * math.log(2), abs=1e-3)  # each dog has two right answers
-        wrong = script.contrastive_loss(texts_of_cat[:, [0, 2, 3]], images, texts[[0, 2, 3]])
-        assert wrong > right + 1
-        images = torch.tensor([dog, dog, cat, on_grass])
-        extra = torch.tensor([[-9.0, 9, -9, -9]])
-        same = [script.contrastive_loss(torch.cat([rows, extra]), images, texts) for rows in (perfect, maybe)]
-        assert same[0] == pytest.approx(same[1].item(), abs=1e-4)
+def test_a_crop_holds_what_one_would_say_is_in_it(script: ModuleType) -> None:
+    dog, grass, sand = (name_to_id(name) for name in ("dog", "grass", "sand"))
+    labels = np.full((96, 96), grass)
+    labels[:, 80:] = sand
+    labels[32:64, 32:64] = dog
+
+    def seen(rows: slice, columns: slice) -> tuple[set[int], set[int]]:
+        box = torch.zeros(6, 6, dtype=torch.bool)
+        box[rows, columns] = True
+        held, lacking = script.seen_in(labels, box)
+        return set(held.nonzero().flatten().tolist()), set((lacking == 0).nonzero().flatten().tolist())
+
+    everything = slice(None)
+    assert seen(everything, everything) == ({dog, grass}, {dog, grass})  # a sixth is sand: not worth a word
+    assert seen(slice(2, 4), slice(2, 4)) == ({dog}, {dog})
+    assert seen(slice(0, 2), slice(0, 2)) == ({grass}, {grass})
+    assert seen(slice(0, 2), slice(4, 6)) == (set(), {grass, sand})  # half and half: neither certainly
+    assert seen(slice(1, 5), slice(1, 5)) == ({dog, grass}, {dog, grass})
+
+
+def name_to_id(name: str) -> int:
+    return next(i for i, concept in enumerate(concepts()) if concept.name == name)
+
+
+def test_crops_are_rectangles_of_whole_patches(script: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.full((160, 160), name_to_id("grass"))
+    labels[64:96, 64:96] = name_to_id("dog")
+    drawn = [box for _ in range(40) for box in script.crops(rng, labels)]
+    assert len(drawn) == 40 * (script.CROPS + 1)
+    assert all(drawn[i].all() for i in range(0, len(drawn), script.CROPS + 1))
+    for box in drawn:
+        rows, columns = box.any(1), box.any(0)
+        assert torch.equal(box, rows[:, None] & columns)
+        assert rows.sum() >= 2 and columns.sum() >= 2
+        part = script.inside(labels, box)
+        assert part.shape == (16 * rows.sum(), 16 * columns.sum())
+    with_dog = [box for box in drawn if (script.inside(labels, box) == name_to_id("dog")).any()]
+    assert len(with_dog) > len(drawn) / 2
+
+
+def test_true_captions_compete_with_false_ones_alone(script: ModuleType) -> None:
+    dog, dog_on_grass, cat = [1.0, 0, 0], [1.0, 0, 1], [0, 1.0, 0]
+    mentions = torch.tensor([dog, cat, dog_on_grass])
+    holds = torch.tensor([dog, cat])
+    lacks = torch.tensor([[0, 1.0, 0], [1.0, 0, 1]])  # the dog's picture may have grass
+    good = torch.tensor([[9.0, -9, 0], [-9, 9, -9]])
+    assert script.contrastive_loss(good, holds, lacks, mentions) < 1e-3
+    assert script.contrastive_loss(good.flip(0), holds, lacks, mentions) > 4
+    maybe = good.clone()
+    maybe[0, 2] = 50  # neither true nor false: no matter what the network says
+    same = [script.contrastive_loss(logits, holds, lacks, mentions) for logits in (good, maybe)]
+    assert same[0] == same[1]
 
 
 def test_learning_rate_rises_and_falls_and_can_be_prolonged(script: ModuleType) -> None:
@@ -75,11 +112,11 @@ def test_export_is_open_clips_and_fits_into_san(script: ModuleType, tmp_path: Pa
     shape = TINY.clip
     theirs = open_clip.CLIP(
         shape.embed_dim,
-        {"image_size": 160, "layers": 6, "width": 128, "head_width": 32, "patch_size": 16},
+        {"image_size": 224, "layers": 6, "width": 128, "head_width": 32, "patch_size": 16},
         {"width": 128, "heads": 4, "layers": 3, "context_length": 77, "vocab_size": 49408},
     )
     theirs.load_state_dict(state, strict=True)
-    pixels = torch.randint(0, 256, (2, 3, 160, 160), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
         same = theirs.eval().encode_image(script.normalise_unpadded(pixels), normalize=True)
         torch.testing.assert_close(clip.eval().images(pixels), same, atol=1e-5, rtol=1e-4)

@@ -90,8 +90,8 @@ def recognise_regions(
     """
     start = preset.clip.layers - preset.recognition_layers
     tokens = features[start]  # [B, 1+hw, width]
-    sls = tokens[:, :1].expand(-1, preset.queries, -1)  # [B, N, width]
     batch, heads, queries = attention_bias.shape[:3]
+    sls = tokens[:, :1].expand(-1, queries, -1)  # [B, N, width]
     pooled = _max_pool(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
     bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
     bias = torch.cat([bias, _only_itself(queries, bias).expand(batch, heads, -1, -1)], dim=-1)

@@ -146,17 +146,19 @@ VIT_L_14 = Preset(
     fusion=((0, 0), (1, 6), (2, 12), (3, 18)),
 )  # fmt: skip
 
-# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`): CLIP sees 10 × 10 patches.
+# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`): CLIP sees 14 × 14 patches, and
+# [SLS] tokens leave it early: after four of its six blocks [CLS] is already full of the whole picture's content.
 TINY = Preset(
     name="tiny",
     clip=ClipShape(
-        width=128, layers=6, heads=4, patch_size=16, image_size=160, embed_dim=128,
+        width=128, layers=6, heads=4, patch_size=16, image_size=224, embed_dim=128,
         text_width=128, text_layers=3, text_heads=4, quick_gelu=False,
     ),
     input_size=320,
-    feature_layers=4,
-    recognition_layers=2,
-    fusion=((0, 0), (1, 1), (2, 2), (3, 4)),
+    clip_scale=0.7,
+    feature_layers=2,
+    recognition_layers=4,
+    fusion=((0, 0), (1, 1), (2, 2)),
     side_width=128,
     side_depth=6,
     side_heads=4,

@@ -60,21 +60,25 @@ class SAN(nn.Module):
         )  # {layer: [B, 1+hw, width]}
 
         # A side-adapter layer's query tokens and pixel tokens are decoded into proposals and biases (Eq. 1, 2).
-        outputs = []
-        for queries, pixels in self.side_adapter(image, features, grid, all_supervised, self.recompute):
-            mask_logits, attention_bias = self.mask_decoder(queries, pixels)
-            # [SLS] tokens carry the biases through CLIP's last blocks (Eq. 3, Fig. 4).
-            regions = run(
-                recognise_regions,
-                self.visual,
-                features,
-                grid,
-                attention_bias,
-                self.preset,
-                recompute=self.recompute,
-            )
-            outputs.append(SanOutput(mask_logits, F.normalize(regions.float(), dim=-1), attention_bias))
-        return outputs[::-1]
+        decoded = [
+            self.mask_decoder(queries, pixels)
+            for queries, pixels in self.side_adapter(image, features, grid, all_supervised, self.recompute)
+        ]
+        masks, biases = zip(*decoded, strict=True)
+
+        # [SLS] tokens carry the biases through CLIP's last blocks (Eq. 3, Fig. 4). They don't see each other, so
+        # those of all decoded layers go together, and the image's own tokens make the way once.
+        regions = run(
+            recognise_regions,
+            self.visual,
+            features,
+            grid,
+            torch.cat(biases, dim=2),
+            self.preset,
+            recompute=self.recompute,
+        )
+        embeddings = F.normalize(regions.float(), dim=-1).split(self.preset.queries, dim=1)
+        return [SanOutput(*parts) for parts in zip(masks, embeddings, biases, strict=True)][::-1]
 
     def classify(self, region_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """Class logits [B, N, C+1], float32: cosine similarity times CLIP's temperature.

@@ -70,7 +70,7 @@ def cost_of(name: str, preset: Preset, size: int, classes: int) -> Cost:
 
 def gflops(run: Callable[[], object], *, extras: bool = False) -> float:
     """10⁹ multiply-adds of `run`; with `extras` also what fvcore adds for norms and resizing."""
-    counter = FlopCounterMode(display=False, custom_mapping=_EXTRAS if extras else None)
+    counter = FlopCounterMode(display=False, custom_mapping=_FUSED | (_EXTRAS if extras else {}))
     with torch.no_grad(), counter:
         run()
     return counter.get_total_flops() / 2e9  # torch counts a multiply-add as 2
@@ -131,6 +131,14 @@ def _output_elements(each: int) -> Callable[..., int]:
     return count
 
 
+def _fused_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Attention in one kernel, from shapes [B, heads, T, width/heads]: both its matrix products, as torch counts."""
+    return 2 * query.numel() * key[-2] + 2 * query[:-1].numel() * key[-2] * value[-1]
+
+
+_FUSED: dict[Any, Any] = {  # the CPU's, which torch's counter knows from 2.15 on
+    _aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention,
+}
 _EXTRAS: dict[Any, Any] = {  # fvcore's count per element
     _aten.native_layer_norm: _input_elements(5),
     _aten.native_group_norm: _input_elements(5),
