@@ -1,6 +1,6 @@
 """Write scenes of the emoji world as files: what `examples/scenes` and `tests/data/emoji` were made with.
 
-    python scripts/render_emoji.py examples/scenes --seed 7 --first 3 --count 1 --size 480
+    python scripts/render_emoji.py examples/scenes --seed 7 --first 22 --size 480
     python scripts/render_emoji.py tests/data/emoji --seed 4000 --count 50 --labels --quality 85
 
 Pictures are JPEGs named by their number. With --labels each gets a label map beside it (`labels/`, 16-bit PNG of

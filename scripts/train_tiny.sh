@@ -1,6 +1,6 @@
 #!/bin/sh
 # The bundled `tiny` model from nothing: a CLIP on captions of emoji pictures, then its side adapter on masks of the
-# seen concepts. Needs the font (Debian: fonts-noto-color-emoji) and no network; 1½ hours on two cores. Run again to go
+# seen concepts. Needs the font (Debian: fonts-noto-color-emoji) and no network. How the shipped file came about is told in weights/README.md. Run again to go
 # on after an interruption; every step keeps its state in the folder.
 #
 #   scripts/train_tiny.sh [FOLDER]        (default: runs/tiny)
@@ -18,9 +18,9 @@ torchrun --nproc-per-node "$processes" scripts/train_tiny_clip.py --out "$out/cl
 # 2. SAN: CLIP frozen, mask labels of the seen two thirds only. The scenes vary by themselves: no augmentation.
 torchrun --nproc-per-node "$processes" -m san_cli train emoji --model tiny \
   --clip-weights "$out/clip/tiny_clip.safetensors" -o "$out/san" --resume \
-  --batch 16 --iterations 2400 --lr 1e-3 --precision bf16 --workers 0 --set points=1024 \
+  --batch 8 --iterations 2600 --lr 1e-3 --precision bf16 --workers 0 --set points=1024 \
   --set 'short_side_choices=[640]' --set colour_jitter=false --set flip=0 \
-  --save-every 100 --eval-every 400 --eval-images 100
+  --save-every 100 --eval-every 500 --eval-images 100
 
 # 3. Half precision, the file that is shipped.
 rm -f "$out/tiny.safetensors"

@@ -2,14 +2,16 @@
 
     torchrun --nproc-per-node 2 scripts/train_tiny_clip.py --out runs/tiny-clip
 
-Captions name concepts from the whole list; masks are never looked at. Beside the picture, random rectangular crops
-of it have captions, too: what a crop shows is told apart by attention, so that the picture is computed once.
+Captions name concepts from the whole list. The network is given pictures and captions, never a mask; which captions
+are right is read off the scene's labels. Beside the picture, random rectangular crops of it have captions, too: what
+a crop shows is told apart by attention, so that the picture is computed once.
+
 Training starts with small pictures (objects at the same number of pixels, fewer patches around them) and ends at
 the preset's size. Run the command again to go on after an interruption, or with longer --phases to prolong.
 FOLDER/tiny_clip.safetensors is the result, under open_clip's tensor names.
 
-One process a core, one thread each: matrices this small gain little from a second thread (366 pictures a second
-at 80 px on two threads, 309 on one). Every process contrasts its own pictures; their gradients are averaged.
+One process a core, one thread each: matrices this small gain little from a second thread. Every process contrasts its
+own pictures; their gradients are averaged. An interrupted run goes on with other pictures than it would have had.
 """
 
 import argparse
@@ -43,9 +45,9 @@ from san_cli.templates import VILD
 STATE = "state.pt"
 OPENINGS = ("", "a photo of ", "There is ", "a picture of ")
 RELATIONS = (" on ", " in front of ", " and ")
-PHASES = "80:320000,112:240000,160:100000,224:100000"  # pixels:pictures
+PHASES = "80:320000,112:240000,160:100000,224:30000,320:10000"  # pixels:pictures
 TRAIN_SEED, VALIDATION_SEED = 20_000, 30_000  # of scenes; other seeds are for SAN
-SMALLEST = 32  # pixels of an emoji that a caption may speak of
+SMALLEST = 32  # pixels, the longer side of an emoji
 RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 CROPS = 6  # of a picture, beside the whole
 OUTSIDE = -10.0  # attention bias of the patches outside of a crop
@@ -89,11 +91,6 @@ class TinyClip(nn.Module):
         bias = torch.where(boxes, 0.0, OUTSIDE)[:, None].expand(-1, TINY.clip.heads, -1, -1, -1)
         return F.normalize(recognise_regions(self.visual, features, grid, bias, TINY).float(), dim=-1)
 
-    def images(self, pixels: Tensor) -> Tensor:
-        """Normalised embeddings [B, D], float32, of whole pictures."""
-        side = pixels.shape[-1] // TINY.clip.patch_size
-        return self.crops(pixels, torch.ones(len(pixels), 1, side, side, dtype=torch.bool))[:, 0]
-
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Normalised embeddings [T, D], float32."""
         tokens = torch.stack([_tokens(text) for text in texts])
@@ -111,21 +108,27 @@ def train_phase(
     args: argparse.Namespace,
 ) -> None:
     """Train on these of the `total` pictures at `size` pixels, with a checkpoint every so often and at the end."""
-    validate, meter, done = Validation(size), Meter(), pictures.start
+    validate = Validation(size) if RANK == 0 else None
+    meter, done = Meter(), pictures.start
+
+    def keep() -> None:
+        if validate is not None:
+            things, grounds = validate(clip)
+            _log(f"{done:8d} VALIDATION {size} px  top-1 {things:.1%} emoji, {grounds:.1%} grounds")
+            _save(args.out / STATE, clip, optimizer, done)
+
     for batch in batches(size, pictures, args.batch):
         rate, seen = learning_rate(done, total, args.lr), PROCESSES * len(batch.images)
         others = other_captions(np.random.default_rng((TRAIN_SEED, 1, done + RANK)), len(batch.images))
         meter.add(train_step(clip, optimizer, batch, others, rate), seen)
         before, done = done, done + seen
-        if RANK > 0:
-            continue
         if done // 5_000 > before // 5_000:
             scale = clip.logit_scale.exp().item()
             _log(f"{done:8d} pictures  {size} px  {meter.read()}  lr {rate:.2e}  scale {scale:.1f}")
-        if done // args.every > before // args.every or done >= pictures.stop:
-            things, grounds = validate(clip)
-            _log(f"{done:8d} VALIDATION {size} px  top-1 {things:.1%} emoji, {grounds:.1%} grounds")
-            _save(args.out / STATE, clip, optimizer, done)
+        if done // args.every > before // args.every:
+            keep()
+    done = pictures.stop
+    keep()
 
 
 @dataclass
@@ -218,7 +221,7 @@ class Captioned(Dataset):
         boxes = crops(rng, scene.labels)
         found = [seen_in(scene.labels, box) for box in boxes]
         held, lacking = (torch.stack(parts) for parts in zip(*found, strict=True))
-        first, second = (captions(rng, scene.labels, held) for _ in range(2))
+        first, second = (captions(rng, held) for _ in range(2))
         image = torch.from_numpy(scene.image).permute(2, 0, 1)
         return Batch(image[None], torch.stack(boxes)[None], held[None], lacking[None], first), second
 
@@ -260,29 +263,27 @@ def seen_in(labels: np.ndarray, box: Tensor) -> tuple[Tensor, Tensor]:
     area, extent = within / part.size, within / np.maximum(1, np.bincount(labels.ravel(), minlength=count))
     things = np.array([bool(concept.emoji) for concept in concepts()])
     held = np.where(things, (area >= 0.2) | ((extent >= 0.6) & (area >= 0.02)), area >= 0.6)
-    lacking = np.where(things, area < 0.01, area < 0.45)
+    lacking = ~held & np.where(things, (area < 0.02) & (extent < 0.1), area < 0.45)
     return torch.from_numpy(held).float(), torch.from_numpy(lacking).float()
 
 
-def captions(rng: np.random.Generator, labels: np.ndarray, held: Tensor) -> list[Caption]:
-    """A sentence about the picture, and one for each crop that names one of the things in it."""
-    things, grounds = contents(labels)
-    sentences = [caption(rng, things[:4], grounds)]
-    for row in held[1:]:
+def captions(rng: np.random.Generator, held: Tensor) -> list[Caption]:
+    """A sentence about the picture, and one for each crop that names one of the things in it.
+
+    `held` [K, C] are the concepts in each crop, the whole picture first. A picture or crop that holds nothing for
+    certain has no caption.
+    """
+    sentences = []
+    for number, row in enumerate(held):
         single = row.nonzero().flatten().tolist()
-        if single:  # a thing, if there is one
-            some = [i for i in single if concepts()[i].emoji] or single
+        things = [i for i in single if concepts()[i].emoji]
+        if number == 0 and single:
+            sentences.append(caption(rng, things[:4], [i for i in single if not concepts()[i].emoji]))
+        elif single:
+            some = things or single
             chosen = some[rng.integers(len(some))]
             sentences.append((_sentence(rng, _word(rng, chosen)), (chosen,)))
     return sentences
-
-
-def contents(labels: np.ndarray) -> tuple[list[int], list[int]]:
-    """The emoji and the backgrounds in a picture, most pixels first."""
-    ids, pixels = np.unique(labels, return_counts=True)
-    order = ids[np.argsort(-pixels, kind="stable")].tolist()
-    world = concepts()
-    return [i for i in order if world[i].emoji], [i for i in order if not world[i].emoji]
 
 
 def caption(rng: np.random.Generator, things: list[int], grounds: list[int]) -> Caption:
@@ -298,7 +299,7 @@ def caption(rng: np.random.Generator, things: list[int], grounds: list[int]) -> 
     text = f"{article}{words[0]}"
     for place, word in enumerate(words[1:], start=2):
         text += f"{' and' if place == len(words) else ','} {article}{word}"
-    if len(words) == 1 or rng.random() < 0.3:
+    if grounds and (len(words) == 1 or rng.random() < 0.3):
         text += rng.choice(RELATIONS) + _word(rng, grounds[0])
         mentioned.add(grounds[0])
     return rng.choice(OPENINGS) + text, tuple(sorted(mentioned))
@@ -321,7 +322,7 @@ def _sentence(rng: np.random.Generator, word: str) -> str:
 def batches(size: int, pictures: range, batch: int) -> Iterator[Batch]:
     """This process's share, in whole batches, of these numbers of pictures; the last may reach past the end.
 
-    Rendering costs a third of training, so that every picture comes twice: some batches later it is seen again,
+    Rendering costs a good part of training, so that every picture comes twice: some batches later it is seen again,
     mirrored and with other captions.
     """
     rounds = math.ceil(len(pictures) / (batch * PROCESSES) / 2)
@@ -404,7 +405,7 @@ def contrastive_loss(logits: Tensor, holds: Tensor, lacks: Tensor, mentions: Ten
     by_text = F.softplus(false.logsumexp(0, keepdim=True) - logits)
     # Each caption weighs the same, however many pictures it is true of.
     of_caption = ((by_image + by_text) * true).sum(0) / true.sum(0).clamp(min=1)
-    return of_caption.sum() / true.any(0).sum() / 2
+    return of_caption.sum() / true.any(0).sum().clamp(min=1) / 2
 
 
 def learning_rate(done: int, total: int, peak: float) -> float:

@@ -1,5 +1,6 @@
 """Official and own checkpoints: what loads, and what each kind of damage says."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -135,8 +136,7 @@ def test_half_precision_is_half_the_bytes_and_loads_like_any_model(tmp_path: Pat
     model = random_checkpoint(GOLDEN_TINY)
     write_checkpoint(model, whole)
     write_checkpoint(in_half_precision(model, whole), half)
-    tensors = sum(tensor.numel() for tensor in model.state.values())
-    assert whole.stat().st_size - half.stat().st_size == 2 * tensors
+    assert half.stat().st_size < 0.51 * whole.stat().st_size
     stored = read_checkpoint(half).state
     assert all(torch.equal(stored[name], tensor.half()) for name, tensor in model.state.items())
     photo = recipe.image(0, 96, 128)
@@ -146,6 +146,13 @@ def test_half_precision_is_half_the_bytes_and_loads_like_any_model(tmp_path: Pat
     ]
     assert raw[1].mask_logits.dtype == np.float32
     np.testing.assert_allclose(raw[0].region_embeddings, raw[1].region_embeddings, atol=5e-3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_files_are_as_open_as_any_other_of_the_user(tmp_path: Path) -> None:
+    write_checkpoint(random_checkpoint(GOLDEN_TINY), tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_values_beyond_half_precision_are_refused(tmp_path: Path) -> None:

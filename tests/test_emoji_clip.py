@@ -82,6 +82,27 @@ def test_crops_are_rectangles_of_whole_patches(script: ModuleType) -> None:
     assert len(with_dog) > len(drawn) / 2
 
 
+def test_no_caption_is_false_of_its_own_picture(script: ModuleType) -> None:
+    """Neither of a small thing, nor of two textures that share the picture."""
+    rng = np.random.default_rng(1)
+    labels = np.full((160, 160), name_to_id("grass"))
+    labels[72:] = name_to_id("sand")
+    labels[100:112, 100:112] = name_to_id("dog")
+    for _ in range(20):
+        found = [script.seen_in(labels, box) for box in script.crops(rng, labels)]
+        held, lacking = (torch.stack(parts) for parts in zip(*found, strict=True))
+        assert not (held * lacking).any()
+        assert held[0].sum() == lacking[0, [name_to_id(n) for n in ("grass", "sand", "dog")]].sum() == 0
+        for _, mentioned in script.captions(rng, held):
+            assert any(row[list(mentioned)].all() for row in held)
+
+
+def test_a_batch_without_a_true_caption_costs_nothing(script: ModuleType) -> None:
+    nothing = torch.zeros(2, 3)
+    loss = script.contrastive_loss(torch.zeros(2, 1), nothing, nothing, torch.tensor([[1.0, 0, 0]]))
+    assert loss == 0
+
+
 def test_true_captions_compete_with_false_ones_alone(script: ModuleType) -> None:
     dog, dog_on_grass, cat = [1.0, 0, 0], [1.0, 0, 1], [0, 1.0, 0]
     mentions = torch.tensor([dog, cat, dog_on_grass])
@@ -119,7 +140,8 @@ def test_export_is_open_clips_and_fits_into_san(script: ModuleType, tmp_path: Pa
     pixels = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
     with torch.no_grad():
         same = theirs.eval().encode_image(script.normalise_unpadded(pixels), normalize=True)
-        torch.testing.assert_close(clip.eval().images(pixels), same, atol=1e-5, rtol=1e-4)
+        whole = torch.ones(2, 1, 14, 14, dtype=torch.bool)
+        torch.testing.assert_close(clip.eval().crops(pixels, whole)[:, 0], same, atol=1e-5, rtol=1e-4)
         words = ["a photo of a dog.", "Pizza"]
         tokens = open_clip.get_tokenizer("ViT-B-16")(words)
         torch.testing.assert_close(

@@ -48,6 +48,12 @@ def test_an_unknown_split_is_refused(san: San) -> None:
     assert all(split in ended.err for split in SEEDS)
 
 
+def test_a_slip_in_its_name_is_noticed(san: San) -> None:
+    ended = san("eval", "emojis", "--weights", "random")
+    assert ended.code == 2
+    assert "Did you mean emoji?" in ended.err
+
+
 @needs_font
 def test_a_scene_to_evaluate_has_one_label_for_each_pixel() -> None:
     pair = scene_pairs("val")[7]

@@ -65,7 +65,7 @@ ClipWeights = Annotated[
 InitFrom = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE",
+        metavar="FILE|NAME",
         help="Fine-tune this SAN: the official .pth, ours, an adapter (with --clip-weights), or a model's name, "
         "such as tiny, for its own weights.",
         rich_help_panel=MODEL,

@@ -132,14 +132,21 @@ def refuse_contradictions(
 
 
 def _with_file_of_model(request: Request) -> Request:
-    """A model's name after --init-from (`tiny`) stands for its weights, wherever `san predict` would find them."""
+    """A model's name after --init-from (`tiny`) stands for its weights on this machine; nothing is downloaded."""
+    from san_cli.cli.weights import weights_here
     from san_cli.models.presets import PRESETS
-    from san_cli.weights import find_weights
+    from san_cli.vocabulary import nearest
 
     asked = request.init_from
-    if asked is None or str(asked) not in PRESETS or asked.exists():
+    if asked is None or asked.suffix or asked.exists():
         return request
-    return replace(request, init_from=find_weights(str(asked), None, say=console.say))
+    if str(asked) not in PRESETS:
+        near = nearest(str(asked), PRESETS)
+        raise SanError(
+            f"--init-from: there is no file and no model '{inert(str(asked))}'",
+            hint=f"Did you mean {near}?" if near else f"Known models: {', '.join(PRESETS)}.",
+        )
+    return replace(request, init_from=weights_here(str(asked)))
 
 
 def _refuse_odd_weights(request: Request) -> None:

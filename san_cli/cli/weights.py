@@ -41,7 +41,7 @@ def path(name: _Name) -> None:
     """Print the path of a model's weights on this machine; nothing is downloaded."""
     from san_cli.weights import check_is_weights
 
-    found = _here(name)
+    found = weights_here(name)
     check_is_weights(found)
     _print_path(found)
 
@@ -55,7 +55,7 @@ def verify(
     """Hash weights again and load them: content, names, shapes and finite values must be right."""
     from san_cli.models.presets import PRESETS
 
-    paths = [_here(name) if name in PRESETS else Path(name) for name in what or []]
+    paths = [weights_here(name) if name in PRESETS else Path(name) for name in what or []]
     if not what:
         paths = [found for found in map(_locate, PRESETS) if found is not None]
     if not paths:
@@ -137,7 +137,8 @@ def _locate(name: str) -> Path | None:
     return local_weights(name) or (cached_copy(OFFICIAL[name]) if name in OFFICIAL else None)
 
 
-def _here(name: str) -> Path:
+def weights_here(name: str) -> Path:
+    """The model's weights on this machine; SanError where there are none. Nothing is downloaded."""
     from san_cli.models.presets import get_preset
 
     found = _locate(get_preset(name).name)

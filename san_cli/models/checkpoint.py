@@ -83,7 +83,10 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
     temporary = path.with_name(f".san-{os.getpid()}-{secrets.token_hex(4)}.safetensors")
     try:
         tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode  # as the user's umask wants it; safetensors makes files private
         save_file(tensors, temporary, header)
+        temporary.chmod(mode)
         seal(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
@@ -97,8 +100,9 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
 def in_half_precision(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """The model with float16 tensors, half the size; `path` is for the message.
 
-    Loading makes float32 of them again. SanError for a value beyond float16's 65,504.
+    Loading makes float32 of them again. SanError for values that aren't finite or are beyond float16's 65,504.
     """
+    check_finite(checkpoint.state, path)
     halves = {name: tensor.half() for name, tensor in checkpoint.state.items()}
     for name, half in halves.items():
         if not torch.isfinite(half).all():

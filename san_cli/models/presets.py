@@ -146,8 +146,8 @@ VIT_L_14 = Preset(
     fusion=((0, 0), (1, 6), (2, 12), (3, 18)),
 )  # fmt: skip
 
-# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`): CLIP sees 14 × 14 patches, and
-# [SLS] tokens leave it early: after four of its six blocks [CLS] is already full of the whole picture's content.
+# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`). CLIP sees all 320 pixels, as the
+# smallest things have 48. [SLS] tokens start early: after four of its six blocks [CLS] is full of the whole picture.
 TINY = Preset(
     name="tiny",
     clip=ClipShape(
@@ -155,7 +155,7 @@ TINY = Preset(
         text_width=128, text_layers=3, text_heads=4, quick_gelu=False,
     ),
     input_size=320,
-    clip_scale=0.7,
+    clip_scale=1.0,
     feature_layers=2,
     recognition_layers=4,
     fusion=((0, 0), (1, 1), (2, 2)),
