@@ -1,6 +1,7 @@
 """The parts of scripts/train_tiny_clip.py: captions, the loss, and weights that open_clip and SAN can hold."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from conftest import subprocess_environment
 from safetensors.torch import load_file
 
 from san_cli.datasets.emoji.concepts import concepts
@@ -158,3 +160,24 @@ def test_the_preset_is_small() -> None:
         parts = [SAN(TINY), build_text_tower(TINY.clip)]
     values = sum(tensor.numel() for part in parts for tensor in part.state_dict().values())
     assert 2 * values <= 24e6  # bytes in half precision
+
+
+def test_processes_train_on_the_mean_of_their_gradients(tmp_path: Path, san_home: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import torch, train_tiny_clip as script\n"
+        "script.dist.init_process_group('gloo')\n"
+        "layer = torch.nn.Linear(2, 1)\n"
+        "(layer(torch.tensor([1.0, 2.0]) * (script.RANK + 1)).sum()).backward()\n"
+        "script.average_gradients(layer)\n"
+        "print(layer.weight.grad.tolist(), layer.bias.grad.tolist(), flush=True)\n"
+        "script.dist.destroy_process_group()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    ended = subprocess.run(
+        [*command, str(program), str(SCRIPT.parent)],
+        env=subprocess_environment(san_home), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("[[1.5, 3.0]] [1.0]") == 2
