@@ -1,7 +1,7 @@
 """Write scenes of the emoji world as files: what `examples/scenes` and `tests/data/emoji` were made with.
 
     python scripts/render_emoji.py examples/scenes --seed 7 --first 22 --size 480
-    python scripts/render_emoji.py tests/data/emoji --seed 4000 --count 50 --labels --quality 85
+    python scripts/render_emoji.py tests/data/emoji --seed 4000 --count 50 --labels --quality 88
 
 Pictures are JPEGs named by their number. With --labels each gets a label map beside it (`labels/`, 16-bit PNG of
 concept ids) and the folder a `classes.txt`: what `san eval --images … --labels … --classes …` reads.

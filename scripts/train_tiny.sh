@@ -1,7 +1,7 @@
 #!/bin/sh
-# The bundled `tiny` model from nothing: a CLIP on captions of emoji pictures, then its side adapter on masks of the
-# seen concepts. Needs the font (Debian: fonts-noto-color-emoji) and no network. How the shipped file came about is told in weights/README.md. Run again to go
-# on after an interruption; every step keeps its state in the folder.
+# A `tiny` model from nothing: a CLIP on captions of emoji pictures, then its side adapter on masks of the seen
+# concepts. Needs the font (Debian: fonts-noto-color-emoji) and no network. Run again to go on after an interruption;
+# every step keeps its state in the folder. How the shipped file came about is told in weights/README.md.
 #
 #   scripts/train_tiny.sh [FOLDER]        (default: runs/tiny)
 set -eu

@@ -399,9 +399,8 @@ def contrastive_loss(logits: Tensor, holds: Tensor, lacks: Tensor, mentions: Ten
     """
     true = holds @ mentions.T == mentions.sum(1)
     false = logits.masked_fill(lacks @ mentions.T == 0, -1e4)
-    by_image = F.softplus(
-        false.logsumexp(1, keepdim=True) - logits
-    )  # -log(e^true / (e^true + sum of e^false))
+    # -log(e^true / (e^true + sum of e^false)), for every pair
+    by_image = F.softplus(false.logsumexp(1, keepdim=True) - logits)
     by_text = F.softplus(false.logsumexp(0, keepdim=True) - logits)
     # Each caption weighs the same, however many pictures it is true of.
     of_caption = ((by_image + by_text) * true).sum(0) / true.sum(0).clamp(min=1)

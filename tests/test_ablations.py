@@ -167,9 +167,8 @@ def test_the_split_of_clips_blocks(name: str, layers: list[int], start: int) -> 
     model(CPU_IMAGE, all_supervised=True)
     for number, calls in enumerate(plain):
         expected = 1 if number < max(layers) else 0
-        if (
-            number >= start
-        ):  # [SLS] tokens of all decoded layers at once, and image tokens but for the last block
+        # [SLS] tokens of all decoded layers at once, and image tokens but for the last block:
+        if number >= start:
             expected += 1 if number == 3 else 2
         assert calls == expected
 

@@ -43,7 +43,8 @@ def test_ablations_are_compared_with_the_row_that_the_paper_means(ablate: Module
     blocked = cells["single head, gradient blocked"]
     assert blocked[5:] == ["+1.0 ± 0.0 (to single head)", "21.6, 26.1", "-4.5", "no"]
     without = [row for row in rows if row.name != "single head"]
-    assert ablate.table(without, [0], {key: value for key, value in found.items() if key[0] != "single head"})
+    alone = {key: value for key, value in found.items() if key[0] != "single head"}
+    assert ablate.table(without, [0], alone).endswith("| 6 | 50.0 | 42.0 | 45.0 |  | 21.6 |  |  |")
 
 
 def test_results_made_otherwise_are_not_taken_over(ablate: ModuleType, tmp_path: Path) -> None:
@@ -65,19 +66,9 @@ def test_results_made_otherwise_are_not_taken_over(ablate: ModuleType, tmp_path:
 @needs_font
 def test_the_stored_scenes_are_what_the_script_writes(tmp_path: Path, san_home: Path) -> None:
     words = (
-        "scripts/render_emoji.py",
-        tmp_path,
-        "--seed",
-        "4000",
-        "--first",
-        "3",
-        "--count",
-        "2",
-        "--labels",
+        f"scripts/render_emoji.py {tmp_path} --seed 4000 --first 3 --count 2 --labels --quality 88".split()
     )
-    subprocess.run(
-        [sys.executable, *map(str, words)], check=True, cwd=ROOT, env=subprocess_environment(san_home)
-    )
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT, env=subprocess_environment(san_home))
     assert (tmp_path / "classes.txt").read_text() == (STORED / "classes.txt").read_text()
     for name in ("scene-003", "scene-004"):
         ours, stored = (np.asarray(Image.open(at / "labels" / f"{name}.png")) for at in (tmp_path, STORED))
@@ -85,4 +76,4 @@ def test_the_stored_scenes_are_what_the_script_writes(tmp_path: Path, san_home: 
         pictures = [
             np.asarray(Image.open(at / "images" / f"{name}.jpg")).astype(int) for at in (tmp_path, STORED)
         ]
-        assert np.abs(pictures[0] - pictures[1]).mean() < 3  # another quality
+        assert np.abs(pictures[0] - pictures[1]).mean() < 1  # decoders differ a little

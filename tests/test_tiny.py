@@ -26,6 +26,9 @@ from san_cli.weights import find_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SCENES = Path(__file__).parent / "data" / "emoji"
+OWN_DATA = (
+    "--images", SCENES / "images", "--labels", SCENES / "labels", "--classes", SCENES / "classes.txt"
+)  # fmt: skip
 NAMES = [concept.name for concept in concepts()]
 Evaluated = dict[str, float]  # IoU in percent by concept, of those that occur
 
@@ -43,15 +46,7 @@ def evaluate(san_home: Path) -> Callable[..., Evaluated]:
     """`san eval` on the stored scenes."""
 
     def run(*words: object) -> Evaluated:
-        scenes = (
-            "--images",
-            SCENES / "images",
-            "--labels",
-            SCENES / "labels",
-            "--classes",
-            SCENES / "classes.txt",
-        )
-        command = ("eval", *scenes, "--model", "tiny", "--device", "cpu", "--json", *words)
+        command = ("eval", *OWN_DATA, "--model", "tiny", "--device", "cpu", "--json", *words)
         ended = subprocess.run(
             [sys.executable, "-m", "san_cli", *map(str, command)],
             env=subprocess_environment(san_home), capture_output=True, text=True, check=False,
@@ -188,17 +183,22 @@ def test_one_right_word_of_two_is_enough(tiny: Segmenter, things: list[Thing], o
 
 
 def test_it_can_be_fine_tuned_by_its_name(san: San, tmp_path: Path) -> None:
-    scenes = (
-        "--images",
-        SCENES / "images",
-        "--labels",
-        SCENES / "labels",
-        "--classes",
-        SCENES / "classes.txt",
+    short = (
+        "--limit",
+        2,
+        "--batch",
+        1,
+        "--iterations",
+        1,
+        "--lr",
+        1e-4,
+        "--eval-every",
+        0,
+        "--set",
+        "points=64",
     )
-    ended = san("train", *scenes, "--init-from", "tiny", "--limit", 2, "--batch", 1, "--iterations", 1, "--lr", 1e-4,
-                "--eval-every", 0, "--workers", 0, "--set", "points=64", "--device", "cpu", "-o", tmp_path / "mine",
-                "--quiet")  # fmt: skip
+    where = ("--workers", 0, "--device", "cpu", "-o", tmp_path / "mine", "--quiet")
+    ended = san("train", *OWN_DATA, "--init-from", "tiny", *short, *where)
     assert ended.code == 0, ended.err
     tuned = read_checkpoint(tmp_path / "mine" / "model.safetensors")
     start = read_checkpoint(ROOT / "weights" / "tiny.safetensors")
