@@ -69,7 +69,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     trainer = Trainer(model, recipe, 0, choose_precision(options.precision, device), Processes(0, 1, device))
     batch, seconds = parts(preset.input_size, options.batch, device), []
     trainer.step(0, [batch])  # from here on the optimiser's moments are there
-    trainer.optimizer.zero_grad()
+    model.zero_grad(set_to_none=True)
     growth = peak_growth_mb(lambda: trainer.step(1, [batch]), device)
     for number in range(options.steps):
         start = time.perf_counter()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from san_cli.datasets.emoji.concepts import all_ids, concepts
@@ -54,12 +55,12 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def probe(visual: torch.nn.Module, text: Tensor, pair: ScenePair) -> list[tuple[bool, bool, float]]:
+def probe(visual: VisionTransformer, text: Tensor, pair: ScenePair) -> list[tuple[bool, bool, float]]:
     """For every concept in a scene: whether it is named right, is a thing, and its share of the picture."""
     labels = torch.from_numpy(pair.read_labels(len(all_ids()), 65535).astype(np.int64))
     ids = labels.unique()
     masks = (labels == ids[:, None, None]).float()[None]  # [1, N, H, W]
-    side = TINY.side_grid
+    side = visual.grid_size[0]
     covered = F.interpolate(masks, size=(side, side), mode="area")
     most = covered.amax(dim=(2, 3), keepdim=True)  # a thing smaller than half a patch still gets one
     bias = torch.where(covered >= torch.minimum(0.9 * most, torch.tensor(0.5)), 0.0, OUTSIDE)

@@ -105,7 +105,7 @@ def test_each_trains_a_step(name: str, recompute: bool) -> None:
     assert len(result.losses) == 3 * layers + 1
     for name, parameter in trainer.model.san.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
-        assert (parameter in trainer.optimizer.state) == parameter.requires_grad, name
+        assert (parameter in trainer.optimizers[0].state) == parameter.requires_grad, name
         assert torch.equal(parameter.detach(), before[name]) != parameter.requires_grad, name
 
 

@@ -59,7 +59,7 @@ def test_results_made_otherwise_are_not_taken_over(ablate: ModuleType, tmp_path:
     with pytest.raises(SystemExit, match="choose another --out"):
         asked(200)
     (tmp_path / "clip").write_bytes(b"others")
-    with pytest.raises(SystemExit, match="another CLIP"):
+    with pytest.raises(SystemExit, match="another preset, recipe, CLIP"):
         asked(300)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,8 +23,10 @@ from train_data import (
     in_processes,
     make_labelled,
     micro_preset,
+    part_of_batch,
     rows,
     train,
+    trainer_of,
 )
 
 from san_cli.errors import SanError
@@ -195,6 +198,7 @@ def test_what_does_not_matter_may_change(san: San, folder: Path, whole: Path, tm
         (["--iterations", "9"], "recipe.iterations"),
         (["--recipe", "paper"], "recipe.decay_everything"),
         (["--set", "points=65"], "recipe.points"),
+        (["--set", "muon_learning_rate=0.01"], "recipe.muon_learning_rate"),
         (["--seed", "1"], "seed"),
         (["--precision", "bf16"], "precision"),
         (["--set", "fusion=[[0,0]]"], "preset.fusion"),
@@ -330,7 +334,76 @@ def test_moments_of_another_model_are_refused() -> None:
     parameter = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([parameter])
     with pytest.raises(SanError, match="another model: it has b"):
-        checkpoints.restore_moments(optimizer, {"a": parameter}, {"b/exp_avg": torch.ones(2)})
+        checkpoints.restore_moments([optimizer], {"a": parameter}, {"b/exp_avg": torch.ones(2)})
+
+
+def test_muon_trains_the_matrices_and_goes_on_where_it_stopped() -> None:
+    whole, again = (trainer_of(micro_preset(), muon_learning_rate=0.01) for _ in range(2))
+    adamw, muon = whole.optimizers
+    names = {id(p): name for name, p in whole.parameters.items()}
+    of_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    of_adamw = {names[id(p)] for group in adamw.param_groups for p in group["params"]}
+    assert of_muon | of_adamw == whole.parameters.keys() and not of_muon & of_adamw
+    assert {name.split(".")[-1] for name in of_muon} == {"weight"}
+    inner = ("side_adapter.blocks.0.qkv", "side_adapter.fusions.0.project", "mask_decoder.query_mlp.layers.0")
+    assert {f"{name}.weight" for name in inner} <= of_muon
+    assert {"side_adapter.patch_embed.weight", "mask_decoder.bias_scaling.weight"} <= of_adamw
+
+    result = whole.step(0, [part_of_batch(0, 1)])
+    assert result.updated and result.learning_rate == 1e-4
+    moments = {n: t.clone() for n, t in checkpoints.moments_of(whole.optimizers, whole.parameters).items()}
+    assert {name.rpartition("/")[0] for name in moments if name.endswith("/momentum_buffer")} == of_muon
+    again.model.san.load_state_dict({n: t.clone() for n, t in whole.model.san.state_dict().items()})
+    checkpoints.restore_moments(again.optimizers, again.parameters, moments)
+    first, second = (trainer.step(1, [part_of_batch(2, 3)]) for trainer in (whole, again))
+    assert first == second
+    assert [group["lr"] for group in muon.param_groups] == [0.01 * 0.9**0.9] * len(of_muon)
+    for name, tensor in whole.model.san.state_dict().items():
+        assert torch.equal(tensor, again.model.san.state_dict()[name]), name
+
+
+@needs_fork
+def test_muon_in_processes_resumed_and_planned(
+    san: San, san_home: Path, folder: Path, tmp_path: Path
+) -> None:
+    options = (
+        "--iterations",
+        3,
+        "--log-every",
+        1,
+        "--eval-every",
+        0,
+        "--save-every",
+        2,
+        "--set",
+        "muon_learning_rate=0.01",
+    )
+    ended = in_processes(folder, *options, "-o", tmp_path / "two", world=2, san_home=san_home)
+    assert [one.code for one in ended] == [0, 0]
+    assert train(san, folder, *options, "-o", tmp_path / "one", "--keep", 9).code == 0
+    # Not to the last digits: directions in which there is only rounding noise are as long as all others.
+    two, one = ([row["total"] for row in rows(tmp_path / name)] for name in ("two", "one"))
+    assert len(one) == 3 and two == pytest.approx(one, rel=0.02)
+    copy_up_to(tmp_path / "one", tmp_path / "again", 2)
+    assert train(san, folder, *options, "-o", tmp_path / "again", "--resume", "--keep", 9).code == 0
+    assert_same_training(tmp_path / "again", tmp_path / "one")
+    plan = train(san, folder, *options, "-o", tmp_path / "plan", "--dry-run")
+    assert re.search(r"optimiser +Muon at 0\.01 for \d\d matrices, AdamW, weight decay", plan.out)
+
+
+def test_a_training_from_before_muon_is_resumed(san: San, folder: Path, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "old")
+    noted = json.loads((tmp_path / "old" / "settings.json").read_text())
+    assert noted["recipe"].pop("muon_learning_rate") == 0
+    (tmp_path / "old" / "settings.json").write_text(json.dumps(noted))
+    assert train(san, folder, *OPTIONS, "-o", tmp_path / "old", "--resume").code == 0
+
+
+def test_pytorch_without_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(SanError, match=r"muon_learning_rate needs PyTorch 2\.9"):
+        trainer_of(micro_preset(), muon_learning_rate=0.01)
+    assert trainer_of(micro_preset()).step(0, [part_of_batch(0, 1)]).updated
 
 
 def test_publishing_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from train_data import (
 )
 
 from san_cli.models.checkpoint import Checkpoint, random_checkpoint, write_checkpoint
-from san_cli.training.checkpoints import read_state
+from san_cli.training.checkpoints import moments_of, read_state
 from san_cli.training.losses import SetLoss
 from san_cli.training.model import TrainedModel
 
@@ -79,21 +79,22 @@ def spoilt(term: Callable[[SetLoss], SetLoss]) -> Callable[..., SetLoss]:
     ],
     ids=["gradient", "loss alone"],
 )
+@pytest.mark.parametrize("muon_learning_rate", [0.0, 0.01])
 def test_a_step_that_is_not_finite_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[SetLoss], SetLoss]
+    monkeypatch: pytest.MonkeyPatch, spoil: Callable[[SetLoss], SetLoss], muon_learning_rate: float
 ) -> None:
-    trainer = trainer_of(micro_preset())
+    trainer = trainer_of(micro_preset(), muon_learning_rate=muon_learning_rate)
     part = part_of_batch(0, 1)
     assert trainer.step(0, [part]).updated
     before = {name: tensor.clone() for name, tensor in trainer.model.san.state_dict().items()}
-    moments = {id(p): {k: v.clone() for k, v in s.items()} for p, s in trainer.optimizer.state.items()}
+    moments = {n: t.clone() for n, t in moments_of(trainer.optimizers, trainer.parameters).items()}
     with monkeypatch.context() as patch:
         patch.setattr(TrainedModel, "forward", spoilt(spoil))
         result = trainer.step(1, [part])
     assert (result.updated, result.offending) == (False, ("p0", "p1"))
     assert all(torch.equal(before[name], t) for name, t in trainer.model.san.state_dict().items())
-    for parameter, state in trainer.optimizer.state.items():
-        assert all(torch.equal(moments[id(parameter)][key], value) for key, value in state.items())
+    after = moments_of(trainer.optimizers, trainer.parameters)
+    assert after.keys() == moments.keys() and all(torch.equal(after[n], t) for n, t in moments.items())
     assert trainer.step(2, [part]).updated
 
 

@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from typer.testing import CliRunner
 from weights_server import serve
 
 from san_cli import hub, seal, weights
-from san_cli.cli.weights import app
+from san_cli.cli.weights import app, weights_here
 from san_cli.errors import SanError
 from san_cli.hub import OFFICIAL, OfficialFile
+from san_cli.models.presets import TINY, preset_to_json
 from san_cli.weights import find_weights, verify_sha256
 from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
 
@@ -127,6 +129,23 @@ def test_san_weights_folder_without_the_model_is_passed_over(monkeypatch: pytest
     monkeypatch.setenv("SAN_WEIGHTS", "empty")
     path = _write(Path("weights/vit-b-16.safetensors"))
     assert _find()[0] == path
+
+
+def test_weights_that_are_not_here_come_with_the_way_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.json"
+    own.write_text(preset_to_json(replace(TINY, name="own")))
+    monkeypatch.setattr(weights, "_BUNDLED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, way in (
+        ("vit-b-16", "san weights get vit-b-16"),
+        ("tiny", "install it again"),
+        (str(own), "Put own.safetensors into"),
+    ):
+        with pytest.raises(SanError, match="no weights of .* on this machine") as caught:
+            weights_here(name)
+        assert way in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("origin", ["option", "environment"])

@@ -32,7 +32,7 @@ def print_plan(training: "Training", trial: "Trial") -> None:
         ("trained", ""),
         *((f"  {name}", f"{count:>11,}") for name, count in parameters_by_part(training).items()),
         ("frozen", f"{total - sum(parameters_by_part(training).values()):>13,} (image tower alone)"),
-        ("optimiser", f"AdamW, {_decay(training)}, clip {recipe.clip_norm:g}"),
+        ("optimiser", f"{_optimisers(training)}, {_decay(training)}, clip {recipe.clip_norm:g}"),
         ("schedule", f"lr {recipe.learning_rate:g} x (1 - i / {recipe.iterations:,})^{recipe.poly_power:g}"),
         ("batch", f"{recipe.batch} images: {training.processes.world} processes x {plan.accumulate} parts"),
         ("device", f"{training.processes.device}, {str(plan.precision).removeprefix('torch.')}"),
@@ -53,7 +53,14 @@ def parameters_by_part(training: "Training") -> dict[str, int]:
     return counts
 
 
+def _optimisers(training: "Training") -> str:
+    _adamw, *muon = training.trainer.optimizers
+    matrices = sum(len(group["params"]) for one in muon for group in one.param_groups)
+    rate = training.plan.recipe.muon_learning_rate
+    return f"Muon at {rate:g} for {matrices} matrices, AdamW" if matrices else "AdamW"
+
+
 def _decay(training: "Training") -> str:
-    groups = training.trainer.optimizer.param_groups
+    groups = [group for optimizer in training.trainer.optimizers for group in optimizer.param_groups]
     decayed = [group for group in groups if group["weight_decay"]]
     return f"weight decay {training.plan.recipe.weight_decay:g} on {len(decayed)} of {len(groups)} tensors"

@@ -139,12 +139,20 @@ def _locate(name: str) -> Path | None:
 
 def weights_here(name: str) -> Path:
     """The model's weights on this machine; SanError where there are none. Nothing is downloaded."""
-    from san_cli.models.presets import get_preset
+    from san_cli.hub import OFFICIAL
+    from san_cli.models.presets import PRESETS, get_preset
 
-    found = _locate(get_preset(name).name)
-    if found is None:
-        raise SanError(f"no weights of {name} on this machine", hint=f"Download them: san weights get {name}")
-    return found
+    preset = get_preset(name).name
+    found = _locate(preset)
+    if found is not None:
+        return found
+    if preset in OFFICIAL:
+        hint = f"Download them: san weights get {preset}"
+    elif preset in PRESETS:
+        hint = "They come with san: install it again."
+    else:
+        hint = f"Put {preset}.safetensors into $SAN_WEIGHTS or weights/."
+    raise SanError(f"no weights of {preset} on this machine", hint=hint)
 
 
 def _verified(file: Path) -> str:

@@ -41,10 +41,15 @@ def build_text_tower(shape: ClipShape) -> TextTransformer:
 
 
 def clip_features(
-    visual: VisionTransformer, image: Tensor, preset: Preset, recompute: bool = False
+    visual: VisionTransformer,
+    image: Tensor,
+    preset: Preset,
+    recompute: bool = False,
+    positions: Tensor | None = None,
 ) -> tuple[dict[int, Tensor], tuple[int, int]]:
     """Run CLIP's shallow blocks over `image` [B, 3, H', W'] and keep what later steps need.
 
+    `positions` [1+hw, width] are the position embeddings, where the image isn't the whole of CLIP's field of view.
     Returns the tokens [B, 1+hw, width] ([CLS] first, no final norm) after each layer that is fused into the
     side adapter or that recognition starts from (layer 0: after `ln_pre`), and the patch grid (h, w).
     """
@@ -52,7 +57,7 @@ def clip_features(
     grid = (patches.shape[2], patches.shape[3])
     tokens = patches.flatten(2).transpose(1, 2)  # [B, hw, width]
     cls = visual.class_embedding.expand(len(tokens), 1, -1)
-    tokens = torch.cat([cls, tokens], dim=1) + _positions(visual, grid)
+    tokens = torch.cat([cls, tokens], dim=1) + (_positions(visual, grid) if positions is None else positions)
     tokens = visual.ln_pre(tokens)
 
     start = preset.clip.layers - preset.recognition_layers

@@ -151,7 +151,7 @@ VIT_L_14 = Preset(
 TINY = Preset(
     name="tiny",
     clip=ClipShape(
-        width=128, layers=6, heads=4, patch_size=16, image_size=224, embed_dim=128,
+        width=128, layers=6, heads=4, patch_size=16, image_size=320, embed_dim=128,
         text_width=128, text_layers=3, text_heads=4, quick_gelu=False,
     ),
     input_size=320,
@@ -159,6 +159,7 @@ TINY = Preset(
     feature_layers=2,
     recognition_layers=4,
     fusion=((0, 0), (1, 1), (2, 2)),
+    train_clip_positions=False,  # its CLIP was trained at this resolution
     side_width=128,
     side_depth=6,
     side_heads=4,

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,22 +151,29 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
-def moments_of(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """AdamW's state as named tensors: `<parameter>/exp_avg` and so on."""
+def moments_of(
+    optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """The optimisers' state as named tensors: `<parameter>/exp_avg` and so on."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()
+        for optimizer in optimizers
+        if parameter in optimizer.state
         for key, value in optimizer.state[parameter].items()
     }
 
 
 def restore_moments(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], moments: Mapping[str, Tensor]
+    optimizers: Sequence[torch.optim.Optimizer],
+    parameters: Mapping[str, nn.Parameter],
+    moments: Mapping[str, Tensor],
 ) -> None:
     """Put back what `moments_of` gave. `step` stays on the CPU, as AdamW has it."""
+    owners = {id(p): o for o in optimizers for group in o.param_groups for p in group["params"]}
     for name, value in moments.items():
         parameter, _, key = name.rpartition("/")
         if parameter not in parameters:
             raise SanError(f"the checkpoint's optimiser state is of another model: it has {inert(parameter)}")
         own = parameters[parameter]
-        optimizer.state[own][key] = value.clone() if key == "step" else value.to(own.device)
+        owners[id(own)].state[own][key] = value.clone() if key == "step" else value.to(own.device)

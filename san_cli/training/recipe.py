@@ -23,6 +23,8 @@ class Recipe:
     iterations: int = 60_000
     batch: int = 32  # images of a step, over all processes
     learning_rate: float = 1e-4
+    # Above 0: Muon at this rate for the matrices of blocks, fusions and heads. Small models learn faster with it.
+    muon_learning_rate: float = 0.0
     weight_decay: float = 1e-4
     poly_power: float = 0.9  # learning rate x (1 - step / iterations) ** power
     clip_norm: float = 0.01  # of the gradient of all parameters together

@@ -137,7 +137,7 @@ class Training:
         self.trainer.model.san.load_state_dict(
             {name: t.float() for name, t in weights.state.items() if not name.startswith("text.")}
         )
-        checkpoints.restore_moments(self.trainer.optimizer, self.trainer.parameters, moments)
+        checkpoints.restore_moments(self.trainer.optimizers, self.trainer.parameters, moments)
         if position.loss_scale:
             self.trainer.scaler.load_state_dict(
                 self.trainer.scaler.state_dict()
@@ -280,7 +280,7 @@ class Training:
             path = checkpoints.save(
                 self.plan.output / "checkpoints",
                 self._checkpoint(),
-                checkpoints.moments_of(self.trainer.optimizer, self.trainer.parameters),
+                checkpoints.moments_of(self.trainer.optimizers, self.trainer.parameters),
                 position,
                 adapter_only=self.plan.adapter_only,
                 keep=self.plan.keep,

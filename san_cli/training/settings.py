@@ -16,6 +16,7 @@ from san_cli.training.data import TrainingData
 from san_cli.training.recipe import Recipe
 
 FILE = "settings.json"
+_AS_BEFORE = {"muon_learning_rate": 0.0}  # settings of the recipe that came later: what was done until then
 
 
 def settings_of(
@@ -62,7 +63,8 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
     path = output / FILE
     try:
         before = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        before["recipe"] = _AS_BEFORE | before["recipe"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise SanError(
             f"can't resume: '{inert(str(path))}' can't be read ({error})", hint="Start anew in another -o."
         ) from error

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from san_cli.training.losses import Normalisers, normalisers_of
 from san_cli.training.model import TrainedModel, trainable
-from san_cli.training.optimizer import parameter_groups, poly_lr
+from san_cli.training.optimizer import optimizers_of, poly_lr
 from san_cli.training.points import seeded_draw
 from san_cli.training.processes import Processes
 from san_cli.training.recipe import Recipe
@@ -35,24 +35,21 @@ class StepResult:
 
     losses: dict[str, float]  # unweighted terms of Eq. 5 (ce, mask, dice, ce_0, …) and `total`, weighted
     gradient_norm: float  # before clipping
-    learning_rate: float
+    learning_rate: float  # AdamW's
     updated: bool  # False: loss or gradient were not finite, and nothing was changed
     offending: tuple[str, ...]  # images whose loss was not finite
     stop: bool  # some process was asked to end
 
 
 class Trainer:
-    """Model, optimiser and loss scale: what changes from step to step."""
+    """Model, optimisers and loss scale: what changes from step to step."""
 
     def __init__(
         self, model: TrainedModel, recipe: Recipe, seed: int, precision: torch.dtype, processes: Processes
     ) -> None:
         self.model, self.recipe, self.seed, self.precision = model, recipe, seed, precision
         self.processes = processes
-        groups = parameter_groups(
-            model.san, recipe.learning_rate, recipe.weight_decay, exempt=not recipe.decay_everything
-        )
-        self.optimizer = torch.optim.AdamW(groups, foreach=True)
+        self.optimizers = optimizers_of(model.san, recipe)
         self.parameters = trainable(model.san)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == torch.float16)
         self.network: nn.Module = model
@@ -69,10 +66,8 @@ class Trainer:
         sum of class weights.
         """
         totals, stop = self._normalisers(parts, stop)
-        rate = poly_lr(self.recipe.learning_rate, number, self.recipe.iterations, self.recipe.poly_power)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        rate = self._schedule(number)
+        self.model.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         offending: list[str] = []
         for index, part in enumerate(parts):
@@ -92,6 +87,14 @@ class Trainer:
             offending = [name for names in found for name in names]
         return StepResult(losses, norm, rate, updated, tuple(offending), stop)
 
+    def _schedule(self, number: int) -> float:
+        """Set every learning rate to that of step `number`; AdamW's is returned."""
+        total, power = self.recipe.iterations, self.recipe.poly_power
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = poly_lr(group["peak"], number, total, power)
+        return poly_lr(self.recipe.learning_rate, number, total, power)
+
     def _normalisers(self, parts: Sequence[MicroBatch], stop: bool) -> tuple[Normalisers, bool]:
         """What the whole step's losses are divided by, and whether any process was asked to stop."""
         own = normalisers_of(
@@ -107,11 +110,13 @@ class Trainer:
         return nullcontext()
 
     def _update(self, loss: float) -> tuple[float, bool]:
-        """Clip, then let the optimiser move the weights if everything is finite: the gradient's norm, and whether."""
-        self.scaler.unscale_(self.optimizer)
+        """Clip, then move the weights if everything is finite: the gradient's norm, and whether."""
+        for optimizer in self.optimizers:
+            self.scaler.unscale_(optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.clip_norm))
         finite = math.isfinite(norm) and math.isfinite(loss)
         if finite:
-            self.scaler.step(self.optimizer)
+            for optimizer in self.optimizers:
+                self.scaler.step(optimizer)
         self.scaler.update()
         return norm, finite
