@@ -217,3 +217,11 @@ def test_an_unknown_model_is_no_name_to_start_from(san: San, tmp_path: Path) -> 
     assert ended.code == 2
     assert "there is no file and no model 'tinny'" in ended.err
     assert "Did you mean tiny?" in ended.err
+
+
+def test_a_mistyped_model_is_told_before_what_follows_from_it(san: San, tmp_path: Path) -> None:
+    """Its vocabulary would be another one: the folder would be said to hold a run with other settings."""
+    scene = next((SCENES / "images").glob("*.jpg"))
+    assert san("predict", scene, "--model", "tiny", "-o", tmp_path / "out", "--quiet").code == 0
+    ended = san("predict", scene, "--model", "tinyy", "-o", tmp_path / "out")
+    assert ended.code == 2 and "unknown model 'tinyy'" in ended.err

@@ -77,9 +77,7 @@ def predict(
         kinds = _kinds(save)
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
-        vocabulary, shown = _vocabulary(
-            vocab, "emoji" if model == "tiny" else "coco", show, background, report
-        )
+        vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, report)
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,
             show=shown, background=background, min_score=min_score, batch=batch,
@@ -119,6 +117,13 @@ def _kinds(save: str) -> tuple[str, ...]:
                 hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(KINDS)}, or none.",
             )
     return tuple(kind for kind in KINDS if kind in asked)
+
+
+def _default_vocabulary(model: str | None) -> str:
+    """That of the model's world; SanError for an unknown model, before anything else is found wrong."""
+    from san_cli.models.presets import get_preset
+
+    return "emoji" if model is not None and get_preset(model).name == "tiny" else "coco"
 
 
 def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
