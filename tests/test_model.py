@@ -48,8 +48,10 @@ def masked_self_attention(model: SAN, image: Tensor, bias: Tensor) -> Tensor:
     return visual.ln_post(sequence[:, :number]) @ visual.proj
 
 
-def test_cross_attention_equals_masked_self_attention() -> None:
-    model = build(GOLDEN_TINY).double()
+@pytest.mark.parametrize("fused", [9, 11, 12])  # up to where recognition starts, into it, to its end
+def test_cross_attention_equals_masked_self_attention(fused: int) -> None:
+    """Also where fusion has carried the image's tokens further than recognition needs: they aren't carried again."""
+    model = build(replace(GOLDEN_TINY, feature_layers=fused, fusion=((0, 0), (1, fused)))).double()
     image = picture(batch=2, width=160).double()
     bias = torch.randn(2, 4, 10, 8, 10, dtype=torch.float64) * 4
     clip_image = F.interpolate(image, scale_factor=0.5, mode="bilinear", align_corners=False)

@@ -391,10 +391,13 @@ def test_muon_in_processes_resumed_and_planned(
     assert re.search(r"optimiser +Muon at 0\.01 for \d\d matrices, AdamW, weight decay", plan.out)
 
 
-def test_a_training_from_before_muon_is_resumed(san: San, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_training_from_before_muon_and_warm_up_is_resumed(
+    san: San, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     shutil.copytree(whole, tmp_path / "old")
     noted = json.loads((tmp_path / "old" / "settings.json").read_text())
     assert noted["recipe"].pop("muon_learning_rate") == 0
+    assert noted["recipe"].pop("warm_up") == 0
     (tmp_path / "old" / "settings.json").write_text(json.dumps(noted))
     assert train(san, folder, *OPTIONS, "-o", tmp_path / "old", "--resume").code == 0
 

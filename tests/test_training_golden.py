@@ -122,3 +122,12 @@ def test_the_learning_rate_falls_to_nothing() -> None:
     assert rates[1] == pytest.approx(9.0953258e-5)
     assert rates[10] == 0
     assert rates == sorted(rates, reverse=True)
+
+
+def test_the_learning_rate_rises_first_where_asked() -> None:
+    falling = [poly_lr(1e-4, step, 10) for step in range(10)]
+    rates = [poly_lr(1e-4, step, 10, warm_up=4) for step in range(10)]
+    assert rates[:4] == [
+        pytest.approx(rate * share) for rate, share in zip(falling, (0.25, 0.5, 0.75, 1), strict=False)
+    ]
+    assert rates[4:] == falling[4:]

@@ -51,7 +51,8 @@ def clip_features(
 
     `positions` [1+hw, width] are the position embeddings, where the image isn't the whole of CLIP's field of view.
     Returns the tokens [B, 1+hw, width] ([CLS] first, no final norm) after each layer that is fused into the
-    side adapter or that recognition starts from (layer 0: after `ln_pre`), and the patch grid (h, w).
+    side adapter, that recognition starts from (layer 0: after `ln_pre`) or that lies between; and the patch grid
+    (h, w).
     """
     patches = visual.conv1(image)  # [B, width, h, w]
     grid = (patches.shape[2], patches.shape[3])
@@ -65,7 +66,7 @@ def clip_features(
     features = {0: tokens} if 0 in wanted else {}
     for layer in range(1, max(wanted) + 1):
         tokens = run(image_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute)
-        if layer in wanted:
+        if layer in wanted or layer > start:
             features[layer] = tokens
     return features, grid
 
@@ -101,15 +102,18 @@ def recognise_regions(
     bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
     bias = torch.cat([bias, _only_itself(queries, bias).expand(batch, heads, -1, -1)], dim=-1)
 
-    blocks = visual.transformer.resblocks[start:]
-    for block in blocks[:-1]:
-        query, key, value = project_tokens(block, tokens, "qkv")
-        sls = _sls_block(block, sls, key[:, :, 1:], value[:, :, 1:], bias)
-        tokens = updated_tokens(block, tokens, F.scaled_dot_product_attention(query, key, value))
-    key, value = project_tokens(
-        blocks[-1], tokens, "kv"
-    )  # nobody reads the image tokens after the last block
-    sls = _sls_block(blocks[-1], sls, key[:, :, 1:], value[:, :, 1:], bias)
+    blocks, last = visual.transformer.resblocks, preset.clip.layers - 1
+    for layer in range(start, last + 1):
+        # Nobody reads the image tokens after the last block, and where they are known nobody makes them again.
+        carried = layer < last and layer + 1 not in features
+        *query, key, value = project_tokens(blocks[layer], tokens, "qkv" if carried else "kv")
+        sls = _sls_block(blocks[layer], sls, key[:, :, 1:], value[:, :, 1:], bias)
+        if carried:
+            tokens = updated_tokens(
+                blocks[layer], tokens, F.scaled_dot_product_attention(query[0], key, value)
+            )
+        elif layer < last:
+            tokens = features[layer + 1]
     return visual.ln_post(sls) @ visual.proj
 
 

@@ -67,9 +67,9 @@ def _is_inner_matrix(group: dict[str, Any]) -> bool:
     return parameter.ndim == 2 and min(parameter.shape) > 1 and group["name"].startswith(_INNER)
 
 
-def poly_lr(base: float, step: int, total: int, power: float = 0.9) -> float:
-    """The learning rate of a step, counted from 0, on its way down to 0 at `total`."""
-    return base * (1 - step / total) ** power
+def poly_lr(base: float, step: int, total: int, power: float = 0.9, warm_up: int = 0) -> float:
+    """The learning rate of a step, counted from 0, on its way down to 0 at `total`; after `warm_up` steps upwards."""
+    return base * (1 - step / total) ** power * min(1.0, (step + 1) / max(warm_up, 1))
 
 
 def _undecayed(model: nn.Module) -> frozenset[str]:

@@ -25,6 +25,7 @@ class Recipe:
     learning_rate: float = 1e-4
     # Above 0: Muon at this rate for the matrices of blocks, fusions and heads. Small models learn faster with it.
     muon_learning_rate: float = 0.0
+    warm_up: int = 0  # iterations in which the learning rates rise from 0; Muon at high rates needs it
     weight_decay: float = 1e-4
     poly_power: float = 0.9  # learning rate x (1 - step / iterations) ** power
     clip_norm: float = 0.01  # of the gradient of all parameters together

@@ -16,7 +16,8 @@ from san_cli.training.data import TrainingData
 from san_cli.training.recipe import Recipe
 
 FILE = "settings.json"
-_AS_BEFORE = {"muon_learning_rate": 0.0}  # settings of the recipe that came later: what was done until then
+# Settings of the recipe that came later: what was done until then.
+_AS_BEFORE = {"muon_learning_rate": 0.0, "warm_up": 0}
 
 
 def settings_of(

@@ -89,11 +89,11 @@ class Trainer:
 
     def _schedule(self, number: int) -> float:
         """Set every learning rate to that of step `number`; AdamW's is returned."""
-        total, power = self.recipe.iterations, self.recipe.poly_power
+        total, power, warm_up = self.recipe.iterations, self.recipe.poly_power, self.recipe.warm_up
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = poly_lr(group["peak"], number, total, power)
-        return poly_lr(self.recipe.learning_rate, number, total, power)
+                group["lr"] = poly_lr(group["peak"], number, total, power, warm_up)
+        return poly_lr(self.recipe.learning_rate, number, total, power, warm_up)
 
     def _normalisers(self, parts: Sequence[MicroBatch], stop: bool) -> tuple[Normalisers, bool]:
         """What the whole step's losses are divided by, and whether any process was asked to stop."""
