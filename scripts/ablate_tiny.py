@@ -154,7 +154,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--rows", nargs="+", metavar="NAME", choices=[row.name for row in ROWS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--iterations", type=int, default=80, help="of 16 scenes")
+    parser.add_argument("--iterations", type=int, default=160, help="of 16 scenes")
     parser.add_argument("--scenes", type=int, default=150, help="to evaluate on")
     parser.add_argument("--processes", type=int, default=2, help="that train together, one thread each")
     return parser.parse_args()

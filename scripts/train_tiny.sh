@@ -18,7 +18,7 @@ torchrun --nproc-per-node "$processes" scripts/train_tiny_clip.py --out "$out/cl
 # 2. SAN: CLIP frozen, mask labels of the seen two thirds only. The scenes vary by themselves: no augmentation.
 torchrun --nproc-per-node "$processes" -m san_cli train emoji --model tiny \
   --clip-weights "$out/clip/tiny_clip.safetensors" -o "$out/san" --resume \
-  --batch 16 --iterations 3000 --lr 1e-3 --set muon_learning_rate=5e-3 --precision bf16 --workers 0 \
+  --batch 16 --iterations 3800 --lr 1e-3 --set muon_learning_rate=5e-3 --precision bf16 --workers 0 \
   --set points=1024 --set 'short_side_choices=[640]' --set colour_jitter=false --set flip=0 \
   --save-every 100 --eval-every 400 --eval-images 100
 

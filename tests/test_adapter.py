@@ -1,5 +1,6 @@
 """Side adapters saved alone, put back on the CLIP they belong to and on no other; and models to be fine-tuned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,15 @@ from san_cli.models.adapter import is_adapter, read_model, read_preset, trainabl
 from san_cli.models.checkpoint import (
     Checkpoint,
     expected_shapes,
+    load_into,
     random_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
 from san_cli.models.clip_weights import clip_part
 from san_cli.models.presets import VIT_B_16, VIT_L_14
+from san_cli.models.san import SAN, normalise
+from san_cli.training.start import model_to_tune
 
 PRESET = micro_preset()
 TWICE = ("--iterations", 2)
@@ -183,6 +187,27 @@ def test_tuning_keeps_to_the_models_shape(san: San, folder: Path, tmp_path: Path
     ended = train(san, folder, "-o", tmp_path / "out", "--init-from", start, "--model", "vit-b-16")
     assert (ended.code, "Leave --model out" in ended.err) == (2, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_tuning_at_another_input_size_starts_where_the_model_is(
+    san: San, folder: Path, tmp_path: Path
+) -> None:
+    """Positions are resized once; before, the network did it at every picture."""
+    path = write_sharp_model(tmp_path / "start.safetensors")
+    start = read_checkpoint(path)
+    wider = replace(start.preset, input_size=2 * start.preset.input_size)
+    pixels = torch.from_numpy(recipe.image(3, wider.input_size, wider.input_size)).permute(2, 0, 1)[None]
+    found = []
+    for checkpoint in (start, model_to_tune(path, wider, None, say=lambda _: None)):
+        model = SAN(checkpoint.preset).eval()
+        load_into(model, {k: v for k, v in checkpoint.state.items() if not k.startswith("text.")})
+        found.append(model(normalise(pixels))[0])
+    assert torch.allclose(found[0].mask_logits, found[1].mask_logits, atol=1e-4)
+    assert torch.allclose(found[0].region_embeddings, found[1].region_embeddings, atol=1e-5)
+    size = f"input_size={wider.input_size}"
+    ended = train(san, folder, "-o", tmp_path / "out", "--init-from", path, "--iterations", 1, "--set", size)
+    assert ended.code == 0
+    assert read_checkpoint(tmp_path / "out" / "model.safetensors").preset.input_size == wider.input_size
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def run(request: Request) -> None:
     board = summary_writer() if request.tensorboard else None
     checkpoint = _newest_checkpoint(request)
     preset, recipe = _preset_and_recipe(request, checkpoint)
-    data = _data(request, preset)
+    data = _data(request)
     with _processes(request.device) as processes:
         say = console.say if processes.leads and not request.quiet else _silent
         for note in data.notes:
@@ -170,11 +170,11 @@ def _refuse_odd_weights(request: Request) -> None:
         )
 
 
-def _data(request: Request, preset: "Preset") -> "TrainingData":
+def _data(request: Request) -> "TrainingData":
     from san_cli.training.data import catalogue_data, emoji_data, own_data
 
     if request.name is not None and request.name.casefold() == "emoji":
-        return emoji_data(preset, request.limit)
+        return emoji_data(request.limit)
     if request.name is not None:
         return catalogue_data(request.name, request.data_root, request.limit)
     assert request.images is not None and request.labels is not None and request.classes is not None

@@ -69,10 +69,7 @@ class SideAdapter(nn.Module):
         """
         if grid[0] * grid[1] == self.positions.shape[1]:
             return self.positions
-        side = round(self.positions.shape[1] ** 0.5)
-        square = self.positions.transpose(1, 2).unflatten(2, (side, side))  # [1, width, 40, 40]
-        resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
-        return resized.flatten(2).transpose(1, 2).to(self.positions.dtype)
+        return resized_positions(self.positions, grid)
 
     def _fuse(
         self,
@@ -88,6 +85,14 @@ class SideAdapter(nn.Module):
             return tokens
         added = self.fusions[str(layer)](features[self.fused[layer]], clip_grid, grid)
         return torch.cat([tokens[:, :number], tokens[:, number:] + added], dim=1)
+
+
+def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Learned positions of a square [1, side², width] for another grid of patches (bicubic), [1, grid's, width]."""
+    side = round(positions.shape[1] ** 0.5)
+    square = positions.transpose(1, 2).unflatten(2, (side, side))  # [1, width, side, side]
+    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 class Fusion(nn.Module):

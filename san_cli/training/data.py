@@ -5,6 +5,7 @@ from pathlib import Path
 
 from san_cli.datasets.augment import Augmentation
 from san_cli.datasets.emoji.concepts import concepts, seen_ids
+from san_cli.datasets.emoji.pairs import SIZE
 from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
 from san_cli.datasets.training_set import PairSource, Source
 from san_cli.engine.eval_task import Task, dataset_task, own_task
@@ -56,14 +57,14 @@ def own_data(
     return _data(train, check)
 
 
-def emoji_data(preset: Preset, limit: int | None) -> TrainingData:
-    """Scenes of the seen concepts alone, at the preset's input size; checked on others of the same kind."""
+def emoji_data(limit: int | None) -> TrainingData:
+    """Scenes of the seen concepts alone, as large as those of the evaluation; checked on others of the same kind."""
     wanted = seen_ids()
     names = [concepts()[index].name for index in wanted]
     return TrainingData(
         "emoji",
-        EmojiSource(_TRAINING_SEED, wanted, preset.input_size, limit or _EMOJI_SCENES),
-        EmojiSource(_CHECK_SEED, wanted, preset.input_size, 10_000),
+        EmojiSource(_TRAINING_SEED, wanted, SIZE, limit or _EMOJI_SCENES),
+        EmojiSource(_CHECK_SEED, wanted, SIZE, 10_000),
         "new scenes of the seen concepts",
         vocabulary_of_names(names),
         IGNORE_LABEL,

@@ -15,6 +15,7 @@ from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.models.clip_weights import clip_part, read_clip
 from san_cli.models.presets import Preset
+from san_cli.models.side_adapter import resized_positions
 from san_cli.models.text import TextEncoder
 from san_cli.seal import check_seal
 from san_cli.vocabulary import Vocabulary
@@ -42,21 +43,33 @@ def fresh_model(
 def model_to_tune(
     path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None]
 ) -> Checkpoint:
-    """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`."""
+    """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`.
+
+    Where the preset has another input size, the side adapter's positions are resized to it.
+    """
     check_is_weights(path)
     if path.suffix == ".safetensors":
         check_seal(path)
     checkpoint = read_model(path, preset, clip_file, say=say)
+    state = _for_input_size(checkpoint.state, preset)
     for name, shape in expected_shapes(preset).items():
-        if name not in checkpoint.state or checkpoint.state[name].shape != shape:
+        if name not in state or state[name].shape != shape:
             raise SanError(
                 f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
                 f"tensor {name} differs",
                 hint="Leave --model out: the file says which model it is. --set can't change a model's sizes here.",
             )
-    checkpoint = Checkpoint(preset, checkpoint.state, checkpoint.metadata)
-    check_finite(checkpoint.state, path)
-    return checkpoint
+    check_finite(state, path)
+    return Checkpoint(preset, state, checkpoint.metadata)
+
+
+def _for_input_size(state: dict[str, Tensor], preset: Preset) -> dict[str, Tensor]:
+    """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
+    name, side = "side_adapter.positions", preset.side_grid
+    positions = state.get(name)
+    if positions is None or positions.shape[1] == side**2:
+        return state
+    return {**state, name: resized_positions(positions, (side, side))}
 
 
 def embed_words(
