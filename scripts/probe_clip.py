@@ -65,7 +65,7 @@ def probe(visual: VisionTransformer, text: Tensor, pair: ScenePair) -> list[tupl
     most = covered.amax(dim=(2, 3), keepdim=True)  # a thing smaller than half a patch still gets one
     bias = torch.where(covered >= torch.minimum(0.9 * most, torch.tensor(0.5)), 0.0, OUTSIDE)
     image = normalise(torch.from_numpy(pair.read_image().copy()).permute(2, 0, 1)[None])
-    image = F.interpolate(image, scale_factor=TINY.clip_scale, mode="bilinear")
+    image = F.interpolate(image, size=TINY.clip.image_size, mode="bilinear", antialias=True)
     features, grid = clip_features(visual, image, TINY)
     bias = bias[:, None].expand(-1, TINY.clip.heads, -1, -1, -1)  # [1, heads, N, H/16, W/16]
     regions = F.normalize(recognise_regions(visual, features, grid, bias, TINY), dim=-1)[0]

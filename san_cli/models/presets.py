@@ -146,16 +146,17 @@ VIT_L_14 = Preset(
     fusion=((0, 0), (1, 6), (2, 12), (3, 18)),
 )  # fmt: skip
 
-# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`). CLIP sees all 320 pixels, as the
-# smallest things have 48. [SLS] tokens start early: after four of its six blocks [CLS] is full of the whole picture.
+# The paper's structure in small, for the emoji world (`san_cli.datasets.emoji`): scenes of 320 pixels, whose smallest
+# things have 48; CLIP sees them as they are, the side adapter enlarged. [SLS] tokens start early: after four of its
+# six blocks CLIP's [CLS] is full of the whole picture.
 TINY = Preset(
     name="tiny",
     clip=ClipShape(
         width=128, layers=6, heads=4, patch_size=16, image_size=320, embed_dim=128,
         text_width=128, text_layers=3, text_heads=4, quick_gelu=False,
     ),
-    input_size=320,
-    clip_scale=1.0,
+    input_size=480,
+    clip_scale=320 / 480,
     feature_layers=2,
     recognition_layers=4,
     fusion=((0, 0), (1, 1), (2, 2)),

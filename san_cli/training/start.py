@@ -1,7 +1,7 @@
 """What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -63,7 +63,7 @@ def model_to_tune(
     return Checkpoint(preset, state, checkpoint.metadata)
 
 
-def _for_input_size(state: dict[str, Tensor], preset: Preset) -> dict[str, Tensor]:
+def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str, Tensor]:
     """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
     name, side = "side_adapter.positions", preset.side_grid
     positions = state.get(name)
