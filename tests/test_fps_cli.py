@@ -27,7 +27,7 @@ def test_json_has_the_promised_keys(san: San) -> None:
     assert (found["size"], found["classes"], found["device"], found["threads"]) == (64, 7, "cpu", 1)
     assert (found["precision"], found["batch"], found["weights"]) == ("fp32", 2, "random")
     (system,) = found["systems"]
-    assert system["name"] == "san" and system["model"] == "tiny" and system["clip_size"] == 64
+    assert system["name"] == "san" and system["model"] == "tiny" and system["clip_size"] == 42  # two thirds
     assert system["params_total"] > system["params_trainable"] > 0
     assert (
         system["gflops_paper_convention"]
@@ -64,7 +64,7 @@ def test_tables_csv_plot_and_folder(
     ended = san(*SMALL, "--markdown", "--vocab", "cat,dog", "--end-to-end", photos, *files)
     assert ended.code == 0
     assert "**64×64, 2 classes, batch 1, fp32 on cpu**" in ended.out
-    assert "| SAN tiny, CLIP 64 |" in ended.out
+    assert "| SAN tiny, CLIP 42 |" in ended.out
     assert "6 images, " in ended.out and "tiny.safetensors weights" in ended.out
     assert "Command: san fps" in ended.out
     assert plot.read_bytes().startswith(b"\x89PNG")
