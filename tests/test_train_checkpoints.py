@@ -389,6 +389,9 @@ def test_muon_in_processes_resumed_and_planned(
     assert_same_training(tmp_path / "again", tmp_path / "one")
     plan = train(san, folder, *options, "-o", tmp_path / "plan", "--dry-run")
     assert re.search(r"optimiser +Muon at 0\.01 for \d\d matrices, AdamW, weight decay", plan.out)
+    assert "rising" not in plan.out
+    plan = train(san, folder, *options, "--set", "warm_up=7", "-o", tmp_path / "plan", "--dry-run")
+    assert re.search(r"schedule .*, rising over the first 7\n", plan.out)
 
 
 def test_a_training_from_before_muon_and_warm_up_is_resumed(

@@ -8,6 +8,7 @@ from san_cli.cli.progress import duration
 from san_cli.inert import inert
 
 if TYPE_CHECKING:
+    from san_cli.training.recipe import Recipe
     from san_cli.training.run import Training
     from san_cli.training.trial import Trial
 
@@ -33,7 +34,7 @@ def print_plan(training: "Training", trial: "Trial") -> None:
         *((f"  {name}", f"{count:>11,}") for name, count in parameters_by_part(training).items()),
         ("frozen", f"{total - sum(parameters_by_part(training).values()):>13,} (image tower alone)"),
         ("optimiser", f"{_optimisers(training)}, {_decay(training)}, clip {recipe.clip_norm:g}"),
-        ("schedule", f"lr {recipe.learning_rate:g} x (1 - i / {recipe.iterations:,})^{recipe.poly_power:g}"),
+        ("schedule", _schedule(recipe)),
         ("batch", f"{recipe.batch} images: {training.processes.world} processes x {plan.accumulate} parts"),
         ("device", f"{training.processes.device}, {str(plan.precision).removeprefix('torch.')}"),
         ("first losses", "  ".join(f"{name} {value:.4g}" for name, value in trial.losses.items())),
@@ -51,6 +52,11 @@ def parameters_by_part(training: "Training") -> dict[str, int]:
         part = name.split(".")[0] if name.count(".") == 0 else ".".join(name.split(".")[:2])
         counts[part] = counts.get(part, 0) + parameter.numel()
     return counts
+
+
+def _schedule(recipe: "Recipe") -> str:
+    falling = f"lr {recipe.learning_rate:g} x (1 - i / {recipe.iterations:,})^{recipe.poly_power:g}"
+    return f"{falling}, rising over the first {recipe.warm_up:,}" if recipe.warm_up else falling
 
 
 def _optimisers(training: "Training") -> str:

@@ -57,7 +57,8 @@ def model_to_tune(
             raise SanError(
                 f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
                 f"tensor {name} differs",
-                hint="Leave --model out: the file says which model it is. --set can't change a model's sizes here.",
+                hint="Leave --model out: the file says which model it is. "
+                "Of its sizes --set can change input_size alone.",
             )
     check_finite(state, path)
     return Checkpoint(preset, state, checkpoint.metadata)
