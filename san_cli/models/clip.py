@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
+from san_cli.models.positions import resized_positions
 from san_cli.models.presets import ClipShape, Preset
 from san_cli.models.recompute import run
 
@@ -76,9 +77,7 @@ def _positions(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
     positions = visual.positional_embedding
     if grid == tuple(visual.grid_size):
         return positions
-    square = positions[1:].T.unflatten(1, visual.grid_size)[None]  # [1, width, 14, 14]
-    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:1], resized[0].flatten(1).T.to(positions.dtype)])
+    return torch.cat([positions[:1], resized_positions(positions[None, 1:], grid)[0]])  # [CLS]'s stays
 
 
 def recognise_regions(

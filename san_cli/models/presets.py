@@ -73,9 +73,12 @@ class Preset:
                 f"preset {self.name}: CLIP's text_width must be a multiple of text_heads, its image_size no smaller "
                 "than patch_size, and its vocab_size at least 49408, the tokenizer's"
             )
-        if not self.clip_scale > 0 or PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
+        if not self.clip_scale > 0:
+            raise SanError(f"preset {self.name}: clip_scale is {self.clip_scale:g}, and must be positive")
+        if PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
             raise SanError(
-                f"preset {self.name}: clip_scale must be positive, and side_patch_size divide {PAD_TO} and input_size"
+                f"preset {self.name}: side_patch_size ({self.side_patch_size}) must divide {PAD_TO} and input_size "
+                f"({self.input_size})"
             )
         if self.supervised_layers > self.side_depth:
             raise SanError(

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
 from san_cli.models.recompute import run
 
@@ -85,14 +86,6 @@ class SideAdapter(nn.Module):
             return tokens
         added = self.fusions[str(layer)](features[self.fused[layer]], clip_grid, grid)
         return torch.cat([tokens[:, :number], tokens[:, number:] + added], dim=1)
-
-
-def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Learned positions of a square [1, side², width] for another grid of patches (bicubic), [1, grid's, width]."""
-    side = round(positions.shape[1] ** 0.5)
-    square = positions.transpose(1, 2).unflatten(2, (side, side))  # [1, width, side, side]
-    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
-    return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 class Fusion(nn.Module):

@@ -14,8 +14,8 @@ from san_cli.inert import inert
 from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.models.clip_weights import clip_part, read_clip
+from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
-from san_cli.models.side_adapter import resized_positions
 from san_cli.models.text import TextEncoder
 from san_cli.seal import check_seal
 from san_cli.vocabulary import Vocabulary
