@@ -27,12 +27,14 @@ from san_cli.models.adapter import is_adapter, read_model, read_preset, trainabl
 from san_cli.models.checkpoint import (
     Checkpoint,
     expected_shapes,
+    in_half_precision,
     load_into,
     random_checkpoint,
     read_checkpoint,
     write_checkpoint,
 )
 from san_cli.models.clip_weights import clip_part
+from san_cli.models.positions import resized_positions
 from san_cli.models.presets import VIT_B_16, VIT_L_14
 from san_cli.models.san import SAN, normalise
 from san_cli.training.start import model_to_tune
@@ -208,6 +210,34 @@ def test_tuning_at_another_input_size_starts_where_the_model_is(
     ended = train(san, folder, "-o", tmp_path / "out", "--init-from", path, "--iterations", 1, "--set", size)
     assert ended.code == 0
     assert read_checkpoint(tmp_path / "out" / "model.safetensors").preset.input_size == wider.input_size
+
+
+def test_tuning_an_official_model_at_another_input_size(tmp_path: Path) -> None:
+    """What the official code saved, read at its own size, and float16 positions: resized in float32."""
+    state = recipe.official_state(GOLDEN_TINY)
+    recipe.save_official(str(tmp_path / "san.pth"), state)
+    for path in (tmp_path / "san.pth", tmp_path / "half.safetensors"):
+        if path.suffix == ".safetensors":
+            write_checkpoint(
+                in_half_precision(read_checkpoint(tmp_path / "san.pth", GOLDEN_TINY), path), path
+            )
+        said: list[str] = []
+        wider = replace(GOLDEN_TINY, input_size=2 * GOLDEN_TINY.input_size)
+        positions = model_to_tune(path, wider, None, say=said.append).state["side_adapter.positions"]
+        before = read_model(path, GOLDEN_TINY).state["side_adapter.positions"]
+        assert torch.equal(positions, resized_positions(before.float(), (16, 16)))
+        assert said == ["the side adapter's positions are resized from 8 × 8 to 16 × 16"]
+    with pytest.raises(SanError, match=r"has shape \[1, 64, 48\]"):
+        read_checkpoint(tmp_path / "san.pth", wider)
+
+
+def test_the_hint_names_what_the_user_said(san: San, folder: Path, trained: Path, tmp_path: Path) -> None:
+    start = folder / "whole" / "model.safetensors"
+    ended = train(san, folder, "-o", tmp_path / "out", "--init-from", start, "--set", "queries=3")
+    assert "--set can change input_size alone" in ended.err and "--model" not in ended.err
+    named = write_preset(tmp_path / "other.json", queries=3)
+    ended = train(san, folder, "-o", tmp_path / "out", "--init-from", start, "--model", named)
+    assert "Leave --model out" in ended.err and "--set" not in ended.err
 
 
 @pytest.mark.parametrize(

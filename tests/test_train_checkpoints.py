@@ -390,8 +390,17 @@ def test_muon_in_processes_resumed_and_planned(
     plan = train(san, folder, *options, "-o", tmp_path / "plan", "--dry-run")
     assert re.search(r"optimiser +Muon at 0\.01 for \d\d matrices, AdamW, weight decay", plan.out)
     assert "rising" not in plan.out
-    plan = train(san, folder, *options, "--set", "warm_up=7", "-o", tmp_path / "plan", "--dry-run")
-    assert re.search(r"schedule .*, rising over the first 7\n", plan.out)
+    plan = train(san, folder, *options, "--set", "warm_up=2", "-o", tmp_path / "plan", "--dry-run")
+    assert re.search(r"schedule .*, rising over the first 2\n", plan.out)
+
+
+def test_all_learning_rates_rise_in_a_warm_up() -> None:
+    trainer = trainer_of(micro_preset(), warm_up=5, muon_learning_rate=0.01)
+    for step, share in ((0, 1 / 5), (1, 2 / 5 * 0.9**0.9)):
+        result = trainer.step(step, [part_of_batch(0, 1)])
+        assert result.learning_rate == pytest.approx(1e-4 * share)
+        rates = {round(group["lr"], 12) for one in trainer.optimizers for group in one.param_groups}
+        assert sorted(rates) == pytest.approx([1e-4 * share, 0.01 * share])
 
 
 def test_a_training_from_before_muon_and_warm_up_is_resumed(

@@ -13,11 +13,12 @@ from train_data import MICRO, make_labelled, micro_preset, train, write_preset
 
 from san_cli.errors import SanError
 from san_cli.models.presets import VIT_B_16, Preset
-from san_cli.training.data import augmentation_of
+from san_cli.training.data import augmentation_of, emoji_data
 from san_cli.training.losses import normalisers_of
 from san_cli.training.matcher import LossWeights
 from san_cli.training.overrides import overridden
 from san_cli.training.recipe import RECIPES, Recipe, differences, get_recipe
+from san_cli.training.settings import check_settings, settings_of, write_settings
 from san_cli.training.targets import Targets, targets_of
 
 
@@ -207,6 +208,7 @@ def test_normalisers_add_up(counts: list[int], queries: int, data: st.DataObject
         (["--templates", "haiku"], "haiku"),
         (["--adapter-only"], "Leave --adapter-only out."),
         (["--set", "input_size=80"], "can't train at an input of 80 pixels"),
+        (["--iterations", "3", "--set", "warm_up=3"], "warm_up is 3, and must be less than iterations (3)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -217,7 +219,8 @@ def test_refused_before_anything_is_done(
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
     assert "Traceback" not in ended.err
-    assert not (tmp_path / "out" / "checkpoints").exists()
+    assert not (tmp_path / "out").exists()
+    assert "images read" not in ended.err
 
 
 @pytest.mark.parametrize(
@@ -285,3 +288,23 @@ def test_what_should_be_a_folder(san: San, folder: Path, tmp_path: Path) -> None
     ended = train(san, folder, "-o", tmp_path / "out" / "below")
     assert (ended.code, "as a folder" in ended.err) == (2, True)
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_scenes_are_resumed_with_scenes_of_the_same_size(tmp_path: Path) -> None:
+    def settings(size: int, preset: Preset) -> dict[str, Any]:
+        data = emoji_data(None)
+        source = dataclasses.replace(data.source, size=size)  # type: ignore[type-var]
+        return settings_of(
+            preset, RECIPES["official"], dataclasses.replace(data, source=source), 0, "fp32", "vild", "random"
+        )
+
+    now = settings(64, micro_preset())
+    write_settings(tmp_path, now)
+    check_settings(tmp_path, now)
+    with pytest.raises(SanError, match=r"another data\.scenes\.size: .* started with 64, not 96"):
+        check_settings(tmp_path, settings(96, micro_preset()))
+    del now["data"]["scenes"]  # until it was noted, the side was the preset's input size: 64
+    write_settings(tmp_path, now)
+    check_settings(tmp_path, settings(64, micro_preset()))
+    with pytest.raises(SanError, match=r"another data\.scenes\.size: .* started with 64, not 96"):
+        check_settings(tmp_path, settings(96, micro_preset()))

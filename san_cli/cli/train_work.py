@@ -79,7 +79,10 @@ class Request:
 
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
+    from san_cli.templates import templates
+
     request = _with_file_of_model(request)
+    prompts = templates(request.templates)
     _refuse_odd_weights(request)
     board = summary_writer() if request.tensorboard else None
     checkpoint = _newest_checkpoint(request)
@@ -95,7 +98,7 @@ def run(request: Request) -> None:
         processes.agree("settings or data", json.dumps(settings["data"] | settings["recipe"], sort_keys=True))
         start = _start(request, preset, checkpoint, say)
         _settle_folder(request, settings, checkpoint, processes)
-        text = _embed(request, start, data, processes)
+        text = _embed(request, start, data, prompts, processes)
         _check_data(request, data, processes, say)
         training = _training(plan, data, start, text, processes, say)
         if request.dry_run:
@@ -188,6 +191,7 @@ def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Pres
     """What the user named, or the preset of the model to be fine-tuned or gone on with, with the user's changes."""
     from san_cli.models.adapter import read_preset
     from san_cli.models.presets import get_preset
+    from san_cli.training.data import augmentation_of
     from san_cli.training.overrides import overridden
     from san_cli.training.recipe import get_recipe
 
@@ -202,7 +206,9 @@ def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Pres
         preset = read_preset(checkpoint / "weights.safetensors" if checkpoint else request.init_from)
     else:
         preset = get_preset(request.model or "vit-b-16")
-    return overridden(preset, recipe, request.settings)
+    preset, recipe = overridden(preset, recipe, request.settings)
+    augmentation_of(recipe, preset)  # refuses a size that can't be trained at
+    return preset, recipe
 
 
 def _processes(device: str) -> "AbstractContextManager[Processes]":
@@ -244,7 +250,8 @@ def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say
             clip = request.init_from
         return model_to_tune(checkpoint / "weights.safetensors", preset, clip, say=say)
     if request.init_from is not None:
-        return model_to_tune(request.init_from, preset, request.clip_file, say=say)
+        named = request.model is not None
+        return model_to_tune(request.init_from, preset, request.clip_file, say=say, named=named)
     return fresh_model(preset, request.clip_weights, request.seed, say=say)
 
 
@@ -315,12 +322,17 @@ def _settle_folder(
     processes.wait()
 
 
-def _embed(request: Request, start: "Checkpoint", data: "TrainingData", processes: "Processes") -> "Tensor":
+def _embed(
+    request: Request,
+    start: "Checkpoint",
+    data: "TrainingData",
+    prompts: tuple[str, ...],
+    processes: "Processes",
+) -> "Tensor":
     """Text embeddings; the leading process makes them, the others find them in the cache."""
-    from san_cli.templates import templates
     from san_cli.training.start import embed_words
 
-    words, prompts = data.vocabulary, templates(request.templates)
+    words = data.vocabulary
     if processes.leads:
         with progress("embedding class names", len(words.words), quiet=request.quiet) as shown:
             embed_words(start, words, prompts, processes.device, shown.step)

@@ -75,15 +75,17 @@ def read_model(
     preset: Preset | None = None,
     clip_weights: Path | None = None,
     *,
+    any_input_size: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
     """A whole model from any file of ours or the official code's; an adapter is completed with its CLIP.
 
-    `clip_weights` is read for an adapter only, as `read_clip` says. Raises SanError for a CLIP other than the
+    `preset` and `any_input_size` are as for `read_checkpoint`, and `clip_weights` is read for an adapter only, as
+    `read_clip` says. Raises SanError for a CLIP other than the
     one that the adapter was trained on.
     """
     if not is_adapter(path):
-        return read_checkpoint(path, preset)
+        return read_checkpoint(path, preset, any_input_size=any_input_size)
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

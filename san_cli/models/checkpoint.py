@@ -5,11 +5,12 @@ Our format is one safetensors file. Its header holds `format` ("san-1"), `preset
 open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
 """
 
+import math
 import os
 import secrets
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -49,17 +50,20 @@ class Checkpoint:
         return Checkpoint(self.preset, text, self.metadata)
 
 
-def read_checkpoint(path: Path, preset: Preset | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, preset: Preset | None = None, *, any_input_size: bool = False) -> Checkpoint:
     """Read and check a model file; tensors are memory-mapped where the format allows.
 
-    `preset` is what an official file is read as (default: found from its tensors' shapes); a safetensors file
-    carries its own. Raises SanError for a file that is damaged or has missing, unknown or mis-shaped tensors,
-    each named. The values are not looked at: see `check_finite`.
+    `preset` is what an official file is read as (default: found from its tensors' shapes), with `any_input_size`
+    but for its input size, which the file's positions tell; a safetensors file carries its own. Raises SanError for
+    a file that is damaged or has missing, unknown or mis-shaped tensors, each named. The values are not looked at:
+    see `check_finite`.
     """
     if path.suffix == ".safetensors":
         return _read_ours(path)
     state = {name: t for name, t in _read_pickle(path).items() if name not in IGNORED}
     preset = preset or _guess_preset(state, path)
+    if any_input_size:
+        preset = _at_its_input_size(state, preset)
     shapes = expected_shapes(preset)
     names = {official_name(name, preset): name for name in shapes}
     _compare_names(set(state), set(names), path)
@@ -175,6 +179,14 @@ def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
         f"'{path}' is not a checkpoint of a known SAN ({found})",
         hint=f"Known models: {', '.join(PRESETS)}. A model of your own is read with its preset given.",
     )
+
+
+def _at_its_input_size(state: Mapping[str, Tensor], preset: Preset) -> Preset:
+    """The preset at the input size that the official file's side adapter has positions for."""
+    positions = state.get(official_name("side_adapter.positions", preset))
+    if positions is None or positions.ndim != 3:
+        return preset
+    return replace(preset, input_size=math.isqrt(positions.shape[1]) * preset.side_patch_size)
 
 
 def _compare_names(found: set[str], expected: set[str], path: Path) -> None:

@@ -51,9 +51,9 @@ def clip_features(
     """Run CLIP's shallow blocks over `image` [B, 3, H', W'] and keep what later steps need.
 
     `positions` [1+hw, width] are the position embeddings, where the image isn't the whole of CLIP's field of view.
-    Returns the tokens [B, 1+hw, width] ([CLS] first, no final norm) after each layer that is fused into the
-    side adapter, that recognition starts from (layer 0: after `ln_pre`) or that lies between; and the patch grid
-    (h, w).
+    Returns the tokens [B, 1+hw, width] ([CLS] first, no final norm) after each layer (layer 0: after `ln_pre`) that
+    is fused into the side adapter or that recognition starts from, and after those from there to the last fused
+    one; and the patch grid (h, w).
     """
     patches = visual.conv1(image)  # [B, width, h, w]
     grid = (patches.shape[2], patches.shape[3])
@@ -105,14 +105,13 @@ def recognise_regions(
     for layer in range(start, last + 1):
         # Nobody reads the image tokens after the last block, and where they are known nobody makes them again.
         carried = layer < last and layer + 1 not in features
-        *query, key, value = project_tokens(blocks[layer], tokens, "qkv" if carried else "kv")
-        sls = _sls_block(blocks[layer], sls, key[:, :, 1:], value[:, :, 1:], bias)
         if carried:
-            tokens = updated_tokens(
-                blocks[layer], tokens, F.scaled_dot_product_attention(query[0], key, value)
-            )
-        elif layer < last:
-            tokens = features[layer + 1]
+            query, key, value = project_tokens(blocks[layer], tokens, "qkv")
+            tokens = updated_tokens(blocks[layer], tokens, F.scaled_dot_product_attention(query, key, value))
+        else:
+            key, value = project_tokens(blocks[layer], tokens, "kv")
+            tokens = features.get(layer + 1, tokens)
+        sls = _sls_block(blocks[layer], sls, key[:, :, 1:], value[:, :, 1:], bias)
     return visual.ln_post(sls) @ visual.proj
 
 

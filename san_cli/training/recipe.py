@@ -25,7 +25,7 @@ class Recipe:
     learning_rate: float = 1e-4
     # Above 0: Muon at this rate for the matrices of blocks, fusions and heads. Small models learn faster with it.
     muon_learning_rate: float = 0.0
-    warm_up: int = 0  # iterations in which the learning rates rise from 0; Muon at high rates needs it
+    warm_up: int = 0  # iterations in which the learning rates rise; softens the start on trained weights
     weight_decay: float = 1e-4
     poly_power: float = 0.9  # learning rate x (1 - step / iterations) ** power
     clip_norm: float = 0.01  # of the gradient of all parameters together
@@ -46,6 +46,8 @@ class Recipe:
         for name in ("iterations", "batch", "points", "learning_rate", "clip_norm"):
             if getattr(self, name) == 0:
                 raise SanError(f"{name} is 0, and must be positive")
+        if self.warm_up >= self.iterations:
+            raise SanError(f"warm_up is {self.warm_up}, and must be less than iterations ({self.iterations})")
         sides = self.short_side_choices if self.short_side_range is None else self.short_side_range
         if not sides or not all(type(side) is int and side > 0 for side in sides):
             raise SanError(f"short sides of {list(sides)}: expected lengths in pixels")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from san_cli.datasets.emoji.source import EmojiSource
 from san_cli.datasets.training_set import PairSource
 from san_cli.errors import SanError
 from san_cli.inert import inert
@@ -18,6 +19,7 @@ from san_cli.training.recipe import Recipe
 FILE = "settings.json"
 # Settings of the recipe that came later: what was done until then.
 _AS_BEFORE = {"muon_learning_rate": 0.0, "warm_up": 0}
+_SCENES = "scenes"  # of data that is rendered; until it was noted, scenes had the side of the preset's input
 
 
 def settings_of(
@@ -31,7 +33,9 @@ def settings_of(
 ) -> dict[str, Any]:
     """Everything that the losses depend on; not the device, nor how the work is shared out."""
     words = ["|".join(entry.words) for entry in data.vocabulary.entries]
-    names = [pair.stem for pair in data.source.pairs] if isinstance(data.source, PairSource) else []
+    source = data.source
+    names = [pair.stem for pair in source.pairs] if isinstance(source, PairSource) else []
+    scenes = {_SCENES: {"seed": source.seed, "size": source.size}} if isinstance(source, EmojiSource) else {}
     return {
         "preset": json.loads(json.dumps(asdict(preset))),
         "recipe": json.loads(json.dumps(asdict(recipe))),
@@ -42,6 +46,7 @@ def settings_of(
             "classes": len(data.vocabulary),
             "words_sha256": _sha256(words),
             "ignore_label": data.ignore_label,
+            **scenes,
         },
         "templates": templates,
         "seed": seed,
@@ -65,6 +70,9 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
     try:
         before = dict(json.loads(path.read_text()))
         before["recipe"] = _AS_BEFORE | before["recipe"]
+        if _SCENES in settings["data"]:
+            scenes = settings["data"][_SCENES] | {"size": before["preset"]["input_size"]}
+            before["data"] = {_SCENES: scenes} | before["data"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise SanError(
             f"can't resume: '{inert(str(path))}' can't be read ({error})", hint="Start anew in another -o."

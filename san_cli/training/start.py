@@ -41,36 +41,42 @@ def fresh_model(
 
 
 def model_to_tune(
-    path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None]
+    path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None], named: bool = False
 ) -> Checkpoint:
     """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`.
 
-    Where the preset has another input size, the side adapter's positions are resized to it.
+    Where the preset has another input size, the side adapter's positions are resized to it. `named`: the user named
+    the preset, rather than changes to the file's own; for the message. Raises SanError.
     """
     check_is_weights(path)
     if path.suffix == ".safetensors":
         check_seal(path)
-    checkpoint = read_model(path, preset, clip_file, say=say)
-    state = _for_input_size(checkpoint.state, preset)
+    checkpoint = read_model(path, preset, clip_file, any_input_size=True, say=say)
+    state = _for_input_size(checkpoint.state, preset, say)
     for name, shape in expected_shapes(preset).items():
         if name not in state or state[name].shape != shape:
             raise SanError(
                 f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
                 f"tensor {name} differs",
-                hint="Leave --model out: the file says which model it is. "
-                "Of its sizes --set can change input_size alone.",
+                hint="Leave --model out: the file says which model it is."
+                if named
+                else "Of a trained model's sizes --set can change input_size alone.",
             )
     check_finite(state, path)
     return Checkpoint(preset, state, checkpoint.metadata)
 
 
-def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str, Tensor]:
+def _for_input_size(
+    state: Mapping[str, Tensor], preset: Preset, say: Callable[[str], None]
+) -> Mapping[str, Tensor]:
     """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
     name, side = "side_adapter.positions", preset.side_grid
     positions = state.get(name)
     if positions is None or positions.shape[1] == side**2:
         return state
-    return {**state, name: resized_positions(positions, (side, side))}
+    before = round(positions.shape[1] ** 0.5)
+    say(f"the side adapter's positions are resized from {before} × {before} to {side} × {side}")
+    return {**state, name: resized_positions(positions.float(), (side, side))}
 
 
 def embed_words(
