@@ -24,8 +24,10 @@ train() {
 }
 train -o "$out/coarse" --clip-weights "$out/clip/tiny_clip.safetensors" --set input_size=320 --set clip_scale=1 \
   --iterations 3000 --lr 1e-3 --set muon_learning_rate=5e-3
-train -o "$out/san" --init-from "$out/coarse/model.safetensors" --seed 1 \
+train -o "$out/fine" --init-from "$out/coarse/model.safetensors" --seed 1 \
   --iterations 560 --lr 6e-4 --set muon_learning_rate=3e-3 --set warm_up=20
+train -o "$out/san" --init-from "$out/fine/model.safetensors" --seed 2 \
+  --iterations 1200 --lr 8e-4 --set muon_learning_rate=4e-3 --set warm_up=30
 
 # 3. Half precision, the file that is shipped.
 rm -f "$out/tiny.safetensors"
