@@ -214,21 +214,18 @@ def test_tuning_at_another_input_size_starts_where_the_model_is(
 
 def test_tuning_an_official_model_at_another_input_size(tmp_path: Path) -> None:
     """What the official code saved, read at its own size, and float16 positions: resized in float32."""
-    state = recipe.official_state(GOLDEN_TINY)
-    recipe.save_official(str(tmp_path / "san.pth"), state)
-    for path in (tmp_path / "san.pth", tmp_path / "half.safetensors"):
-        if path.suffix == ".safetensors":
-            write_checkpoint(
-                in_half_precision(read_checkpoint(tmp_path / "san.pth", GOLDEN_TINY), path), path
-            )
+    official, half = tmp_path / "san.pth", tmp_path / "half.safetensors"
+    recipe.save_official(str(official), recipe.official_state(GOLDEN_TINY))
+    write_checkpoint(in_half_precision(read_checkpoint(official, GOLDEN_TINY), official), half)
+    wider = replace(GOLDEN_TINY, input_size=2 * GOLDEN_TINY.input_size)
+    for path in (official, half):
         said: list[str] = []
-        wider = replace(GOLDEN_TINY, input_size=2 * GOLDEN_TINY.input_size)
         positions = model_to_tune(path, wider, None, say=said.append).state["side_adapter.positions"]
         before = read_model(path, GOLDEN_TINY).state["side_adapter.positions"]
         assert torch.equal(positions, resized_positions(before.float(), (16, 16)))
         assert said == ["the side adapter's positions are resized from 8 × 8 to 16 × 16"]
     with pytest.raises(SanError, match=r"has shape \[1, 64, 48\]"):
-        read_checkpoint(tmp_path / "san.pth", wider)
+        read_checkpoint(official, wider)
 
 
 def test_the_hint_names_what_the_user_said(san: San, folder: Path, trained: Path, tmp_path: Path) -> None:
@@ -238,6 +235,9 @@ def test_the_hint_names_what_the_user_said(san: San, folder: Path, trained: Path
     named = write_preset(tmp_path / "other.json", queries=3)
     ended = train(san, folder, "-o", tmp_path / "out", "--init-from", start, "--model", named)
     assert "Leave --model out" in ended.err and "--set" not in ended.err
+    larger = write_preset(tmp_path / "larger.json", queries=3, input_size=128)
+    ended = train(san, folder, "-o", tmp_path / "out", "--init-from", start, "--model", larger)
+    assert "Leave --model out" in ended.err and "resized" not in ended.err
 
 
 @pytest.mark.parametrize(

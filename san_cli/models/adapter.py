@@ -81,8 +81,7 @@ def read_model(
     """A whole model from any file of ours or the official code's; an adapter is completed with its CLIP.
 
     `preset` and `any_input_size` are as for `read_checkpoint`, and `clip_weights` is read for an adapter only, as
-    `read_clip` says. Raises SanError for a CLIP other than the
-    one that the adapter was trained on.
+    `read_clip` says. Raises SanError for a CLIP other than the one that the adapter was trained on.
     """
     if not is_adapter(path):
         return read_checkpoint(path, preset, any_input_size=any_input_size)

@@ -52,7 +52,7 @@ def model_to_tune(
     if path.suffix == ".safetensors":
         check_seal(path)
     checkpoint = read_model(path, preset, clip_file, any_input_size=True, say=say)
-    state = _for_input_size(checkpoint.state, preset, say)
+    state = _for_input_size(checkpoint.state, preset)
     for name, shape in expected_shapes(preset).items():
         if name not in state or state[name].shape != shape:
             raise SanError(
@@ -63,19 +63,18 @@ def model_to_tune(
                 else "Of a trained model's sizes --set can change input_size alone.",
             )
     check_finite(state, path)
+    before, now = checkpoint.preset.side_grid, preset.side_grid
+    if before != now:
+        say(f"the side adapter's positions are resized from {before} × {before} to {now} × {now}")
     return Checkpoint(preset, state, checkpoint.metadata)
 
 
-def _for_input_size(
-    state: Mapping[str, Tensor], preset: Preset, say: Callable[[str], None]
-) -> Mapping[str, Tensor]:
+def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str, Tensor]:
     """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
     name, side = "side_adapter.positions", preset.side_grid
     positions = state.get(name)
     if positions is None or positions.shape[1] == side**2:
         return state
-    before = round(positions.shape[1] ** 0.5)
-    say(f"the side adapter's positions are resized from {before} × {before} to {side} × {side}")
     return {**state, name: resized_positions(positions.float(), (side, side))}
 
 
