@@ -66,7 +66,7 @@ def test_san_costs() -> None:
     assert cost.params_trainable == 8_370_866
     assert cost.params_total == 157_840_307
     assert cost.gflops_network == pytest.approx(executed(VIT_B_16, 640, 171), rel=1e-6)
-    assert cost.gflops_network == pytest.approx(59.27, rel=1e-3)  # without what nobody reads
+    assert cost.gflops_network == pytest.approx(59.23, rel=1e-4)  # without what nobody reads
     assert cost.gflops_output == pytest.approx(171 * 0.04096, rel=1e-6)
     assert cost.gflops_paper == pytest.approx(64.48, rel=1e-3)  # with 20 classes, whatever is asked for
     assert cost.gflops_paper_network == pytest.approx(63.33, rel=1e-3)
@@ -103,7 +103,7 @@ def executed(preset: Preset, size: int, classes: int) -> float:
     decoder += (
         pixels * mlp + queries * clip.heads * inner * (inner + 1) + clip.heads * queries * pixels * inner
     )
-    recognition = preset.recognition_layers * block(queries, clip.width, patches + queries)
+    recognition = preset.recognition_layers * block(queries, clip.width, patches)
     recognition += (preset.recognition_layers - 1) * block(tokens, clip.width, tokens)
     recognition += 2 * tokens * clip.width**2  # the last block's keys and values
     recognition += queries * clip.width * clip.embed_dim + queries * (classes + 1) * clip.embed_dim

@@ -1,5 +1,6 @@
 """The loss of Eq. 5: against its definition, over parts of a step, and where there is little or nothing to learn."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -166,6 +167,19 @@ def test_normalisers_count_targets_and_weigh_queries() -> None:
     assert found.class_weight == pytest.approx((2 + QUERIES) + 0.1 * (4 + QUERIES))
     heavier = normalisers_of([targets_with(2)], QUERIES, LossWeights(no_object=1))
     assert heavier.class_weight == QUERIES
+
+
+def test_with_several_queries_per_mask_the_terms_stay_means_over_masks() -> None:
+    targets = [targets_with(count) for count in (2, 0, 4)]
+    weights = LossWeights(queries_per_mask=2)
+    sums = normalisers_of(targets, QUERIES, weights)
+    assert sums.masks == 2 * 2 + 4  # for four masks twice there aren't queries enough
+    assert sums.class_weight == pytest.approx(8 + 0.1 * (3 * QUERIES - 8))
+    alike = torch.zeros(3, QUERIES, CLASSES + 1), torch.zeros(3, QUERIES, 6, 6)
+    draw = seeded_draw(0, 0, range(3), CPU)
+    loss = set_loss([alike], targets, sums, draw, weights, POINTS)
+    assert float(loss.terms["mask"]) == pytest.approx(math.log(2))
+    assert float(loss.terms["ce"]) == pytest.approx(math.log(CLASSES + 1))
 
 
 def test_the_right_answer_costs_next_to_nothing() -> None:

@@ -80,6 +80,27 @@ def test_the_cheapest_assignment_is_found(seed: int, queries: int, present: int)
     assert float(costs[found, chosen].sum()) == pytest.approx(best, rel=1e-5)
 
 
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**6), per_mask=st.integers(1, 4), present=st.integers(0, 6))
+def test_several_queries_answer_for_each_mask_where_there_are_enough(
+    seed: int, per_mask: int, present: int
+) -> None:
+    case = random_case(seed, 6, (present,))
+    weights = LossWeights(queries_per_mask=per_mask)
+    [(found, chosen)] = match(*case, weights)
+    each = min(per_mask, 6 // max(present, 1))
+    assert found.tolist() == sorted(set(found.tolist()))
+    assert sorted(chosen.tolist()) == sorted(list(range(present)) * each)
+    if not present:
+        return
+    costs = matching_costs(*case, weights)[0].repeat(1, each)
+    best = min(
+        sum(float(costs[query, column]) for column, query in enumerate(order))
+        for order in permutations(range(6), costs.shape[1])
+    )
+    assert float(costs[found, chosen].sum()) == pytest.approx(best, rel=1e-5)
+
+
 def test_images_are_matched_as_if_alone() -> None:
     class_logits, mask_logits, targets, points = random_case(3, 4, (2, 0, 6, 1))
     together = match(class_logits, mask_logits, targets, points, WEIGHTS)

@@ -99,7 +99,6 @@ def recognise_regions(
     sls = tokens[:, :1].expand(-1, queries, -1)  # [B, N, width]
     pooled = _max_pool(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
     bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
-    bias = torch.cat([bias, _only_itself(queries, bias).expand(batch, heads, -1, -1)], dim=-1)
 
     blocks, last = visual.transformer.resblocks, preset.clip.layers - 1
     for layer in range(start, last + 1):
@@ -123,12 +122,6 @@ def _max_pool(bias: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_max_pool2d(bias, grid)
 
 
-def _only_itself(queries: int, like: Tensor) -> Tensor:
-    """Bias [N, N] under which an [SLS] token sees, of all [SLS] tokens, only itself."""
-    bias = torch.full((queries, queries), float("-inf"), dtype=like.dtype, device=like.device)
-    return bias.fill_diagonal_(0)
-
-
 def image_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
     """One CLIP block over the image tokens [B, 1+hw, width]."""
     query, key, value = project_tokens(block, tokens, "qkv")
@@ -140,12 +133,16 @@ def _sls_block(
 ) -> Tensor:
     """One CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
 
-    `key` and `value` are the patches' [B, heads, hw, width/heads]: [SLS] tokens don't see [CLS]. `bias` is
-    [B, heads, N, hw+N].
+    `key` and `value` are the patches' [B, heads, hw, width/heads]: [SLS] tokens don't see [CLS], nor each other.
+    `bias` is [B, heads, N, hw].
     """
     query, own_key, own_value = project_tokens(block, sls, "qkv")
-    keys, values = torch.cat([key, own_key], dim=2), torch.cat([value, own_value], dim=2)
-    return updated_tokens(block, sls, F.scaled_dot_product_attention(query, keys, values, attn_mask=bias))
+    query = query * query.shape[-1] ** -0.5
+    patches = query @ key.transpose(-1, -2) + bias.to(query.dtype)  # [B, heads, N, hw]
+    itself = (query * own_key).sum(dim=-1, keepdim=True)  # [B, heads, N, 1]
+    weights = torch.cat([patches, itself], dim=-1).softmax(dim=-1).to(value.dtype)
+    seen = weights[..., :-1] @ value + weights[..., -1:] * own_value
+    return updated_tokens(block, sls, seen)
 
 
 def project_tokens(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[Tensor]:

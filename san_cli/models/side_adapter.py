@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from san_cli.models.attention import attend
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
 from san_cli.models.recompute import run
@@ -122,7 +123,7 @@ class Block(nn.Module):
         """[B, T, width] to the same."""
         qkv = self.qkv(self.norm1(tokens)).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, heads, width/heads]
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(query, key, value)
+        seen = attend(query, key, value)
         tokens = tokens + self.proj(seen.transpose(1, 2).flatten(2))
         return tokens + self.fc2(F.gelu(self.fc1(self.norm2(tokens))))
 

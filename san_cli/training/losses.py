@@ -25,7 +25,7 @@ class Normalisers:
     They are known before any forward pass, so the losses and gradients of the parts of a step simply add up.
     """
 
-    masks: float  # targets
+    masks: float  # targets, each as often as queries answer for it
     class_weight: float  # 1 for each matched query, `no_object` for each other
 
 
@@ -42,7 +42,8 @@ class SetLoss:
 
 def normalisers_of(targets: Sequence[Targets], queries: int, weights: LossWeights = WEIGHTS) -> Normalisers:
     """The sums over these images; add up both numbers over the parts of a step."""
-    counts = [len(t.classes) for t in targets]
+    present = [len(t.classes) for t in targets]
+    counts = [count * weights.answers(count, queries) for count in present]
     matched = sum(min(queries, count) for count in counts)
     others = queries * len(counts) - matched
     return Normalisers(float(sum(counts)), matched + weights.no_object * others)

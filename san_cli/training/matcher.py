@@ -1,4 +1,6 @@
-"""Which query answers for which target: the one-to-one matching of least cost (Sec. 3, as in MaskFormer [7]).
+"""Which query answers for which target: the matching of least cost (Sec. 3, as in MaskFormer [7]).
+
+One query a target in the paper; more where the recipe says so.
 
 B images, N queries, T targets, C classes, P points.
 """
@@ -22,12 +24,20 @@ WORST = (
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weights of Eq. 5, in the matching as in the loss; `no_object` counts queries without a target."""
+    """The weights of Eq. 5, in the matching as in the loss; `no_object` counts queries without a target.
+
+    `queries_per_mask` queries answer for each target: 1 in the paper; more teach more queries in each step.
+    """
 
     ce: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
     no_object: float = 0.1
+    queries_per_mask: int = 1
+
+    def answers(self, targets: int, queries: int) -> int:
+        """How many queries answer for each of an image's `targets`: fewer where there aren't queries enough."""
+        return max(1, min(self.queries_per_mask, queries // max(targets, 1)))
 
 
 @torch.no_grad()
@@ -40,12 +50,16 @@ def match(
 ) -> list[tuple[Tensor, Tensor]]:
     """For each image the matched queries and their targets: two int64 [min(N, T)] on the CPU, queries ascending.
 
-    Shapes as in `matching_costs`.
+    Shapes as in `matching_costs`. With several queries per mask, each target comes as often.
     """
     costs = matching_costs(class_logits, mask_logits, targets, points, weights)
     costs = torch.where(costs.isfinite(), costs, WORST).cpu()
-    pairs = [linear_sum_assignment(cost[:, : len(t.classes)]) for cost, t in zip(costs, targets, strict=True)]
-    return [(torch.from_numpy(queries), torch.from_numpy(chosen)) for queries, chosen in pairs]
+    pairs = []
+    for cost, present in zip(costs, (len(t.classes) for t in targets), strict=True):
+        copies = cost[:, :present].repeat(1, weights.answers(present, len(cost)))
+        queries, chosen = linear_sum_assignment(copies)
+        pairs.append((torch.from_numpy(queries), torch.from_numpy(chosen) % max(present, 1)))
+    return pairs
 
 
 def matching_costs(

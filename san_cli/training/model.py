@@ -31,7 +31,11 @@ class TrainedModel(nn.Module):
         self.vocabulary = vocabulary
         self.points = recipe.points
         self.weights = LossWeights(
-            recipe.ce_weight, recipe.mask_weight, recipe.dice_weight, recipe.no_object_weight
+            recipe.ce_weight,
+            recipe.mask_weight,
+            recipe.dice_weight,
+            recipe.no_object_weight,
+            recipe.queries_per_mask,
         )
 
     def forward(

@@ -34,6 +34,9 @@ class Recipe:
     mask_weight: float = WEIGHTS.mask
     dice_weight: float = WEIGHTS.dice
     no_object_weight: float = WEIGHTS.no_object  # of "no object" in the cross-entropy
+    queries_per_mask: int = (
+        WEIGHTS.queries_per_mask
+    )  # that answer for each mask; more: trained on more at once
     colour_jitter: bool = True
     flip: float = 0.5  # chance
 
@@ -43,7 +46,7 @@ class Recipe:
             value, kind = getattr(self, field.name), type(field.default)
             if kind in (int, float) and not (value >= 0 and (kind is int or math.isfinite(value))):
                 raise SanError(f"{field.name} is {value}, and must be a finite number from 0")
-        for name in ("iterations", "batch", "points", "learning_rate", "clip_norm"):
+        for name in ("iterations", "batch", "points", "learning_rate", "clip_norm", "queries_per_mask"):
             if getattr(self, name) == 0:
                 raise SanError(f"{name} is 0, and must be positive")
         if self.warm_up >= self.iterations:
