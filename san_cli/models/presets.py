@@ -164,11 +164,11 @@ TINY = Preset(
     recognition_layers=4,
     fusion=((0, 0), (1, 1), (2, 2)),
     train_clip_positions=False,  # its CLIP was trained at this resolution
-    side_width=128,
+    side_width=192,
     side_depth=6,
-    side_heads=4,
-    queries=32,
+    side_heads=3,
     decoder_width=128,
+    supervised_layers=4,
 )  # fmt: skip
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L_14, TINY)}
