@@ -43,7 +43,7 @@ from san_cli.models.san import normalise
 from san_cli.models.text import encode_prompts
 
 STATE = "state.pt"
-PHASES = "80:75000,160:190000,320:31000"  # pixels:pictures
+PHASES = "80:75000,160:310000,320:65000"  # pixels:pictures
 VALIDATION_SEED = 30_000
 RANK, PROCESSES = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
 OUTSIDE = -10.0  # attention bias of the patches outside of a crop
