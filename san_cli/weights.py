@@ -11,9 +11,7 @@ from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CLONE = _PACKAGE / "bundled", _PACKAGE.parent / "weights"
-_BUNDLED = (
-    _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
-)  # what is shipped; pyproject.toml maps one to the other
+_BUNDLED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: setup.py copies one to the other
 
 
 def find_weights(

@@ -40,7 +40,7 @@ def write_pictures(
         write_confusion_chart(folder / "confused.png", tally.confusion, task.classes, title)
         written += [f"{name}/iou.png", f"{name}/confused.png"]
     else:
-        say("no charts, as matplotlib is not installed: pip install 'san-cli[report]'")
+        say("no charts, as matplotlib is not installed: pip install matplotlib")
     for old in sorted(folder.glob("worst-*.jpg")):
         old.unlink()
     for rank, position in enumerate(worst_images(tally, worst), start=1):

@@ -21,9 +21,7 @@ _MARKERS = dict(zip(SYSTEMS, "osv^", strict=True))
 def refuse_without_matplotlib() -> None:
     """SanError where matplotlib, of the extra `report`, is missing."""
     if find_spec("matplotlib") is None:
-        raise SanError(
-            "--plot needs matplotlib", hint="pip install 'san-cli[report]', or: pip install matplotlib"
-        )
+        raise SanError("--plot needs matplotlib", hint="Install it: pip install matplotlib")
 
 
 def write_plot(path: Path, results: Sequence[SizeResult], title: str) -> None:
