@@ -97,13 +97,13 @@ def test_photographs_that_cannot_be_read_fail_instead_of_vanishing() -> None:
     make("in/a.jpg", "in/b.HEIC", "in/c.nef", "in/d.jxl", "in/d.svg")
     found = listing("in")
     assert [image.name for image in found.images] == ["a.jpg"]
-    assert [name for name, _ in found.failures] == ["b.HEIC", "c.nef", "d.jxl"]
+    assert [name for name, *_ in found.failures] == ["b.HEIC", "c.nef", "d.jxl"]
     assert "HEIC" in found.failures[0][1]
 
 
 def test_raw_beside_its_jpeg_is_left_out_with_a_note() -> None:
     make("in/a.jpg", "in/a.CR2", "in/sub/a.CR2")
-    assert [name for name, _ in listing("in").failures] == ["sub/a.CR2"]
+    assert [name for name, *_ in listing("in").failures] == ["sub/a.CR2"]
     assert any("a.CR2" in note for note in notes("in"))
 
 
@@ -125,8 +125,8 @@ def test_missing_argument_is_a_failed_input() -> None:
     make("a.jpg")
     found = listing("a.jpg", "gone.jpg", "a.jpg/b.jpg", "", "x" * 300, "nul\0name")
     assert [image.name for image in found.images] == ["a.jpg"]
-    assert [name for name, _ in found.failures] == ["gone.jpg", "a.jpg/b.jpg", "", "x" * 300, "nul\0name"]
-    assert all(cause.isprintable() for _, cause in found.failures)
+    assert [name for name, *_ in found.failures] == ["gone.jpg", "a.jpg/b.jpg", "", "x" * 300, "nul\0name"]
+    assert all(cause.isprintable() for _, cause, _ in found.failures)
 
 
 def test_pipes_and_broken_links_are_listed_for_the_loader_to_refuse() -> None:
@@ -158,7 +158,7 @@ def test_patterns() -> None:
 def test_pattern_that_matches_nothing_is_a_failed_input() -> None:
     make("a.jpg")
     found = listing("a.jpg", "*.png", "gone/*.png")
-    assert [name for name, _ in found.failures] == ["*.png", "gone/*.png"]
+    assert [name for name, *_ in found.failures] == ["*.png", "gone/*.png"]
 
 
 def test_what_exists_is_no_pattern() -> None:
@@ -193,7 +193,7 @@ def test_list_with_all_sorts_of_lines() -> None:
     make("a.jpg", "in/b.jpg", "in/sub/c.jpg", "d e.jpg")
     found = from_list(b"\xef\xbb\xbf./a.jpg\r\n\r\n   \nmissing.jpg\nin\nd e.jpg\na.jpg")
     assert [image.name for image in found.images] == ["a.jpg", "in/b.jpg", "in/sub/c.jpg", "d e.jpg"]
-    assert [name for name, _ in found.failures] == ["missing.jpg"]
+    assert [name for name, *_ in found.failures] == ["missing.jpg"]
 
 
 def test_nul_separated_list() -> None:
@@ -290,7 +290,7 @@ def test_unreadable_folder_is_a_failed_input() -> None:
     finally:
         Path("in/secret").chmod(0o700)
     assert [image.name for image in found.images] == ["a.jpg"]
-    assert found.failures == (("in/secret", "unreadable folder: permission denied"),)
+    assert found.failures == (("in/secret", "unreadable folder: permission denied", "in/secret"),)
 
 
 def test_too_deep_a_tree_ends_as_a_failed_input() -> None:

@@ -196,6 +196,7 @@ def test_a_line_for_an_image() -> None:
     line = image_line(
         RECORDS[0],
         NAMES,
+        input="../in/a.jpg",
         exif_orientation=6,
         outputs={"overlay": "san-out/a.jpg"},
         ms={"decode": 1.234, "model": 1000},
@@ -203,7 +204,8 @@ def test_a_line_for_an_image() -> None:
     )
     assert "\n" not in line
     found = json.loads(line)
-    assert list(found) == ["path", "width", "height", "exif_orientation", "classes", "outputs", "ms"]
+    assert list(found) == ["path", "input", "width", "height", "exif_orientation", "classes", "outputs", "ms"]
+    assert found["input"] == "../in/a.jpg"
     assert (found["path"], found["width"], found["height"]) == ("a.jpg", 3, 2)
     assert found["exif_orientation"] == 6
     assert found["ms"] == {"decode": 1.2, "model": 1000}
@@ -223,9 +225,12 @@ def test_a_line_for_an_image() -> None:
 
 
 def test_a_line_for_a_failure() -> None:
-    line = image_line(RECORDS[1], NAMES, exif_orientation=1, outputs={}, ms={}, segmentation=False)
+    line = image_line(
+        RECORDS[1], NAMES, input="in/x.jpg", exif_orientation=1, outputs={}, ms={}, segmentation=False
+    )
     assert json.loads(line) == {
         "path": "broken.jpg",
+        "input": "in/x.jpg",
         "width": None,
         "height": None,
         "exif_orientation": None,

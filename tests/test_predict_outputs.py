@@ -87,6 +87,8 @@ def test_jsonl_has_a_line_per_input_in_order(predict: San, photos: Path, tmp_pat
         "photos/sub/p01.jpg", "photos/sub/p03.jpg", "photos/sub/p05.jpg",
     ]  # fmt: skip
     assert [index for index, line in enumerate(lines) if "error" in line] == [2, 7]
+    assert [line["input"] for line in lines[:-1]] == [str(tmp_path / line["path"]) for line in lines[:-1]]
+    assert lines[-1]["input"] == str(tmp_path / "missing.jpg")
     good = lines[0]
     assert sum(entry["area"] for entry in good["classes"]) == good["width"] * good["height"]
     assert all("segmentation" in entry for entry in good["classes"])
@@ -98,6 +100,18 @@ def test_jsonl_has_a_line_per_input_in_order(predict: San, photos: Path, tmp_pat
     again = predict(photos, tmp_path / "missing.jpg", "-o", tmp_path / "out", "--jsonl")
     repeated = [json.loads(line) for line in again.out.splitlines()]
     assert [line | {"ms": {}} for line in repeated] == [line | {"ms": {}} for line in lines]
+
+
+def test_jsonl_tells_where_each_input_is(
+    predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`input` opens from where the command runs, whatever the results are called."""
+    monkeypatch.chdir(photos / "sub")
+    given = ["../p00.jpg", str(photos / "p02.jpg"), "p01.jpg", "gone.jpg"]
+    ended = predict("-", "--jsonl", "--save", "none", stdin="\n".join(given).encode())
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    assert [line["input"] for line in lines] == given
+    assert [line["path"] for line in lines] == ["p00.jpg", "p02.jpg", "p01.jpg", "gone.jpg"]
 
 
 def test_without_json_lines_carry_no_masks(predict: San, photos: Path, tmp_path: Path) -> None:

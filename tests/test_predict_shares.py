@@ -1,5 +1,6 @@
 """Several processes on one list: the same bytes as one."""
 
+import json
 import os
 import socket
 import subprocess
@@ -92,6 +93,7 @@ def test_team_gives_the_bytes_of_one(
     ended = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [3, 0]
     assert [len(out.splitlines()) for out, _ in ended] == [6, 0]
+    assert all(Path(json.loads(line)["input"]).is_file() for line in ended[0][0].splitlines())
     assert "all shares: 6 images, 1 failed" in ended[0][1]
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 

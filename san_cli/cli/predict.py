@@ -229,8 +229,8 @@ def _refuse_folder(
 
 def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
     """Inputs that came to no image at all."""
-    for name, cause in listing.failures:
-        report.failure(name, cause)
+    for failure in listing.failures:
+        report.failure(failure.name, failure.cause)
     if listing.failures and fail_fast:
         raise _stopped()
 
@@ -289,19 +289,20 @@ def _work(
         reread=own_lines,
         say=report.warning,
     )
-    total = sum(1 for _ in run.share.positions(len(images), job.batch))
+    positions = list(run.share.positions(len(images), job.batch))
     report.work_started = time.monotonic()
-    with closing(outcomes), progress("images", total, quiet=report.quiet) as shown:
-        for number, outcome in enumerate(outcomes, start=1):
+    with closing(outcomes), progress("images", len(positions), quiet=report.quiet) as shown:
+        for number, outcome in enumerate(outcomes):
             report.outcome(outcome)
             if own_lines:
-                report.json_line(outcome.record, job.classes, outcome.exif_orientation, outcome.ms)
-            shown.step(number)
+                path = str(images[positions[number]].path)
+                report.json_line(path, outcome.record, job.classes, outcome.exif_orientation, outcome.ms)
+            shown.step(number + 1)
             if fail_fast and outcome.record.error is not None:
                 raise _stopped()
     if own_lines:
-        for record in failed_records(run.listing.failures):
-            report.json_line(record, job.classes)
+        for failure, record in zip(run.listing.failures, failed_records(run.listing.failures), strict=True):
+            report.json_line(failure.path, record, job.classes)
 
 
 def _print_team(run: "Run", job: "Job", report: Report) -> None:
@@ -309,8 +310,8 @@ def _print_team(run: "Run", job: "Job", report: Report) -> None:
     from san_cli.engine.run import all_records
 
     if run.team is not None and run.team.leads and report.jsonl:
-        for record, exif_orientation in all_records(run):
-            report.json_line(record, job.classes, exif_orientation)
+        for path, record, exif_orientation in all_records(run):
+            report.json_line(path, record, job.classes, exif_orientation)
 
 
 def _stopped() -> SanError:

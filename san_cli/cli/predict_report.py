@@ -76,21 +76,23 @@ class Report:
 
     def json_line(
         self,
+        path: str,
         record: "ImageRecord",
         classes: Sequence[str],
         exif_orientation: int = 1,
         ms: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """One input as a line on stdout."""
+        """One input, which is at `path`, as a line on stdout."""
         from san_cli.engine.results import result_paths
         from san_cli.outputs.jsonl import image_line
 
-        paths = {} if record.error else result_paths(record.file_name, self.save)
+        outputs = {} if record.error else result_paths(record.file_name, self.save)
         line = image_line(
             record,
             classes,
+            input=path,
             exif_orientation=exif_orientation,
-            outputs={kind: str(self.output / path) for kind, path in paths.items()},
+            outputs={kind: str(self.output / relative) for kind, relative in outputs.items()},
             ms=ms,
             segmentation="json" in self.save,
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from san_cli.engine.inputs import InputImage, Listing
+from san_cli.engine.inputs import FailedInput, InputImage, Listing
 from san_cli.engine.journal import Journal, same_content, source_of
 from san_cli.engine.output_names import output_stem
 from san_cli.engine.results import CLASSES, PREDICTIONS, make_folder, result_suffixes, run_files, stopping
@@ -95,7 +95,7 @@ def finish(
 class _CountedRecords:
     """The records of all inputs, as often as they are asked for; `tally` is of the last time."""
 
-    def __init__(self, journal: Journal, names: Sequence[str], failures: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, journal: Journal, names: Sequence[str], failures: Iterable[FailedInput]) -> None:
         self._journal = journal
         self._names = names
         self._failures = failures
@@ -108,14 +108,15 @@ class _CountedRecords:
             yield record
 
 
-def failed_records(failures: Iterable[tuple[str, str]]) -> Iterator[ImageRecord]:
+def failed_records(failures: Iterable[FailedInput]) -> Iterator[ImageRecord]:
     """Inputs that came to no image, as records; they follow the images, so that these keep their ids."""
-    return (ImageRecord(name, 0, 0, error=cause) for name, cause in failures)
+    return (ImageRecord(failure.name, 0, 0, error=failure.cause) for failure in failures)
 
 
 def list_digest(listing: Listing) -> str:
     """A hash that tells lists of inputs apart."""
     digest = hashlib.sha256()
-    for part in chain((image.name for image in listing.images), ["/"], chain.from_iterable(listing.failures)):
+    failures = ((failure.name, failure.cause) for failure in listing.failures)
+    for part in chain((image.name for image in listing.images), ["/"], chain.from_iterable(failures)):
         digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()

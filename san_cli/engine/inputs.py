@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES, name_foreign_format
 from san_cli.datasets.images import os_cause
@@ -37,12 +37,20 @@ class InputImage:
     name: str
 
 
+class FailedInput(NamedTuple):
+    """An input that came to no image."""
+
+    name: str
+    cause: str  # in one line
+    path: str  # as it was given, or found
+
+
 @dataclass(frozen=True)
 class Listing:
-    """What the arguments came to, in their order; a failure is (name, cause in one line)."""
+    """What the arguments came to, in their order."""
 
     images: tuple[InputImage, ...]
-    failures: tuple[tuple[str, str], ...]
+    failures: tuple[FailedInput, ...]
 
 
 @dataclass
@@ -50,8 +58,8 @@ class _Search:
     recursive: bool
     exclude: str | None  # real path
     found: list[FoundFile] = field(default_factory=list)  # named as in the results
-    failures: list[tuple[str, str]] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)  # names of photographs in formats that we don't read
+    failures: list[FailedInput] = field(default_factory=list)
+    foreign: list[FoundFile] = field(default_factory=list)  # photographs in formats that we don't read
     searched: list[str] = field(default_factory=list)  # folders
     without_images: list[str] = field(default_factory=list)  # those of them that had none
     other_suffixes: Counter[str] = field(default_factory=Counter)
@@ -101,7 +109,7 @@ def _add_path(search: _Search, path: str, folder_name: str, file_name: str) -> N
     try:
         os.lstat(path)
     except (OSError, ValueError) as error:
-        search.failures.append((path, os_cause(error)))
+        search.failures.append(FailedInput(path, os_cause(error), path))
         return
     if os.path.isdir(path):
         _add_tree(search, path, folder_name, depth=None if search.recursive else 1)
@@ -112,13 +120,13 @@ def _add_path(search: _Search, path: str, folder_name: str, file_name: str) -> N
 def _add_glob(search: _Search, pattern: str, several: bool) -> None:
     root, parts = split_glob(pattern)
     if not os.path.isdir(root):
-        search.failures.append((pattern, f"no such folder: {inert(root)}"))
+        search.failures.append(FailedInput(pattern, f"no such folder: {inert(root)}", pattern))
         return
     before = len(search.found)
     depth = None if "**" in parts else len(parts)
     _add_tree(search, root, _own_name(root) if several else "", depth=depth, pattern=parts)
     if len(search.found) == before:
-        search.failures.append((pattern, "nothing matches this pattern"))
+        search.failures.append(FailedInput(pattern, "nothing matches this pattern", pattern))
 
 
 def _add_tree(
@@ -135,7 +143,9 @@ def _add_tree(
     tree = list_tree(root, depth=depth, exclude=exclude)
     search.searched.append(root)
     search.not_entered += tree.not_entered
-    search.failures += [(_join(root, name), f"unreadable folder: {cause}") for name, cause in tree.unreadable]
+    for name, cause in tree.unreadable:
+        path = _join(root, name)
+        search.failures.append(FailedInput(path, f"unreadable folder: {cause}", path))
     search.listed_already += [_join(root, name) for name in tree.listed_already]
     before = len(search.found) + len(search.foreign)
     for file in tree.files:
@@ -145,7 +155,7 @@ def _add_tree(
         if suffix in IMAGE_SUFFIXES or (pattern is not None and "." in pattern[-1]):
             search.found.append(file._replace(name=_join(front, file.name)))
         elif suffix in PHOTO_SUFFIXES:
-            search.foreign.append(_join(front, file.name))
+            search.foreign.append(file._replace(name=_join(front, file.name)))
         else:
             search.other_suffixes[suffix] += 1
     if pattern is None and len(search.found) + len(search.foreign) == before:
@@ -208,12 +218,12 @@ def _sort_out_foreign(search: _Search, say: Callable[[str], None]) -> None:
     """A photograph that we can't read is a failure, unless the camera has put the same picture beside it."""
     pictures = {os.path.splitext(file.name)[0] for file in search.found} if search.foreign else set()
     twins = []
-    for name in dict.fromkeys(search.foreign):
-        stem, suffix = os.path.splitext(name)
+    for file in {file.name: file for file in search.foreign}.values():
+        stem, suffix = os.path.splitext(file.name)
         if stem in pictures:
-            twins.append(name)
+            twins.append(file.name)
         else:
-            search.failures.append((name, name_foreign_format(b"", suffix)))
+            search.failures.append(FailedInput(file.name, name_foreign_format(b"", suffix), file.path))
     if twins:
         say(f"left out, as the same picture is there in a format that san reads: {_some(twins)}")
 
@@ -233,7 +243,7 @@ def _take_once(found: list[FoundFile], say: Callable[[str], None]) -> list[Input
 
 def _nothing_found(search: _Search) -> SanError:
     if search.failures:
-        name, cause = search.failures[0]
+        name, cause, _ = search.failures[0]
         more = f" (and {len(search.failures) - 1} more like it)" if len(search.failures) > 1 else ""
         return SanError(f"no usable input: {inert(name)}: {cause}{more}", code=ExitCode.NO_INPUT)
     if not search.searched:

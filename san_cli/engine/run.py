@@ -166,13 +166,15 @@ def end_run(run: Run, classes: Sequence[str]) -> Ending:
     return Ending(_finish(run, _read_journals(run.output, run.listing.images), classes))
 
 
-def all_records(run: Run) -> Iterator[tuple[ImageRecord, int]]:
-    """Record and EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
+def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
+    """Path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
     journal = _read_journals(run.output, run.listing.images)
     for image in run.listing.images:
-        yield journal.record(image.name), journal.entries[image.name].exif_orientation
+        record = journal.record(image.name)
+        yield str(image.path), record, journal.entries[image.name].exif_orientation
     journal.close()
-    yield from ((record, 1) for record in failed_records(run.listing.failures))
+    for failure, record in zip(run.listing.failures, failed_records(run.listing.failures), strict=True):
+        yield failure.path, record, 1
 
 
 def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:

@@ -10,6 +10,7 @@ def image_line(
     record: ImageRecord,
     names: Sequence[str],
     *,
+    input: str,
     exif_orientation: int,
     outputs: Mapping[str, str],
     ms: Mapping[str, float],
@@ -17,14 +18,16 @@ def image_line(
 ) -> str:
     """The line of one input, plain ASCII without a line end.
 
-    Keys: path, width, height (displayed pixels) and exif_orientation (1 to 8), all three null if it failed;
-    classes (largest first: id from 0 as in the label map, name, score, area in pixels, fraction of the image,
-    bbox (x, y, width, height), and with `segmentation` the COCO RLE), outputs (kind → path), ms (stage →
+    Keys: path (relative, with `/`; the results are named after it), input (the path that opens the file from
+    where the command ran), width, height (displayed pixels) and exif_orientation (1 to 8), all three null if it
+    failed; classes (largest first: id from 0 as in the label map, name, score, area in pixels, fraction of the
+    image, bbox (x, y, width, height), and with `segmentation` the COCO RLE), outputs (kind → path), ms (stage →
     milliseconds) and, if it failed, error.
     """
     failed = record.error is not None
     line: dict[str, object] = {
         "path": record.file_name,
+        "input": input,
         "width": None if failed else record.width,
         "height": None if failed else record.height,
         "exif_orientation": None if failed else exif_orientation,
