@@ -161,6 +161,13 @@ def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
     """`path`, once it is known not to be damaged or something that only looks like weights."""
     size = check_is_weights(path)
     _refuse_damaged_copy(path, weights_sha256(path))
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[:2] != b"PK" and start[:1] != b"\x80" and start[8:] != b"{":  # zip, pickle, safetensors
+        raise SanError(
+            f"'{path}' holds no weights: it is neither a .pth nor a .safetensors file",
+            hint="Name a .pth or .safetensors file, or a folder that holds one.",
+        )
     official = OFFICIAL.get(preset_name)
     if official is not None and path.name == official.filename and size != official.size:
         say(f"'{path}' is not the published file of that name ({size} bytes, not {official.size})")

@@ -111,6 +111,44 @@ def test_usage_errors(
     assert sorted(os.listdir(tmp_path)) == ["photos"]  # noqa: PTH208
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["gone.jpg"], 4, "gone.jpg"),
+        (["photos", "--weights", "not-there.pth"], 2, "not-there.pth"),
+        (["photos", "--weights", "photos/p00.jpg"], 2, "photos/p00.jpg"),
+        (["photos", "--device", "tpu"], 2, "tpu"),
+        (["photos", "--device", "cuda:99"], 2, "cuda:99"),
+        (["photos", "--precision", "fp8"], 2, "fp8"),
+        (["photos", "--precision", "fp16"], 2, "fp16"),
+        (["photos", "--model", "vit-b"], 2, "vit-b"),
+    ],
+)
+def test_a_folder_of_another_run_hides_no_other_mistake(
+    predict: San, photos: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, told: str
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    out = photos.parent / "out"
+    predict("photos", "-o", out, "--limit", 1, "--save", "labels")
+    before = tree(out)
+    ended = predict(*arguments, "-o", out, "--vocab", "cat,dog")
+    assert ended.code == code
+    assert told in ended.err
+    assert "other settings" not in ended.err
+    assert tree(out) == before
+    assert "other settings" in predict("photos", "-o", out, "--vocab", "cat,dog").err
+
+
+@pytest.mark.parametrize("name", ["out.png", "masks.JPG", "predictions.json", "report.html"])
+def test_output_by_the_name_of_a_file(predict: San, photos: Path, tmp_path: Path, name: str) -> None:
+    ended = predict(photos / "p00.jpg", "-o", tmp_path / name)
+    assert ended.code == 2
+    assert name in ended.err
+    assert not (tmp_path / name).exists()
+    (tmp_path / name).mkdir()
+    assert predict(photos / "p00.jpg", "-o", tmp_path / name).code == 0
+
+
 def test_debug_shows_where_an_error_comes_from(predict: San, photos: Path, tmp_path: Path) -> None:
     assert "Traceback" in predict(photos, "-o", tmp_path / "out", "--save", "masks", "--debug").err
 

@@ -142,7 +142,7 @@ def test_files_of_others_are_not_overwritten(predict: San, photos: Path, tmp_pat
     other = tmp_path / "other"
     other.mkdir()
     (other / "p00.labels.png").write_text("mine")
-    ended = predict(photos / "p00.jpg", "-o", other, "--weights", "not-there.pth")
+    ended = predict(photos / "p00.jpg", "-o", other)
     assert ended.code == 2
     assert "p00.labels.png' is there already" in ended.err
     assert tree(other) == {"p00.labels.png": b"mine"}

@@ -17,11 +17,25 @@ from san_cli.cli.options import Compile, Debug, Device, Model, Precision, Quiet,
 from san_cli.cli.predict_report import Report
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+_FILE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+    ".json",
+    ".jsonl",
+    ".html",
+    ".zip",
+)
 
 if TYPE_CHECKING:
     from san_cli.engine.inputs import Listing
     from san_cli.engine.run import Run
-    from san_cli.engine.run_settings import Settings
     from san_cli.engine.segmenter import Segmenter
     from san_cli.engine.shares import Share
     from san_cli.engine.stages import Job
@@ -71,10 +85,13 @@ def predict(
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
     with _tracebacks(debug):
+        from san_cli.engine.results import refuse_unusable_folder
+        from san_cli.engine.run import check_folder, end_run, open_run
         from san_cli.engine.run_settings import asked_settings, with_model
         from san_cli.templates import templates as template_set
 
         kinds = _kinds(save)
+        _check_output_name(output)
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
         vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, report)
@@ -83,10 +100,12 @@ def predict(
             show=shown, background=background, min_score=min_score, batch=batch,
         )  # fmt: skip
         listing = _listing(inputs, output, recursive, null, limit, team, report)
-        _refuse_folder(output, listing, kinds, asked, overwrite)
+        refuse_unusable_folder(output)
         _tell_failures(listing, fail_fast, report)
+        _check_model(model, weights, device, precision, report)
+        if not overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
+            check_folder(output, listing.images, kinds, asked)
 
-        from san_cli.engine.run import end_run, open_run
         from san_cli.engine.stages import Job, MapOptions  # only now, as importing torch takes seconds
 
         job = Job(vocabulary, MapOptions(min_score, background, shown), kinds, batch, max_pixels)
@@ -117,6 +136,18 @@ def _kinds(save: str) -> tuple[str, ...]:
                 hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(KINDS)}, or none.",
             )
     return tuple(kind for kind in KINDS if kind in asked)
+
+
+def _check_output_name(output: Path) -> None:
+    """SanError for a folder of results by the name of a file: somebody expects a file there."""
+    if str(output) == "-":
+        raise SanError("-o names a folder", hint="What goes to stdout is --jsonl.")
+    if output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir():
+        raise SanError(
+            f"-o names a folder for all results, and '{inert(str(output))}' would be one",
+            hint="Name a folder: the overlay of cat.jpg is written there as cat.overlay.jpg, its label map as "
+            "cat.labels.png.",
+        )
 
 
 def _default_vocabulary(model: str | None) -> str:
@@ -188,8 +219,6 @@ def _listing(
     from san_cli.engine.inputs import Listing, discover
     from san_cli.engine.output_names import check_collisions
 
-    if str(output) == "-":
-        raise SanError("-o names a folder", hint="What goes to stdout is --jsonl.")
     listing = discover(
         inputs,
         recursive=recursive,
@@ -215,24 +244,23 @@ def _stdin(team: "Team | None") -> BinaryIO | None:
     return BytesIO(team.hear("stdin"))
 
 
-def _refuse_folder(
-    output: Path, listing: "Listing", kinds: tuple[str, ...], asked: "Settings", overwrite: bool
-) -> None:
-    from san_cli.engine.results import refuse_unusable_folder
-    from san_cli.engine.run import check_folder
-
-    if overwrite:
-        refuse_unusable_folder(output)
-    else:
-        check_folder(output, listing.images, kinds, asked)
-
-
 def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
     """Inputs that came to no image at all."""
     for failure in listing.failures:
         report.failure(failure.name, failure.cause)
     if listing.failures and fail_fast:
         raise _stopped()
+
+
+def _check_model(model: str | None, weights: str | None, device: str, precision: str, report: Report) -> None:
+    """Whatever can be wrong with these options and is known without loading the model; SanError if it is."""
+    from san_cli.engine.device import choose_device, choose_precision
+    from san_cli.models.presets import get_preset
+    from san_cli.weights import find_weights
+
+    choose_precision(precision, choose_device(device))
+    if weights != "random":
+        find_weights(get_preset(model or "vit-b-16").name, weights, say=report.warning)
 
 
 def _load(

@@ -40,6 +40,7 @@ class Report:
     notes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)  # by stage, summed over threads
     started: float = field(default_factory=time.monotonic)
+    warned: set[str] = field(default_factory=set)
     work_started: float = 0.0  # once the model is loaded and the vocabulary embedded
 
     def info(self, text: str) -> None:
@@ -48,8 +49,9 @@ class Report:
             console.say(text)
 
     def warning(self, text: str) -> None:
-        """Something that the user should know even with `--quiet`."""
-        if self.leads:
+        """Something that the user should know even with `--quiet`; said once."""
+        if self.leads and text not in self.warned:
+            self.warned.add(text)
             console.warn(text)
 
     def failure(self, name: str, cause: str) -> None:
