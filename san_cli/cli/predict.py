@@ -107,13 +107,16 @@ def predict(
             check_folder(output, listing.images, kinds, asked)
 
         from san_cli.engine.stages import Job, MapOptions  # only now, as importing torch takes seconds
+        from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 
         job = Job(vocabulary, MapOptions(min_score, background, shown), kinds, batch, max_pixels)
         segmenter = _load(model, weights, device, precision, compile, templates, report)
+        _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
         settings = with_model(asked, segmenter, compile)
         with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
             _embed(segmenter, vocabulary, team, report)
             _work(run, job, segmenter, workers, fail_fast, report)
+            _tell_of_tiny(note_on_pictures(segmenter.pictures, segmenter.strange_pictures), report)
             ending = end_run(run, job.classes)
             _print_team(run, job, report)
         report.end(ending, job.classes, share)
@@ -289,6 +292,11 @@ def _load(
         compile=compile,
         say=report.warning,
     )
+
+
+def _tell_of_tiny(note: str | None, report: Report) -> None:
+    if note is not None:
+        report.warning(note)
 
 
 def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", team: "Team | None", report: Report) -> None:

@@ -17,6 +17,7 @@ from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
+from san_cli.engine.tiny_world import is_tiny, strange_pictures
 from san_cli.errors import SanError
 from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
@@ -84,6 +85,7 @@ class Segmenter:
         self.templates = template_set(templates)
         self._read_text = read_text
         self._embedded: dict[Vocabulary, Tensor] = {}
+        self.pictures = self.strange_pictures = 0  # counted for tiny alone, see `tiny_world`
         with torch.device("meta"):
             model = SAN(self.preset)
         load_into(model, {n: t for n, t in checkpoint.state.items() if not n.startswith("text.")})
@@ -227,6 +229,9 @@ class Segmenter:
         is "no object".
         """
         mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
+        if is_tiny(self.preset):
+            self.pictures += len(resized)
+            self.strange_pictures += strange_pictures(mask_logits)
         probabilities = class_logits.softmax(dim=-1)
         return mask_logits, probabilities if background else probabilities[..., :-1]
 
