@@ -473,7 +473,7 @@ def test_a_log_that_can_not_be_written(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "metrics.jsonl", 0)
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(SanError, match="can't write"):
+    with pytest.raises(SanError, match="can't be written"):
         log.write({"iteration": 1})
 
 

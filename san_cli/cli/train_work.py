@@ -297,7 +297,9 @@ def _settings(
         origin = str(request.init_from)
     precision = str(plan.precision)
     settings = settings_of(preset, plan.recipe, data, plan.seed, precision, request.templates, origin)
-    if checkpoint is not None:
+    # Without a checkpoint it begins anew, but not as another training: the best model so far would be lost.
+    begun = request.resume and (plan.output / "best.safetensors").exists()
+    if checkpoint is not None or (begun and not request.dry_run):
         check_settings(plan.output, settings)
     return settings
 
@@ -309,11 +311,12 @@ def _settle_folder(
     from san_cli.training.checkpoints import sweep
     from san_cli.training.settings import write_settings
 
-    if checkpoint is None and processes.leads and not request.dry_run:
+    if processes.leads and not request.dry_run:
         try:
             request.output.mkdir(parents=True, exist_ok=True)
             sweep(request.output)
-            write_settings(request.output, settings)
+            if checkpoint is None:
+                write_settings(request.output, settings)
         except OSError as error:
             raise SanError(
                 f"can't use '{inert(str(request.output))}' as a folder: {error.strerror}",
@@ -407,7 +410,7 @@ def _train(
             hint="The checkpoint is complete: the same command with --resume goes on.",
             code=ExitCode.INTERRUPTED,
         )
-    best = f", best mIoU {ended.best_mIoU:.2f} (best.safetensors)" if ended.best_mIoU >= 0 else ""
+    best = f", best mIoU {ended.best_mIoU:.2f} % (best.safetensors)" if ended.best_mIoU >= 0 else ""
     say(f"done: {inert(str(ended.weights))}{best}")
 
 

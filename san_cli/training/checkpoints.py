@@ -2,7 +2,7 @@
 
     DIR/checkpoints/step-00005000/weights.safetensors   a model like any other (or the adapter alone)
                                   state.safetensors     the optimiser's moments; step, best mIoU and so on
-    DIR/best.safetensors, DIR/best.json                 the model of the best evaluation
+    DIR/best.safetensors, DIR/best.json                 the model of the best evaluation (see `best`)
     DIR/model.safetensors                               the trained model, at the end
 
 A checkpoint is a folder that appears under its name when it is complete. Whatever is random in a training is a
@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,12 +27,12 @@ from san_cli.errors import SanError
 from san_cli.inert import inert
 from san_cli.models.adapter import write_adapter
 from san_cli.models.checkpoint import Checkpoint, write_checkpoint
-from san_cli.outputs.atomic import atomic_write
+from san_cli.outputs.atomic import sweep_stale
 from san_cli.seal import UNSEALED, check_seal, seal
+from san_cli.training.state_files import Writer, unwritable
 
 _NAME = re.compile(r"step-(\d{8})")
 _UNFINISHED = ".unfinished-"
-BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Position:
     loss_scale_steps: int = 0  # good ones since it last changed
     pending: dict[str, float] = field(default_factory=dict)  # losses since the last line of the log, summed
     pending_steps: int = 0
+    logged: int = 0  # lines of the log until then
 
 
-def writer(*, adapter_only: bool) -> Callable[[Checkpoint, Path], None]:
+def writer(*, adapter_only: bool) -> Writer:
     """What writes weights: whole models, or adapters alone."""
     return write_adapter if adapter_only else write_checkpoint
 
@@ -69,7 +70,8 @@ def save(
     temporary = folder / f"{_UNFINISHED}{target.name}"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        folder.mkdir(exist_ok=True)  # but not the training's folder: it was there, and may be gone
+        temporary.mkdir()
         state = temporary / "state.safetensors"
         header = {"position": json.dumps(asdict(position)), "sha256": UNSEALED}
         save_file({name: t.cpu().contiguous() for name, t in sorted(moments.items())}, state, header)
@@ -81,10 +83,7 @@ def save(
         temporary.replace(target)
     except (OSError, SafetensorError, SanError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise SanError(
-            f"the checkpoint of step {position.step} can't be written to '{inert(str(folder))}' ({error})",
-            hint="Earlier checkpoints are complete: make room and go on with --resume.",
-        ) from error
+        raise unwritable(f"the checkpoint of step {position.step}", folder.parent, error) from error
     for old in _complete(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target / "weights.safetensors"
@@ -102,15 +101,37 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Position]:
     """The optimiser's moments by name, and how far the training had come. Raises SanError."""
     path = checkpoint / "state.safetensors"
     try:
+        if not path.is_file():
+            raise ValueError("it is no file" if path.exists() else "it is missing")
         check_seal(path)
         with safe_open(path, framework="pt") as file:
             position = Position(**json.loads(file.metadata()["position"]))
-            return {name: file.get_tensor(name) for name in file.keys()}, position  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise SanError(f"'{inert(str(path))}' can't be read ({error})", hint=_earlier(checkpoint)) from error
+    except SanError as error:
+        raise SanError(error.message, hint=_earlier(checkpoint)) from error
+    if checkpoint.name != f"step-{position.step:08d}":
         raise SanError(
-            f"'{inert(str(path))}' can't be read ({error})",
-            hint=f"Delete the folder '{inert(str(checkpoint))}' to go on from the checkpoint before it.",
-        ) from error
+            f"'{inert(str(path))}' is of step {position.step}, not of the one that its folder is called after",
+            hint=_earlier(checkpoint),
+        )
+    return moments, position
+
+
+def check_weights(checkpoint: Path, weights: Checkpoint, position: Position) -> None:
+    """SanError where a checkpoint's weights are not those of the step of its optimiser state."""
+    found = weights.metadata.get("iterations")
+    if found != str(position.step):
+        raise SanError(
+            f"'{inert(str(checkpoint / 'weights.safetensors'))}' is of iteration {inert(str(found))}, its "
+            f"state.safetensors of {position.step}",
+            hint=_earlier(checkpoint),
+        )
+
+
+def _earlier(checkpoint: Path) -> str:
+    return f"Delete the folder '{inert(str(checkpoint))}' to go on from the checkpoint before it."
 
 
 def publish(weights: Path, target: Path) -> None:
@@ -125,25 +146,12 @@ def publish(weights: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Readable JSON, atomically."""
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
-
-
-def best_mIoU(output: Path) -> float:
-    """That of the model in `best.safetensors`, percent; -1 if there is none."""
-    try:
-        return float(json.loads((output / BEST).read_text())["mIoU"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return -1.0
-
-
 def sweep(output: Path) -> None:
-    """Remove what a killed process left half written beside the best and the final model."""
+    """Remove what a killed process left half written in a training's folder."""
     for pattern in (".san-*.safetensors", ".model.safetensors.new"):
         for path in output.glob(pattern):
             path.unlink(missing_ok=True)
+    sweep_stale(output)
 
 
 def _complete(folder: Path) -> list[Path]:
@@ -176,4 +184,6 @@ def restore_moments(
         if parameter not in parameters:
             raise SanError(f"the checkpoint's optimiser state is of another model: it has {inert(parameter)}")
         own = parameters[parameter]
+        if key != "step" and value.shape != own.shape:
+            raise SanError(f"the checkpoint's optimiser state is of another model: see {inert(parameter)}")
         owners[id(own)].state[own][key] = value.clone() if key == "step" else value.to(own.device)

@@ -9,6 +9,7 @@ from typing import Any
 from san_cli.errors import SanError
 from san_cli.inert import inert
 from san_cli.outputs.atomic import atomic_write
+from san_cli.training.state_files import unwritable
 from san_cli.training.step import StepResult
 
 
@@ -36,14 +37,21 @@ class MetricsLog:
     """The file, appended to line by line; a resumed training first drops what it will write again."""
 
     def __init__(self, path: Path, up_to: int) -> None:
-        """Keep the lines of iterations up to `up_to`. SanError if the file can't be written."""
+        """Keep the lines of iterations up to `up_to`. SanError if the file can't be read or written."""
         self.path = path
         try:
-            kept = [line for line in self._lines() if line.get("iteration", 0) <= up_to]
+            kept = [row for row in _rows(path) if row["iteration"] <= up_to]
             with atomic_write(path) as file:
                 file.writelines(_line(row) for row in kept)
         except OSError as error:
-            raise SanError(f"can't write '{inert(str(path))}': {error.strerror}") from error
+            cause = error.strerror or error
+            raise SanError(
+                f"can't write '{inert(str(path))}': {cause}", hint="Move it away, or choose another -o."
+            ) from error
+        self.lines = len(kept)
+        # Those that were there when the checkpoint of that iteration was written: its evaluation comes after it.
+        self.lines_of_checkpoint = sum(row["iteration"] < up_to or "evaluation" not in row for row in kept)
+        self._evaluated = {row["iteration"] for row in kept if "evaluation" in row}
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a line. SanError if that fails, as on a full disk."""
@@ -51,23 +59,34 @@ class MetricsLog:
             with self.path.open("ab") as file:
                 file.write(_line(row))
         except OSError as error:
-            raise SanError(
-                f"can't write '{inert(str(self.path))}': {error.strerror}", hint="Make room and add --resume."
-            ) from error
+            raise unwritable("the log", self.path.parent, error) from error
+        self.lines += 1
+
+    @property
+    def has_evaluations(self) -> bool:
+        """Whether the file had any to begin with."""
+        return bool(self._evaluated)
 
     def has_evaluation(self, iteration: int) -> bool:
-        """Whether the evaluation after that iteration is in the file."""
-        return any(row.get("iteration") == iteration and "evaluation" in row for row in self._lines())
+        """Whether the file had the evaluation after that iteration to begin with."""
+        return iteration in self._evaluated
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """What the file holds; a line that a killed process left half written is not among it."""
-        rows = []
-        for line in self.path.read_bytes().splitlines() if self.path.exists() else ():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue
-        return [row for row in rows if isinstance(row, dict)]
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """What the file holds; lines that a killed process left half written, or that are damaged, are not among it."""
+    if not path.exists():
+        return []
+    if not path.is_file():
+        raise OSError("it is no file")  # and a pipe would be waited for
+    rows = []
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("iteration")) is int:
+            rows.append(row)
+    return rows
 
 
 def _line(row: dict[str, Any]) -> bytes:

@@ -1,8 +1,8 @@
 """A training from its first or last checkpoint to its end (Sec. 4.2), in one process or as one of many."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from san_cli.inert import inert
 from san_cli.models.checkpoint import Checkpoint
 from san_cli.outputs.sample_sheet import write_sample_sheet
 from san_cli.training import checkpoints
+from san_cli.training.best import keep_best, kept_best
 from san_cli.training.checkpoints import Position
 from san_cli.training.data import TrainingData, augmentation_of
 from san_cli.training.log import Interval, MetricsLog
@@ -25,6 +26,7 @@ from san_cli.training.memory import explaining_memory, peak_memory_mb
 from san_cli.training.model import TrainedModel, checkpoint_of
 from san_cli.training.processes import Processes
 from san_cli.training.recipe import Recipe
+from san_cli.training.state_files import unwritable
 from san_cli.training.step import MicroBatch, StepResult, Trainer
 from san_cli.training.targets import targets_of
 from san_cli.training.validation import Validation, evaluated_images, segmenter_of, validate
@@ -129,11 +131,13 @@ class Training:
         self.interval = Interval()
         self.skipped_in_a_row = 0
         self.saved = 0  # the step of the last checkpoint
-        self.best_mIoU = checkpoints.best_mIoU(plan.output)
+        self.logged = 0  # lines of the log
+        self.best_mIoU = -1.0  # percent; -1: never evaluated
 
     def resume(self, checkpoint: Path, weights: Checkpoint) -> None:
         """Take up a checkpoint: from here on every number is what it would have been without a break."""
         moments, position = checkpoints.read_state(checkpoint)
+        checkpoints.check_weights(checkpoint, weights, position)
         self.trainer.model.san.load_state_dict(
             {name: t.float() for name, t in weights.state.items() if not name.startswith("text.")}
         )
@@ -143,13 +147,13 @@ class Training:
                 self.trainer.scaler.state_dict()
                 | {"scale": position.loss_scale, "_growth_tracker": position.loss_scale_steps}
             )
-        self.position, self.saved = position, position.step
+        self.position, self.saved, self.logged = position, position.step, position.logged
         self.interval = Interval(dict(position.pending), position.pending_steps)
 
     def run(self, on_report: Sequence[Callable[[Report], None]], should_stop: Callable[[], bool]) -> Ended:
         """Train to the end, or until `should_stop` says so in any process. Raises SanError."""
         plan, total = self.plan, self.plan.recipe.iterations
-        log = MetricsLog(plan.output / "metrics.jsonl", self.position.step) if self.processes.leads else None
+        log = self._take_up_folder() if self.processes.leads else None
         if self._evaluation_is_owed(log):
             self._evaluate(log)
         pace, weights = Pace(), None
@@ -164,6 +168,7 @@ class Training:
                     report = self._report(result, pace)
                     if log is not None:
                         log.write(_row(report, plan.recipe.batch, len(self.data.source)))
+                        self.logged = log.lines
                     for show in on_report:
                         show(report)
                     self.interval, pace = Interval(), Pace()
@@ -176,6 +181,22 @@ class Training:
                     self._evaluate(log)
                     pace.leave_out()
         return self._end(weights)
+
+    def _take_up_folder(self) -> MetricsLog:
+        """The log as far as this training has come, and how good the kept model is. Raises SanError."""
+        kept = kept_best(self.plan.output)
+        log = MetricsLog(self.plan.output / "metrics.jsonl", self.position.step)
+        lost = self.logged - log.lines_of_checkpoint
+        if lost > 0:
+            self.say(
+                f"warning: metrics.jsonl lacks {lost} of the {self.logged} lines up to iteration "
+                f"{self.position.step:,}: it was damaged or changed"
+            )
+        if kept is not None:
+            self.best_mIoU = kept
+        elif log.has_evaluations:
+            self.say("warning: best.safetensors is gone: the best model from here on is kept")
+        return log
 
     def _evaluation_is_owed(self, log: MetricsLog | None) -> bool:
         """Whether a resumed training was stopped before the evaluation that belonged to its last iteration."""
@@ -276,6 +297,7 @@ class Training:
                 loss_scale_steps=scale.get("_growth_tracker", 0),
                 pending=dict(self.interval.sums),
                 pending_steps=self.interval.steps,
+                logged=self.logged,
             )
             path = checkpoints.save(
                 self.plan.output / "checkpoints",
@@ -297,23 +319,24 @@ class Training:
         indices = evaluated_images(len(data.validation), self.plan.evaluate_images)
         found = validate(segmenter, data, indices, self.processes)
         metrics = found.metrics
-        best = metrics.mIoU > self.best_mIoU
-        if best:
-            self.best_mIoU = float(metrics.mIoU)
         if log is not None:
             row = {"mIoU": metrics.mIoU, "pACC": metrics.pACC, "mACC": metrics.mACC, "images": found.images}
-            log.write({"iteration": step, "evaluation": data.validation_name, **row})
-            scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f}, pixel accuracy {metrics.pACC:.2f}"
+            if metrics.mIoU > self.best_mIoU:
+                write = checkpoints.writer(adapter_only=self.plan.adapter_only)
+                keep_best(self.plan.output, self._checkpoint(), row | {"iteration": step}, write)
+                self.best_mIoU = float(metrics.mIoU)
+            scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f} %, pixel accuracy {metrics.pACC:.2f} %"
             seconds = time.perf_counter() - before
             self.say(f"{scores} on {found.images} images ({inert(data.validation_name)}), {seconds:.0f} s")
             for fault in found.faults:
                 self.say(f"warning: left out of the evaluation: {fault}")
             try:
-                if best:
-                    self._keep_best(row | {"iteration": step})
                 self._draw(found, scores)
             except OSError as error:
-                self.say(f"warning: no pictures or best model of iteration {step:,} ({error})")
+                self.say(f"warning: no pictures of iteration {step:,} ({error})")
+            # Last: it says that the evaluation is done, and a resumed training won't do it again.
+            log.write({"iteration": step, "evaluation": data.validation_name, **row})
+            self.logged = log.lines
         self.processes.wait()
 
     def _draw(self, found: Validation, title: str) -> None:
@@ -323,11 +346,6 @@ class Training:
         path = folder / f"step-{self.position.step:08d}.jpg"
         write_sample_sheet(path, found.rows, self.data.vocabulary.names, title)
 
-    def _keep_best(self, row: dict[str, Any]) -> None:
-        write = checkpoints.writer(adapter_only=self.plan.adapter_only)
-        write(self._checkpoint(), self.plan.output / "best.safetensors")
-        checkpoints.write_json(self.plan.output / checkpoints.BEST, row)
-
     def _end(self, weights: Path | None) -> Ended:
         finished = self.position.step >= self.plan.recipe.iterations
         target = self.plan.output / "model.safetensors"
@@ -335,26 +353,16 @@ class Training:
             newest = weights or checkpoints.last(self.plan.output / "checkpoints")
             if newest is not None:
                 file = newest if newest.is_file() else newest / "weights.safetensors"
-                with _writing(self.plan.output):
+                try:
                     checkpoints.publish(file, target)
+                except OSError as error:
+                    raise unwritable("the trained model", self.plan.output, error) from error
         return Ended(
             self.position.step,
             not finished,
             target if finished else (weights or target),
             self.best_mIoU,
         )
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    """A full disk, and a file where a folder should be, in one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise SanError(
-            f"can't write to '{inert(str(output))}' ({error})",
-            hint="Checkpoints are complete: make room and go on with --resume.",
-        ) from error
 
 
 def _row(report: Report, batch: int, length: int) -> dict[str, Any]:

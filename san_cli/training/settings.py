@@ -12,9 +12,9 @@ from san_cli.datasets.training_set import PairSource
 from san_cli.errors import SanError
 from san_cli.inert import inert
 from san_cli.models.presets import Preset
-from san_cli.training.checkpoints import write_json
 from san_cli.training.data import TrainingData
 from san_cli.training.recipe import Recipe
+from san_cli.training.state_files import read_object, write_json
 
 FILE = "settings.json"
 # Settings of the recipe that came later: what was done until then.
@@ -68,25 +68,31 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
     """SanError that names what differs from what the training in `output` was started with."""
     path = output / FILE
     try:
-        before = dict(json.loads(path.read_text()))
+        before = read_object(path)
         before["recipe"] = _AS_BEFORE | before["recipe"]
         if _SCENES in settings["data"]:
             scenes = settings["data"][_SCENES] | {"size": before["preset"]["input_size"]}
             before["data"] = {_SCENES: scenes} | before["data"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        before["started_from"] = settings["started_from"]  # that is in the weights
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SanError(
-            f"can't resume: '{inert(str(path))}' can't be read ({error})", hint="Start anew in another -o."
+            f"can't resume: '{inert(str(path))}' can't be read ({error})",
+            hint="Restore it; or train on from the last weights in another -o: --init-from "
+            f"{inert(str(output))}/checkpoints/step-…/weights.safetensors.",
         ) from error
-    differing = _differing(
-        before | {"started_from": settings["started_from"]}, settings
-    )  # that is in the weights
+    differing = _differing(before, settings)
     if differing:
         name, (was, now) = next(iter(differing.items()))
         raise SanError(
-            f"can't resume with another {name}: the training in '{inert(str(output))}' was started with "
-            f"{inert(json.dumps(was))}, not {inert(json.dumps(now))}",
+            f"can't resume with another {inert(name)}: the training in '{inert(str(output))}' was started with "
+            f"{_short(was)}, not {_short(now)}",
             hint="Repeat the command that started it, with --resume; or start anew in another -o.",
         )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return inert(text if len(text) <= 200 else f"{text[:200]} …")
 
 
 def _differing(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
