@@ -163,7 +163,7 @@ def test_blocked_gradient_isolates_the_proposals_from_clip() -> None:
         ({"recognition_layers": 13}, "within CLIP's 12"),
         ({"side_patch_size": 14}, r"side_patch_size \(14\) must divide 32"),
         ({"input_size": 100}, r"\(16\) must divide 32 and input_size \(100\)"),
-        ({"clip_scale": 0.0}, "clip_scale is 0, and must be positive"),
+        ({"clip_scale": 0.0}, "clip_scale is 0.0, and must be positive"),
         ({"supervised_layers": 9}, "supervised"),
         ({"block_clip_gradient": True}, "attention bias"),
         ({"side_heads": 7}, "multiple"),

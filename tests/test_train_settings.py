@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from train_data import MICRO, make_labelled, micro_preset, train, write_preset
 
 from san_cli.errors import SanError
-from san_cli.models.presets import VIT_B_16, Preset
+from san_cli.models.presets import VIT_B_16, ClipShape, Preset
 from san_cli.training.data import augmentation_of, emoji_data
 from san_cli.training.losses import normalisers_of
 from san_cli.training.matcher import LossWeights
@@ -33,7 +34,7 @@ def one_set(name: str, value: Any) -> tuple[Preset, Recipe]:
 
 positive = st.floats(1e-9, 1e9)
 recipe_values = st.one_of(
-    st.tuples(st.sampled_from(["iterations", "batch", "points"]), st.integers(1, 10**9)),
+    st.tuples(st.sampled_from(["iterations", "batch", "points"]), st.integers(1, 2**20)),
     st.tuples(st.sampled_from(["learning_rate", "clip_norm", "weight_decay", "no_object_weight"]), positive),
     st.tuples(st.just("learning_rate"), st.integers(1, 1000)),  # a whole number will do
     st.tuples(st.sampled_from(["decay_everything", "colour_jitter"]), st.booleans()),
@@ -209,6 +210,27 @@ def test_normalisers_add_up(counts: list[int], queries: int, data: st.DataObject
         (["--adapter-only"], "Leave --adapter-only out."),
         (["--set", "input_size=80"], "can't train at an input of 80 pixels"),
         (["--iterations", "3", "--set", "warm_up=3"], "warm_up is 3, and must be less than iterations (3)"),
+        (["--iterations", "1000000000000"], "99,999,999 at most"),
+        (["--iterations", "0"], "--iterations"),
+        (["--batch", "0"], "--batch"),
+        (["--batch", "100000000000"], "batch is 100,000,000,000"),
+        (["--workers", "-1"], "--workers"),
+        (["--workers", "100000"], "--workers"),
+        (["--seed", str(2**63)], "--seed"),
+        (["--limit", "0"], "--limit"),
+        (["--set", "points=100000000000"], "points is 100,000,000,000"),
+        (["--set", "flip=2"], "1 at most"),
+        (
+            ["--set", "ce_weight=0", "--set", "mask_weight=0", "--set", "dice_weight=0"],
+            "nothing would be learned",
+        ),
+        (["--set", "short_side_choices=[1000000000]"], "short sides of [1000000000]"),
+        (["--set", "side_depth=1000000"], "side_depth is 1000000"),
+        (["--set", "clip_scale=1e300"], "clip_scale is 1e+300"),
+        (["--clip-weights", "missing.pt", "--model", "tiny"], "can't read weights 'missing.pt'"),
+        (["--clip-weights", "/dev/null", "--model", "tiny"], "not a file"),
+        (["--init-from", "missing.pth"], "can't read weights 'missing.pth'"),
+        (["--init-from", "tinny"], "Did you mean tiny?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -221,6 +243,11 @@ def test_refused_before_anything_is_done(
     assert "Traceback" not in ended.err
     assert not (tmp_path / "out").exists()
     assert "images read" not in ended.err
+    # A folder of another training doesn't hide that slip.
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "metrics.jsonl").write_text("")
+    ended = train(san, folder, "-o", tmp_path / "old", *options)
+    assert (ended.code, message in ended.err, "holds a training" in ended.err) == (2, True, False)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +283,21 @@ BROKEN: dict[str, str] = {
     "negative": json.dumps({**MICRO, "queries": -1}),
     "width and heads": json.dumps({**MICRO, "side_heads": 5}),
     "zero": json.dumps({**MICRO, "side_heads": 0}),
+    "absurd depth": json.dumps({**MICRO, "side_depth": 1_000_000}),
+    "absurd depth of CLIP": json.dumps({**MICRO, "clip": {**MICRO["clip"], "text_layers": 10**30}}),  # type: ignore[dict-item]
+    "absurd in all": json.dumps({**MICRO, "side_width": 8192, "side_heads": 8, "side_depth": 128}),
+    "absurd grid": json.dumps({**MICRO, "input_size": 8192, "side_patch_size": 1}),
+    "absurd name": json.dumps({**MICRO, "name": "x" * 1000}),
+    "infinite scale": json.dumps({**MICRO, "clip_scale": float("inf")}),
+    "no scale": json.dumps({**MICRO, "clip_scale": float("nan")}),
+    "a fraction": json.dumps({**MICRO, "queries": 1.5}),
+    "a text": json.dumps({**MICRO, "queries": "6"}),
+    "true": json.dumps({**MICRO, "queries": True}),
+    "a number for a switch": json.dumps({**MICRO, "decoupled_head": 1}),
+    "nested deeply": '{"name": ' + "[" * 100_000,
+    "nested deeply in clip": '{"name": "x", "clip": ' + '{"width": ' * 100_000,
+    "many digits": '{"name": "x", "clip": {"width": ' + "9" * 5000 + "}}",
+    "fusion is a text": json.dumps({**MICRO, "fusion": "abc"}),
 }
 
 
@@ -266,6 +308,29 @@ def test_a_broken_preset(san: San, folder: Path, tmp_path: Path, fault: str) -> 
     assert (ended.code, "Traceback" in ended.err) == (2, False)
     assert "broken.json' is no preset" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bad", [1e300, -1, 0, float("nan"), float("inf"), 10**400, "1", True, None, [1]])
+def test_any_odd_number_in_a_preset_is_refused(bad: Any) -> None:
+    """Each number by itself, at once, before anything is built."""
+    fields = [field.name for field in dataclasses.fields(Preset) if field.type in (int, float)]
+    for name in fields:
+        if not (name == "feature_layers" and bad == 0):
+            with pytest.raises(SanError):
+                dataclasses.replace(VIT_B_16, **{name: bad})
+    for field in dataclasses.fields(ClipShape):
+        if field.type is int:
+            with pytest.raises(SanError):
+                dataclasses.replace(VIT_B_16, clip=dataclasses.replace(VIT_B_16.clip, **{field.name: bad}))
+
+
+def test_a_preset_that_is_no_file(san: San, folder: Path, tmp_path: Path) -> None:
+    """A pipe is never opened: nobody would write to it."""
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    for name in ("pipe.json", "folder.json"):
+        ended = train(san, folder, "-o", tmp_path / "out", "--model", tmp_path / name)
+        assert (ended.code, "it is no file" in ended.err) == (2, True)
 
 
 def test_a_preset_of_one_s_own(san: San, folder: Path, tmp_path: Path) -> None:
@@ -284,9 +349,9 @@ def test_a_random_clip_can_not_be_left_out(san: San, folder: Path, tmp_path: Pat
 def test_what_should_be_a_folder(san: San, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     ended = train(san, folder, "-o", tmp_path / "out")
-    assert (ended.code, "as a folder" in ended.err) == (2, True)
+    assert (ended.code, "is not a folder" in ended.err) == (2, True)
     ended = train(san, folder, "-o", tmp_path / "out" / "below")
-    assert (ended.code, "as a folder" in ended.err) == (2, True)
+    assert (ended.code, "is not a folder" in ended.err) == (2, True)
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -106,7 +106,10 @@ LearningRate = Annotated[
     typer.Option("--lr", metavar="X", help="Default: 1e-4.", rich_help_panel=RECIPE, show_default=False),
 ]
 Seed = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Decides everything random.", rich_help_panel=RECIPE)
+    int,
+    typer.Option(
+        metavar="N", min=0, max=2**63 - 1, help="Decides everything random.", rich_help_panel=RECIPE
+    ),
 ]
 Accumulate = Annotated[
     int,
@@ -130,6 +133,7 @@ Workers = Annotated[
     typer.Option(
         metavar="N",
         min=0,
+        max=1024,
         help="Processes that read and augment images. Default: by the number of cores.",
         rich_help_panel=SPEED,
         show_default=False,

@@ -85,7 +85,7 @@ def run(request: Request) -> None:
     prompts = templates(request.templates)
     _refuse_odd_weights(request)
     board = summary_writer() if request.tensorboard else None
-    checkpoint = _newest_checkpoint(request)
+    checkpoint = _newest_checkpoint(request) if _goes_on(request) else None
     preset, recipe = _preset_and_recipe(request, checkpoint)
     data = _data(request)
     with _processes(request.device) as processes:
@@ -94,6 +94,8 @@ def run(request: Request) -> None:
             say(f"note: {note}")
         plan = _plan(request, recipe, processes)
         settings = _settings(request, plan, preset, data, checkpoint)
+        if not request.dry_run:
+            _refuse_folder(request)
         processes.agree("where they go on from", checkpoint.name if checkpoint else "the beginning")
         processes.agree("settings or data", json.dumps(settings["data"] | settings["recipe"], sort_keys=True))
         start = _start(request, preset, checkpoint, say)
@@ -163,9 +165,11 @@ def _refuse_odd_weights(request: Request) -> None:
             "--adapter-only leaves the CLIP out, and a random one is in no other file",
             hint="Leave --adapter-only out.",
         )
+    for path in (request.init_from, request.clip_file):
+        if path is not None:
+            check_is_weights(path)
     if request.init_from is None or request.clip_weights is None:
         return
-    check_is_weights(request.init_from)
     if random or not is_adapter(request.init_from):
         raise SanError(
             f"--init-from and --clip-weights {inert(request.clip_weights)} contradict each other",
@@ -218,26 +222,44 @@ def _processes(device: str) -> "AbstractContextManager[Processes]":
     return together(choose_device(device))
 
 
-def _newest_checkpoint(request: Request) -> Path | None:
-    """Where to go on from, None to begin. SanError where that is not what the folder looks like."""
-    from san_cli.training.checkpoints import last
+def _goes_on(request: Request) -> bool:
+    """Whether a training that is there already is to be taken up."""
     from san_cli.training.processes import restarted
 
-    if request.dry_run:
-        return None
+    return not request.dry_run and (request.resume or restarted())
+
+
+def _newest_checkpoint(request: Request) -> Path | None:
+    """Where to go on from, None to begin. SanError where only a trained model is left."""
+    from san_cli.training.checkpoints import last
+
     found = last(request.output / "checkpoints")
-    where = inert(str(request.output))
-    results = [name for name in _RESULTS if (request.output / name).exists()]
-    if (found is not None or results) and not (request.resume or restarted()):
+    if found is None and "model.safetensors" in _results(request.output):
         raise SanError(
-            f"'{where}' holds a training already ({results[0] if results else found})",
-            hint="Add --resume to go on with it, or choose another -o.",
-        )
-    if found is None and "model.safetensors" in results:
-        raise SanError(
-            f"'{where}' holds a trained model, but no checkpoint to go on from", hint="Choose another -o."
+            f"'{inert(str(request.output))}' holds a trained model, but no checkpoint to go on from",
+            hint="Choose another -o.",
         )
     return found
+
+
+def _results(output: Path) -> list[str]:
+    """What of an earlier training is there."""
+    return [name for name in _RESULTS if (output / name).exists()]
+
+
+def _refuse_folder(request: Request) -> None:
+    """SanError where nothing can be written to -o, or where another training is there; other slips come first."""
+    from san_cli.engine.results import refuse_unusable_folder
+
+    refuse_unusable_folder(request.output)
+    found = _results(request.output)
+    if (request.output / "checkpoints").is_dir():
+        found += sorted(path.name for path in (request.output / "checkpoints").glob("step-*"))
+    if found and not _goes_on(request):
+        raise SanError(
+            f"'{inert(str(request.output))}' holds a training already ({found[0]})",
+            hint="Add --resume to go on with it, or choose another -o.",
+        )
 
 
 def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say) -> "Checkpoint":
@@ -298,8 +320,8 @@ def _settings(
     precision = str(plan.precision)
     settings = settings_of(preset, plan.recipe, data, plan.seed, precision, request.templates, origin)
     # Without a checkpoint it begins anew, but not as another training: the best model so far would be lost.
-    begun = request.resume and (plan.output / "best.safetensors").exists()
-    if checkpoint is not None or (begun and not request.dry_run):
+    begun = _goes_on(request) and (plan.output / "best.safetensors").exists()
+    if checkpoint is not None or begun:
         check_settings(plan.output, settings)
     return settings
 

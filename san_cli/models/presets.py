@@ -13,6 +13,20 @@ from san_cli.errors import SanError
 
 PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
 
+# The most of each number, so that a slip is told at once: without a bound, building such a network takes minutes or
+# all memory. Each is several times what any published CLIP or SAN has.
+_MOST = {
+    "width": 8192, "layers": 128, "heads": 256, "patch_size": 256, "image_size": 4096, "embed_dim": 8192,
+    "text_width": 8192, "text_layers": 128, "text_heads": 256, "context_length": 1024, "vocab_size": 2**20,
+    "input_size": 8192, "clip_scale": 32, "feature_layers": 128, "recognition_layers": 128, "side_width": 8192,
+    "side_depth": 128, "side_heads": 256, "side_patch_size": PAD_TO, "queries": 10_000, "decoder_width": 8192,
+    "supervised_layers": 128,
+}  # fmt: skip
+_MOST_TOKENS = 512  # on a side of an image's grid: attention between 512² tokens is beyond any machine
+_MOST_PARAMETERS = 3 * 10**9  # the largest published CLIP has 2.5; 12 GB in float32
+_LONGEST_NAME = 100
+_LONGEST_JSON = 2**20  # bytes
+
 
 @dataclass(frozen=True)
 class ClipShape:
@@ -61,20 +75,18 @@ class Preset:
 
     def __post_init__(self) -> None:
         """Refuse combinations that can't be built, in the words of the field."""
-        sizes = dataclasses.asdict(self.clip) | dataclasses.asdict(self)
-        for name, value in sizes.items():
-            if type(value) is int and value < 1 and name != "feature_layers":
-                raise SanError(f"preset {self.name}: {name} is {value}, and must be positive")
-        if type(self.name) is not str:
-            raise SanError(f"a preset's name is text, not {self.name!r}")
+        if type(self.name) is not str or not self.name or len(self.name) > _LONGEST_NAME:
+            raise SanError(f"a preset's name is text of at most {_LONGEST_NAME} characters")
+        if not isinstance(self.clip, ClipShape):
+            raise SanError(f"preset {self.name}: clip is no object with width, layers and so on")
+        for part in (self.clip, self):
+            _check_kinds(self.name, part)
         clip = self.clip
         if clip.text_width % clip.text_heads or clip.image_size < clip.patch_size or clip.vocab_size < 49408:
             raise SanError(
                 f"preset {self.name}: CLIP's text_width must be a multiple of text_heads, its image_size no smaller "
                 "than patch_size, and its vocab_size at least 49408, the tokenizer's"
             )
-        if not self.clip_scale > 0:
-            raise SanError(f"preset {self.name}: clip_scale is {self.clip_scale:g}, and must be positive")
         if PAD_TO % self.side_patch_size or self.input_size % self.side_patch_size:
             raise SanError(
                 f"preset {self.name}: side_patch_size ({self.side_patch_size}) must divide {PAD_TO} and input_size "
@@ -109,6 +121,32 @@ class Preset:
             )
         if self.side_width % self.side_heads or self.clip.width % self.clip.heads:
             raise SanError(f"preset {self.name}: the width must be a multiple of the number of heads")
+        self._check_extent()
+
+    def _check_extent(self) -> None:
+        """Refuse what no machine can build, though each number by itself may be right."""
+        clip = self.clip
+        grids = {
+            "image_size / patch_size": clip.image_size / clip.patch_size,
+            "clip_scale x input_size / patch_size": self.clip_scale * self.input_size / clip.patch_size,
+            "input_size / side_patch_size": self.side_grid,
+        }
+        for name, side in grids.items():
+            if side > _MOST_TOKENS:
+                raise SanError(
+                    f"preset {self.name}: {name} is {side:,.0f}, and can be {_MOST_TOKENS} at most"
+                )
+        blocks = (
+            (clip.width, clip.layers),
+            (clip.text_width, clip.text_layers),
+            (self.side_width, self.side_depth),
+        )
+        parameters = sum(12 * width**2 * depth for width, depth in blocks) + clip.vocab_size * clip.text_width
+        if parameters > _MOST_PARAMETERS:
+            raise SanError(
+                f"preset {self.name}: widths and depths come to {parameters / 1e9:,.1f}·10⁹ parameters, and can to "
+                f"{_MOST_PARAMETERS / 1e9:.0f}·10⁹ at most"
+            )
 
     def check_input(self, size: int) -> None:
         """SanError where an input of `size` pixels leaves CLIP less than a patch."""
@@ -127,6 +165,31 @@ class Preset:
     def longest_side(self) -> int:
         """The benchmark's cap on the long side of the network input, pixels (2560 at 640)."""
         return 4 * self.input_size
+
+
+def _check_kinds(name: str, part: ClipShape | Preset) -> None:
+    """SanError for a field that is of another kind than its type says, or out of bounds."""
+    for field in dataclasses.fields(part):
+        value, most = getattr(part, field.name), _MOST.get(field.name)
+        shown = f"preset {name}: {field.name} is {value!r:.60}"
+        if most is not None:
+            whole = field.type is int
+            if type(value) is not int and (whole or type(value) is not float):
+                raise SanError(f"{shown}, and must be a {'whole ' * whole}number")
+            positive = value >= 0 if field.name == "feature_layers" else value > 0
+            if not (positive and value <= most):
+                raise SanError(f"{shown}, and must be positive and at most {most:,}")
+        elif field.type is bool and type(value) is not bool:
+            raise SanError(f"{shown}, and must be true or false")
+        elif field.name == "open_clip_name" and (type(value) is not str or len(value) > _LONGEST_NAME):
+            raise SanError(f"{shown}, and must be a short text")
+        elif field.name == "fusion" and not _are_pairs(value):
+            raise SanError(f"{shown}, and must be pairs of whole numbers")
+
+
+def _are_pairs(value: Any) -> bool:
+    pairs = isinstance(value, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value)
+    return pairs and all(type(number) is int for pair in value for number in pair)
 
 
 VIT_B_16 = Preset(
@@ -188,14 +251,20 @@ def get_preset(model: "str | Preset") -> Preset:
 def _read_preset(path: Path) -> Preset:
     """A preset of the user's own: `name`, `clip` and whichever other fields differ from their defaults."""
     try:
-        return preset_from_json(path.read_text())
+        if path.exists() and not path.is_file():
+            raise SanError(f"can't read the preset '{path}': it is no file")  # and a pipe would be waited for
+        with path.open("rb") as file:
+            content = file.read(_LONGEST_JSON + 1)
+        if len(content) > _LONGEST_JSON:
+            raise SanError(f"'{path}' is no preset: it is far too large")
+        return _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         raise SanError(f"can't read the preset '{path}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SanError(f"'{path}' is no preset: it is not text") from error
-    except SanError as error:
+    except ValueError as error:
         raise SanError(
-            f"'{path}' is no preset ({error.message})",
+            f"'{path}' is no preset ({error})",
             hint="It is JSON with a name, a clip {width, layers, heads, …} and other fields of Preset.",
         ) from error
 
@@ -208,10 +277,39 @@ def preset_to_json(preset: Preset) -> str:
 def preset_from_json(text: str) -> Preset:
     """The preset written by `preset_to_json`. Raises SanError on anything else."""
     try:
-        fields: dict[str, Any] = json.loads(text)
-        fields["clip"] = ClipShape(**fields["clip"])
-        if "fusion" in fields:
-            fields["fusion"] = tuple((int(side), int(clip)) for side, clip in fields["fusion"])
-        return Preset(**fields)
-    except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError) as error:
+        return _parsed(text)
+    except ValueError as error:
         raise SanError(f"the preset in the checkpoint's header can't be read ({error})") from error
+
+
+def _parsed(text: str) -> Preset:
+    """The preset in JSON. ValueError on anything else."""
+    try:
+        fields = json.loads(text)
+        clip = fields.get("clip") if isinstance(fields, dict) else None
+        if not isinstance(clip, dict):
+            raise ValueError("it is no JSON object with a name and a clip {width, layers, …}")
+        for part, known in ((fields, Preset), (clip, ClipShape)):
+            _check_names(part, known)
+        pairs = fields.get("fusion", Preset.fusion)
+        fusion = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in pairs) if pairs else ()
+        return Preset(**fields | {"clip": ClipShape(**clip), "fusion": fusion})
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except SanError as error:
+        raise ValueError(error.message) from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_names(found: dict[str, Any], known: type[Preset] | type[ClipShape]) -> None:
+    """ValueError for a field that is missing or unknown."""
+    fields = {field.name: field for field in dataclasses.fields(known)}
+    odd = sorted(found.keys() - fields.keys())
+    if odd:
+        raise ValueError(f"it has the unknown field '{odd[0]:.80}'")
+    missing = [
+        name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in found
+    ]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")

@@ -8,6 +8,10 @@ from san_cli.datasets.augment import OFFICIAL, PAPER
 from san_cli.errors import SanError
 from san_cli.training.losses import POINTS, WEIGHTS
 
+# The most of some numbers: a slip is told at once. A checkpoint's name has eight digits for its iteration; the others
+# are far beyond what any memory holds.
+_MOST = {"iterations": 99_999_999, "batch": 2**20, "points": 2**24, "queries_per_mask": 10_000}
+_LONGEST_SIDE = 2**14  # pixels, at an input of 640
 _PAPER_SIDES = (PAPER.short_sides[0], PAPER.short_sides[-1])
 
 
@@ -49,11 +53,19 @@ class Recipe:
         for name in ("iterations", "batch", "points", "learning_rate", "clip_norm", "queries_per_mask"):
             if getattr(self, name) == 0:
                 raise SanError(f"{name} is 0, and must be positive")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise SanError(f"{name} is {getattr(self, name):,}, and can be {most:,} at most")
+        if self.flip > 1:
+            raise SanError(f"flip is {self.flip}, and is a chance: 1 at most")
+        if not (self.ce_weight or self.mask_weight or self.dice_weight):
+            raise SanError("ce_weight, mask_weight and dice_weight are 0: nothing would be learned")
         if self.warm_up >= self.iterations:
             raise SanError(f"warm_up is {self.warm_up}, and must be less than iterations ({self.iterations})")
         sides = self.short_side_choices if self.short_side_range is None else self.short_side_range
-        if not sides or not all(type(side) is int and side > 0 for side in sides):
-            raise SanError(f"short sides of {list(sides)}: expected lengths in pixels")
+        if not sides or not all(type(side) is int and 0 < side <= _LONGEST_SIDE for side in sides):
+            shown = f"{list(sides)}" if len(sides) < 20 else f"{list(sides[:20])}…"
+            raise SanError(f"short sides of {shown}: expected lengths in pixels, {_LONGEST_SIDE:,} at most")
         if self.short_side_range is not None and (len(sides) != 2 or sides[0] > sides[1]):
             raise SanError(f"short_side_range is {list(sides)}: expected the shortest and the longest")
 
