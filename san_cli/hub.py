@@ -1,35 +1,68 @@
-"""The two checkpoints that SAN's authors published: their pinned hashes, and how to get them from the hub."""
+"""Published weights: what they must be to the byte, and how to get them from a hub that isn't trusted.
 
+Names, sizes and hashes come from the tables below alone. What a hub or a mirror sends goes into a file of ours in
+`$SAN_HOME/downloads`, which gets its name once it is known to hold the published bytes; nothing else is written or
+removed. Copies that other programs put into the Hugging Face cache are found and never touched.
+"""
+
+import hashlib
+import os
 import shutil
-from collections.abc import Callable
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from san_cli.cache_dir import cache_dir
 from san_cli.errors import SanError
-from san_cli.weights_sha256 import rehash, weights_sha256
+from san_cli.fetch import FetchError, checked_url, fetch
+from san_cli.weights_sha256 import remember_sha256, weights_sha256
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two downloads apart there
+    fcntl = None  # type: ignore[assignment]
+
+HUGGING_FACE = "https://huggingface.co"
+_LINE_EVERY_S = 10.0  # how often a log is told how far a download is
 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A published checkpoint, pinned by commit, size and hash."""
+    """A published file, pinned by commit, size and hash."""
 
-    preset_name: str
+    model: str  # whose weights they are
     repo: str
     revision: str  # the commit that added the file; it hasn't changed since
     filename: str
     size: int  # bytes
     sha256: str
+    kept_as: str = ""  # our name for it where the published one tells nothing
 
     @property
     def url(self) -> str:
         """Where a browser or curl finds it."""
-        return f"https://huggingface.co/{self.repo}/resolve/{self.revision}/{self.filename}"
+        return f"{HUGGING_FACE}/{self.path}"
+
+    @property
+    def path(self) -> str:
+        """The part of the address that is the same on every mirror."""
+        return f"{self.repo}/resolve/{self.revision}/{self.filename}"
+
+    @property
+    def local_name(self) -> str:
+        """What a copy on this machine is called."""
+        return self.kept_as or self.filename
 
 
 # Size and sha256 as the Git LFS pointers state them: https://huggingface.co/Mendel192/san/commit/<revision>
 OFFICIAL: dict[str, OfficialFile] = {
     "vit-b-16": OfficialFile(
-        preset_name="vit-b-16",
+        model="vit-b-16",
         repo="Mendel192/san",
         revision="112fe8bb08fb0a0d9aefa563b7def88ce979f759",
         filename="san_vit_b_16.pth",
@@ -37,7 +70,7 @@ OFFICIAL: dict[str, OfficialFile] = {
         sha256="d616d2767b206d66b70a7742398c9b818beaf9742e134894449196af11bf19da",
     ),
     "vit-l-14": OfficialFile(
-        preset_name="vit-l-14",
+        model="vit-l-14",
         repo="Mendel192/san",
         revision="ffc7de2be5e365ef73008d2c5b835ccbc0e7b8e4",
         filename="san_vit_large_14.pth",
@@ -46,64 +79,114 @@ OFFICIAL: dict[str, OfficialFile] = {
     ),
 }
 
+# OpenAI's CLIPs as open_clip gets them, by its names for the architectures.
+CLIP: dict[str, OfficialFile] = {
+    "ViT-B-16-quickgelu": OfficialFile(
+        model="OpenAI's CLIP ViT-B/16",
+        repo="timm/vit_base_patch16_clip_224.openai",
+        revision="977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d",
+        filename="open_clip_model.safetensors",
+        size=598_516_980,
+        sha256="4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+        kept_as="clip_vit_b_16.safetensors",
+    ),
+    "ViT-L-14-336-quickgelu": OfficialFile(
+        model="OpenAI's CLIP ViT-L/14 at 336 pixels",
+        repo="timm/vit_large_patch14_clip_336.openai",
+        revision="81e38efc4637de5023b10e75a7f9bd1c6fa6b010",
+        filename="open_clip_model.safetensors",
+        size=1_711_828_444,
+        sha256="fbc415c3d0d7b79faed8f5ccfb740c32b7c4f5ffe7283b851f89c6231c01a8e0",
+        kept_as="clip_vit_l_14_336.safetensors",
+    ),
+}
 
-def cached_copy(official: OfficialFile) -> Path | None:
-    """The file in the Hugging Face cache (which follows HF_HOME) with its content not checked, or None."""
-    from huggingface_hub import try_to_load_from_cache
 
-    for revision in (official.revision, "main"):  # the official demo downloads "main"
+def cached_copies(official: OfficialFile) -> list[Path]:
+    """The file as we downloaded it or as the Hugging Face cache has it, content not checked; the likeliest first."""
+    snapshots = _hub_cache() / f"models--{official.repo.replace('/', '--')}" / "snapshots"
+    try:
+        revisions = sorted(entry.name for entry in os.scandir(snapshots))
+    except OSError:
+        revisions = []
+    revisions.sort(key=lambda revision: revision != official.revision)
+    candidates = [
+        downloads() / official.local_name,
+        *(snapshots / each / official.filename for each in revisions),
+    ]
+    return [path for path in candidates if _is_file(path)]
+
+
+def good_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
+    """The first cached copy that is the published file, to the byte; `say` is told of those that aren't."""
+    for path in cached_copies(official):
         try:
-            found = try_to_load_from_cache(official.repo, official.filename, revision=revision)
-        except (OSError, ValueError):  # unreadable folder, garbage in refs/
-            continue
-        if isinstance(found, str):
-            return Path(found)
+            size = path.stat().st_size
+            sha256 = weights_sha256(path)
+        except SanError as error:  # it states a hash of its own, and isn't even that
+            say(f"'{path}' is not used: {error.message}")
+        except OSError as error:
+            say(f"'{path}' is not used: {error.strerror}")
+        else:
+            if (size, sha256) == (official.size, official.sha256):
+                return path
+            say(
+                f"'{path}' is not used: it is not the published file ({size} bytes, sha256 {sha256}; "
+                f"expected {official.size} bytes, sha256 {official.sha256})"
+            )
     return None
 
 
-def is_published(path: Path, official: OfficialFile) -> bool:
-    """Whether the bytes are the published ones (hashed on first use only). Raises OSError."""
-    return path.stat().st_size == official.size and weights_sha256(path) == official.sha256
+def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = "") -> Path:
+    """Fetch the file into `$SAN_HOME/downloads` and return its path.
 
-
-def download(official: OfficialFile, *, say: Callable[[str], None]) -> Path:
-    """Fetch the file into the Hugging Face cache, replacing a copy there, and return its path.
-
-    Progress goes to stderr. Size and sha256 must be the pinned ones, first as the hub states them, then over
-    the bytes that came. Raises SanError, with every way to get the file, where no good file came.
+    A download that was cut short, or whose process was killed, is gone on with. Progress goes to stderr. Raises
+    SanError where no good file came, with `ways` to get it (default: those for a SAN's weights).
     """
-    from huggingface_hub import hf_hub_download
-
+    ways = ways or ways_to_get(official)
+    endpoint = _endpoint(official, ways)
+    failure = f"can't get the weights of {official.model} from {endpoint}"
+    if _offline():
+        raise SanError(f"{failure}: HF_HUB_OFFLINE is set", hint=ways)
+    folder = downloads()
+    target = folder / official.local_name
     try:
-        _check_offer(official)
-        _check_space(official)
-        say(f"downloading {official.filename} ({megabytes(official.size)}) from {_endpoint()}")
-        path = Path(
-            hf_hub_download(official.repo, official.filename, revision=official.revision, force_download=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f"{official.local_name}.part"
+        with _alone(partial, say) as part:
+            if _is_file(target) and _sha256_of(target) == official.sha256:  # another process was first
+                return target
+            _check_space(official, folder, os.fstat(part.fileno()).st_size)
+            say(f"downloading {official.filename} ({megabytes(official.size)}) from {endpoint}")
+            wrong = _bring(official, f"{endpoint}/{official.path}", part, say)
+            if wrong:
+                partial.unlink()
+                raise FetchError(f"what came is not the published file ({wrong}); it was deleted")
+            partial.replace(target)
+            remember_sha256(target, official.sha256)
+    except FetchError as error:
+        raise SanError(f"{failure}: {error}", hint=ways) from error
+    except OSError as error:
+        why = (
+            f"'{error.filename or folder}' can't be written ({error.strerror}); SAN_HOME names another folder"
         )
-        size, sha256 = path.stat().st_size, rehash(path)
-    except SanError:
-        raise
-    except Exception as error:  # the types depend on the HTTP library, which changes with huggingface_hub
-        raise _failed(official, _why(error)) from error
-    if (size, sha256) != (official.size, official.sha256):
-        _remove(path)
-        difference = _difference(official, size, sha256)
-        raise _failed(official, f"what came is not the published file ({difference}); it was deleted")
-    say(f"its sha256 is right; kept as {path}")
-    return path
+        raise SanError(f"{failure}: {why}", hint=ways) from error
+    say(f"its sha256 is right; kept as {target}")
+    return target
 
 
 def ways_to_get(official: OfficialFile) -> str:
-    """What to type to get the file, with a network, on another machine, or through a mirror."""
+    """What to type to get a SAN's weights, with a network, on another machine, or through a mirror; or instead."""
     return (
         f"On a machine with network access, either of\n"
-        f"  san weights get {official.preset_name}\n"
+        f"  san weights get {official.model}\n"
         f"  curl -L -o {official.filename} {official.url}\n"
         f"gives the file ({official.size} bytes, sha256 {official.sha256}).\n"
         f"Copy it here as weights/{official.filename}, or name it with --weights FILE or SAN_WEIGHTS=FILE.\n"
         f"Where huggingface.co is blocked, a mirror may work: "
-        f"HF_ENDPOINT=https://MIRROR san weights get {official.preset_name}"
+        f"HF_ENDPOINT=https://MIRROR san weights get {official.model}\n"
+        f"Without any download: --model tiny knows emoji scenes (its weights come with san), and --weights random "
+        f"shows how fast a model is."
     )
 
 
@@ -112,70 +195,135 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size} bytes"
 
 
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-def _check_offer(official: OfficialFile) -> None:
-    """Refuse another file before hundreds of megabytes of it are fetched.
-
-    One request without retries, so that being offline shows at once. A mirror need not state size or sha256.
-    """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-
-    if constants.HF_HUB_OFFLINE:
-        raise _failed(official, "HF_HUB_OFFLINE is set")
-    offer = get_hf_file_metadata(hf_hub_url(official.repo, official.filename, revision=official.revision))
-    if offer.commit_hash is None or offer.etag is None:
-        raise _failed(official, "the answer doesn't come from a Hugging Face hub (a login page or a proxy?)")
-    sha256 = offer.etag.lower() if len(offer.etag) == 64 else official.sha256
-    size = official.size if offer.size is None else offer.size
-    if (size, sha256) != (official.size, official.sha256):
-        raise _failed(official, f"it offers another file ({_difference(official, size, sha256)})")
+def downloads() -> Path:
+    """The folder of what was downloaded; nothing is in it under its final name but what was found good."""
+    return cache_dir() / "downloads"
 
 
-def _check_space(official: OfficialFile) -> None:
-    from huggingface_hub import constants
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps files, by the variables that it follows."""
+    home = os.environ.get("HF_HOME") or os.path.join(  # noqa: PTH118
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
+    )
+    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expanduser(named))  # noqa: PTH111 (which has no home to expand stays as it is)
 
-    folder = Path(constants.HF_HUB_CACHE).absolute()
-    while not folder.exists():
-        folder = folder.parent
+
+def _endpoint(official: OfficialFile, ways: str) -> str:
+    named = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUGGING_FACE
+    try:
+        parts = checked_url(named)
+        if parts.query or parts.fragment:
+            raise ValueError("it is more than a server's address")
+    except ValueError as error:
+        raise SanError(
+            f"can't get the weights of {official.model}: HF_ENDPOINT is '{named}', and {error}",
+            hint=f"Unset HF_ENDPOINT to ask {HUGGING_FACE}.\n{ways}",
+        ) from error
+    return named
+
+
+def _offline() -> bool:
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
+
+
+@contextmanager
+def _alone(path: Path, say: Callable[[str], None]) -> Iterator[BinaryIO]:
+    """`path`, made if need be, open for reading and writing, while no other process downloads into it."""
+    told = False
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(None, "it is no file", str(path))
+        with os.fdopen(descriptor, "r+b") as file:
+            if _locked(file) and _is_same_file(path, file):
+                yield file
+                return
+        if not told:
+            say(f"waiting for another process, which is downloading into '{path.parent}'")
+            told = True
+        time.sleep(0.3)
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; whether that worked. A file system without locks grants all."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _is_same_file(path: Path, file: BinaryIO) -> bool:
+    """Whether the open file still has its name: another process may have finished and renamed it."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _bring(official: OfficialFile, url: str, part: BinaryIO, say: Callable[[str], None]) -> str:
+    """Complete the file. Returns what is wrong with the bytes that came, or ""."""
+    begun = os.fstat(part.fileno()).st_size
+    with _shown(official, say) as progress:
+        fetch(url, part, official.size, progress)
+    found = _sha256_of(part)
+    if found != official.sha256 and begun:  # what an earlier run left may have been another server's
+        say("what was there of it was not its beginning; downloading it anew")
+        part.truncate(0)
+        with _shown(official, say) as progress:
+            fetch(url, part, official.size, progress)
+        found = _sha256_of(part)
+    os.fsync(part.fileno())
+    return "" if found == official.sha256 else f"sha256 {found}, expected {official.sha256}"
+
+
+@contextmanager
+def _shown(official: OfficialFile, say: Callable[[str], None]) -> Iterator[Callable[[int], None]]:
+    """Show how many bytes are there: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=official.size, unit="B", unit_scale=True, desc=official.filename, leave=False) as bar:
+            yield lambda done: bar.update(done - bar.n)
+        return
+    last = time.monotonic()
+
+    def line(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_EVERY_S:
+            last = time.monotonic()
+            say(f"{official.filename}: {megabytes(done)} of {megabytes(official.size)}")
+
+    yield line
+
+
+def _check_space(official: OfficialFile, folder: Path, have: int) -> None:
     free = shutil.disk_usage(folder).free
-    if free < official.size:
-        raise _failed(official, f"{folder} has {megabytes(free)} free (HF_HOME moves the Hugging Face cache)")
+    if free < official.size - have:
+        raise FetchError(f"'{folder}' has {megabytes(free)} free; SAN_HOME names another folder")
 
 
-def _difference(official: OfficialFile, size: int, sha256: str) -> str:
-    if size != official.size:
-        return f"{size} bytes, expected {official.size}"
-    return f"sha256 {sha256}, expected {official.sha256}"
+def _sha256_of(file: BinaryIO | Path) -> str:
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return _sha256_of(opened)
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 22):
+        digest.update(block)
+    return digest.hexdigest()
 
 
-def _remove(path: Path) -> None:
-    """Take a bad file out of the Hugging Face cache: the blob and the link to it."""
-    for file in (path.resolve(), path):
-        file.unlink(missing_ok=True)
-
-
-def _failed(official: OfficialFile, why: str) -> SanError:
-    message = f"can't get the weights of {official.preset_name} from {_endpoint()}: {why}"
-    return SanError(message, hint=ways_to_get(official))
-
-
-_STATUS = {401: "not authorised", 403: "access refused", 404: "no such file", 429: "too many requests"}
-
-
-def _why(error: Exception) -> str:
-    """The cause in a few words: the HTTP status or the system's error, wherever in the chain it stands."""
-    link: BaseException | None = error
-    while link is not None:
-        status = getattr(getattr(link, "response", None), "status_code", None)
-        if isinstance(status, int):
-            meaning = _STATUS.get(status, "server error" if status >= 500 else "unexpected")
-            return f"it answered {status} ({meaning})"
-        if isinstance(link, OSError) and link.strerror:
-            return link.strerror
-        link = link.__cause__ or link.__context__
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -45,6 +45,11 @@ def check_seal(path: Path) -> bool:
     return True
 
 
+def states_hash(path: Path) -> bool:
+    """Whether the file states a hash, true or not. Raises OSError if it can't be read."""
+    return _find(path) is not None
+
+
 def _sort_metadata(path: Path) -> None:
     """Order the metadata by name: safetensors writes them in an order that changes from call to call."""
     with path.open("r+b") as file:

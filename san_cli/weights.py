@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.hub import OFFICIAL, OfficialFile, cached_copy, download, is_published, ways_to_get
+from san_cli.hub import OFFICIAL, download, good_copy, ways_to_get
 from san_cli.seal import check_seal
 from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
 
@@ -33,7 +33,7 @@ def find_weights(
     official = OFFICIAL.get(preset_name)
     if official is None:
         raise _nothing_found(preset_name)
-    return _good_cached_copy(official, say) or download(official, say=say)
+    return good_copy(official, say) or download(official, say=say)
 
 
 def local_weights(preset_name: str) -> Path | None:
@@ -105,24 +105,6 @@ def check_is_weights(path: Path) -> int:
             hint="Get the file again: `san weights get NAME` downloads and checks it.",
         )
     return size
-
-
-def _good_cached_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
-    cached = cached_copy(official)
-    if cached is None:
-        return None
-    try:
-        if is_published(cached, official):
-            return cached
-        size, sha256 = cached.stat().st_size, weights_sha256(cached)
-    except OSError as error:
-        say(f"'{cached}' is not used: {error.strerror}")
-        return None
-    say(
-        f"'{cached}' is not used: it is not the published file ({size} bytes, sha256 {sha256}; "
-        f"expected {official.size} bytes, sha256 {official.sha256})"
-    )
-    return None
 
 
 def _named(path: Path, preset_name: str, origin: str) -> Path:

@@ -7,14 +7,16 @@ content; remembering it makes that proof free from the second run on.
 import hashlib
 import json
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
-from san_cli.cache_dir import cache_dir
+from san_cli.cache_dir import cache_dir, read_small
 from san_cli.outputs.atomic import atomic_write
 from san_cli.seal import check_seal
 
 _BLOCK = 1 << 22  # bytes read at a time
+_LONGEST_MEMO = 1 << 16  # bytes
 
 
 def weights_sha256(path: Path) -> str:
@@ -29,10 +31,10 @@ def weights_sha256(path: Path) -> str:
 def remembered_sha256(path: Path) -> str | None:
     """The hash that was computed when the file had its present size, modification time and inode, if any."""
     try:
-        memo = json.loads(_memo_file(path).read_text(encoding="utf-8"))
-        known = memo["file"] == _identity(path) and len(memo["sha256"]) == 64
+        memo = json.loads(read_small(_memo_file(path), _LONGEST_MEMO))
+        known = memo["file"] == _identity(path) and re.fullmatch("[0-9a-f]{64}", memo["sha256"])
         return str(memo["sha256"]) if known else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -50,6 +52,11 @@ def rehash(path: Path) -> str:
     if _identity(path) == before:  # else someone is writing to it: true for these bytes, not for the file
         _remember(path, before, digest.hexdigest())
     return digest.hexdigest()
+
+
+def remember_sha256(path: Path, sha256: str) -> None:
+    """Remember a hash that was just computed by other means."""
+    _remember(path, _identity(path), sha256)
 
 
 def _identity(path: Path) -> list[object]:

@@ -250,7 +250,7 @@ def test_network(tmp_path: Path, fault: str) -> None:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Loop(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
+        def do_GET(self) -> None:
             self.send_response(302)
             self.send_header("Location", self.path)
             self.send_header("Content-Length", "0")

@@ -12,47 +12,99 @@ from san_cli.inert import inert
 
 app = typer.Typer(help="Find, download, check and convert model weights.", no_args_is_help=True)
 
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, as in `san weights list`.")]
 
-
-@app.command("list")
-def list_weights() -> None:
-    """Show every model with its file, size, sha256 and where it is."""
+def complete_model(incomplete: str) -> list[str]:
+    """The models' names that begin like this, for a shell."""
     from san_cli.models.presets import PRESETS
 
-    rows = [("MODEL", "FILE", "SIZE", "SHA256", "WHERE"), *(_row(name) for name in PRESETS)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [name for name in PRESETS if name.startswith(incomplete)]
+
+
+_Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Model name, as in `san weights list`.", autocompletion=complete_model
+    ),
+]
+_HERE_OR_NOT = (
+    "Exit codes: 0 found · 2 unknown name, or no good weights · 130 interrupted (run again to go on)."
+)
+
+
+@app.command("list", epilog="Exit code: 0, whatever is found.")
+def list_weights() -> None:
+    """Show every model with its file, size, sha256, whether that is right, and where it is.
+
+    CHECK is `published` for the authors' file, `sealed` for one that states its own sha256 and has it, `unknown` for
+    one that nothing tells anything about, `damaged` for one that isn't what it should be.
+
+    \b
+    Example:
+      san weights list
+    """
+    from san_cli.models.presets import PRESETS
+
+    rows = [("MODEL", "FILE", "SIZE", "SHA256", "CHECK", "WHERE"), *(_row(name) for name in PRESETS)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        typer.echo("  ".join([*cells, row[4]]))
+        typer.echo("  ".join([*cells, row[5]]))
 
 
-@app.command()
+@app.command(epilog=_HERE_OR_NOT)
 def get(name: _Name) -> None:
-    """Download a model's published weights, unless they are here already, and print the path."""
-    from san_cli.models.presets import get_preset
+    """Download a model's published weights, unless they are here already, and print the path.
+
+    What was downloaded lies in $SAN_HOME/downloads (~/.cache/san/downloads). A mirror is named by HF_ENDPOINT.
+
+    \b
+    Examples:
+      san weights get vit-b-16
+      HF_ENDPOINT=https://MIRROR san weights get vit-l-14
+    """
     from san_cli.weights import find_weights
 
-    _print_path(find_weights(get_preset(name).name, None, say=console.say))
+    model = _known(name)
+    before = _locate(model)
+    found = find_weights(model, None, say=console.say)
+    if found == before:
+        console.say(f"{model} is here already; nothing was downloaded")
+    _print_path(found)
 
 
-@app.command()
+@app.command(epilog=_HERE_OR_NOT)
 def path(name: _Name) -> None:
-    """Print the path of a model's weights on this machine; nothing is downloaded."""
+    """Print the path of a model's weights on this machine; nothing is downloaded.
+
+    \b
+    Example:
+      san weights path tiny
+    """
     from san_cli.weights import check_is_weights
 
-    found = weights_here(name)
+    found = weights_here(_known(name))
     check_is_weights(found)
     _print_path(found)
 
 
-@app.command()
+@app.command(
+    epilog="Exit codes: 0 all are good · 2 none is, or none is here · 3 some are damaged · 130 interrupted."
+)
 def verify(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME|FILE", help="Default: every model that is here.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|FILE", help="Default: every model that is here.", autocompletion=complete_model
+        ),
     ] = None,
 ) -> None:
-    """Hash weights again and load them: content, names, shapes and finite values must be right."""
+    """Hash weights again and load them: content, names, shapes and finite values must be right.
+
+    \b
+    Examples:
+      san weights verify
+      san weights verify tiny my-model.safetensors
+    """
     from san_cli.models.presets import PRESETS
 
     paths = [weights_here(name) if name in PRESETS else Path(name) for name in what or []]
@@ -68,13 +120,16 @@ def verify(
             failed += 1
             console.error(error.message, error.hint)
     if failed:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+        raise typer.Exit(ExitCode.USAGE if failed == len(paths) else ExitCode.SOME_FAILED)
 
 
-@app.command()
+@app.command(epilog="Exit codes: 0 written · 2 nothing was written · 3 the disk is full · 130 interrupted.")
 def convert(
-    source: Annotated[Path, typer.Argument(help="Official checkpoint (.pth), or an adapter of `san train`.")],
-    target: Annotated[Path, typer.Argument(help="File to write (.safetensors).")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="Official checkpoint (.pth), or an adapter of `san train`."),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write (.safetensors).")],
     clip_weights: Annotated[
         Path | None,
         typer.Option(
@@ -87,54 +142,99 @@ def convert(
         bool, typer.Option("--half", help="Store float16: half the size, nearly the same results.")
     ] = False,
 ) -> None:
-    """Convert an official .pth, or an adapter with its CLIP, into a safetensors file that is a whole model."""
+    """Convert an official .pth, or an adapter with its CLIP, into a safetensors file that is a whole model.
+
+    \b
+    Examples:
+      san weights convert san_vit_b_16.pth b.safetensors
+      san weights convert adapter.safetensors whole.safetensors --clip-weights clip.safetensors
+    """
     from san_cli.models.adapter import is_adapter, read_model
-    from san_cli.models.checkpoint import in_half_precision, read_checkpoint, write_checkpoint
+    from san_cli.models.checkpoint import in_half_precision, write_checkpoint
+    from san_cli.outputs.atomic import sweep_stale
     from san_cli.weights import check_is_weights
 
-    if target.suffix != ".safetensors":
-        raise SanError(f"the converted file must end in .safetensors, not '{target.name}'")
-    if os.path.lexists(target):
-        raise SanError(f"'{target}' exists already", hint="Delete it first, or choose another name.")
-    if not target.parent.is_dir():
-        raise SanError(f"no folder '{target.parent}' to write to", hint="Make it first: mkdir -p FOLDER")
+    _refuse_target(target)
     check_is_weights(source)
-    if is_adapter(source):
-        model = read_model(source, None, clip_weights, say=console.say)
-    elif clip_weights is not None:
+    if clip_weights is not None and not is_adapter(source):
         raise SanError(
             f"'{source}' brings its own CLIP", hint="--clip-weights is for adapters; leave it out."
         )
-    else:
-        model = read_checkpoint(source)
+    sweep_stale(target.parent, below=False)  # what a conversion that was killed left there
+    model = read_model(source, None, clip_weights, say=console.say)
     write_checkpoint(in_half_precision(model, source) if half else model, target)
     _print_path(target)
 
 
-def _row(name: str) -> tuple[str, str, str, str, str]:
+def _refuse_target(target: Path) -> None:
+    """SanError unless `target` is a new .safetensors file in a folder that can be written to."""
+    if target.is_dir():
+        raise SanError(f"'{target}' is a folder", hint=f"Name the file in it: {target / 'model.safetensors'}")
+    if target.suffix != ".safetensors":
+        raise SanError(
+            f"the converted file must end in .safetensors, not '{target.name}'",
+            hint=f"Name it {target.with_suffix('.safetensors') if target.name else 'model.safetensors'}",
+        )
+    if os.path.lexists(target):
+        raise SanError(f"'{target}' exists already", hint="Delete it first, or choose another name.")
+    if not target.parent.is_dir():
+        raise SanError(f"no folder '{target.parent}' to write to", hint="Make it first: mkdir -p FOLDER")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise SanError(f"the folder '{target.parent}' can't be written to", hint="Choose another one.")
+
+
+def _known(name: str) -> str:
+    """The model's name, or the name of the preset in a JSON file. Raises SanError, with the nearest name."""
+    from san_cli.models.presets import PRESETS, get_preset
+    from san_cli.vocabularies import nearest
+
+    if name in PRESETS or name.endswith(".json"):
+        return get_preset(name).name
+    if name.endswith((".pth", ".safetensors")) or os.sep in name:
+        raise SanError(
+            f"unknown model '{name}': that is a file's name",
+            hint="A file needs no download: name it with --weights FILE, or check it: san weights verify FILE",
+        )
+    near = nearest(name, PRESETS)
+    known = f"Known models: {', '.join(PRESETS)}."
+    raise SanError(f"unknown model '{name}'", hint=f"Did you mean {near}? {known}" if near else known)
+
+
+def _row(name: str) -> tuple[str, str, str, str, str, str]:
     from san_cli.hub import OFFICIAL, megabytes
+    from san_cli.seal import states_hash
     from san_cli.weights import file_names, weights_sha256
 
     found, official = _locate(name), OFFICIAL.get(name)
-    if found is not None:
-        try:
-            size, sha256 = megabytes(found.stat().st_size), weights_sha256(found)[:12]
-        except OSError as error:
-            size, sha256 = "?", error.strerror or "unreadable"
-        except SanError:  # `san weights verify` says more
-            size, sha256 = megabytes(found.stat().st_size), "damaged"
-        return name, inert(found.name), size, sha256, inert(str(found))
-    if official is not None:
-        return name, official.filename, megabytes(official.size), official.sha256[:12], "not here"
-    return name, file_names(name)[0], "-", "-", "not here"
+    if found is None:
+        if official is None:
+            return name, file_names(name)[0], "-", "-", "-", "not here"
+        return name, official.filename, megabytes(official.size), official.sha256[:12], "-", "not here"
+    size, sha256 = "?", "-"
+    try:
+        length = found.stat().st_size
+        size = megabytes(length)
+        sha256 = weights_sha256(found)
+        if official is not None and sha256 == official.sha256:
+            check = "published"
+        elif states_hash(found):
+            check = "sealed"
+        else:
+            check = "damaged" if official is not None and length == official.size else "unknown"
+    except OSError as error:
+        check = error.strerror or "unreadable"
+    except SanError:  # `san weights verify` says more
+        check = "damaged"
+    return name, inert(found.name), size, sha256[:12], inert(check), inert(str(found))
 
 
 def _locate(name: str) -> Path | None:
-    """The model's weights on this machine, as `san predict` would find them without `--weights`."""
-    from san_cli.hub import OFFICIAL, cached_copy
+    """The model's weights on this machine, as `san predict` would find them without `--weights`; not checked."""
+    from san_cli.hub import OFFICIAL, cached_copies
     from san_cli.weights import local_weights
 
-    return local_weights(name) or (cached_copy(OFFICIAL[name]) if name in OFFICIAL else None)
+    cached = cached_copies(OFFICIAL[name]) if name in OFFICIAL else []
+    return local_weights(name) or next(iter(cached), None)
 
 
 def weights_here(name: str) -> Path:

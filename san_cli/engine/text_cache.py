@@ -1,34 +1,40 @@
 """Text embeddings kept on disk: a vocabulary is embedded once per weights and template set.
 
-One small file a word: `CACHE/text/<weights>-<templates>/<word's hash>` holds sha256(embedding) + embedding,
-float32. Files appear by rename, so concurrent runs only ever repeat each other's work; a file whose
-hash doesn't fit is treated as missing and rewritten.
+One small file a word: `CACHE/text/<weights>-<templates>/<word's hash>` holds a hash of what it is the embedding of
+(weights, templates, word) and of its numbers, and then the numbers, float32. Files appear by rename, so concurrent
+runs only ever repeat each other's work; a file whose hash doesn't fit (damaged, or another word's) is treated as
+missing and rewritten.
 """
 
 import hashlib
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from san_cli.cache_dir import read_small
+from san_cli.outputs.atomic import sweep_stale, temporary_path
+
+_DIGEST = 32  # bytes
+_LONGEST = 1 << 20  # bytes of a file
 
 
 class TextCache:
     """The cached embeddings of one model, template set and kind of device."""
 
     def __init__(self, root: Path, weights_sha256: str, templates: Sequence[str], device_type: str) -> None:
-        key = hashlib.sha256("\n".join([weights_sha256, device_type, *templates]).encode()).hexdigest()
-        self.folder = root / "text" / key[:32]
+        self._key = hashlib.sha256("\n".join([weights_sha256, device_type, *templates]).encode()).hexdigest()
+        self.folder = root / "text" / self._key[:32]
+        self._swept = False
 
     def get(self, word: str) -> np.ndarray | None:
         """The embedding [D] float32 of `word`, or None where there is no valid one."""
         try:
-            data = self._path(word).read_bytes()
+            data = read_small(self._path(word), _LONGEST)
         except OSError:
             return None
-        digest, embedding = data[:32], data[32:]
-        if len(embedding) % 4 or hashlib.sha256(embedding).digest() != digest:
+        digest, embedding = data[:_DIGEST], data[_DIGEST:]
+        if len(embedding) % 4 or self._digest(word, embedding) != digest:
             return None
         return np.frombuffer(embedding, dtype="<f4").astype(np.float32)
 
@@ -36,10 +42,13 @@ class TextCache:
         """Keep `embedding` [D]; a cache that can't be written is no error."""
         data = np.ascontiguousarray(embedding, dtype="<f4").tobytes()
         path = self._path(word)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex}")
+        temporary = temporary_path(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(hashlib.sha256(data).digest() + data)
+            if not self._swept:  # what a killed run left
+                self._swept = True
+                sweep_stale(self.folder)
+            temporary.write_bytes(self._digest(word, data) + data)
             temporary.replace(path)
         except OSError:
             try:
@@ -48,4 +57,13 @@ class TextCache:
                 pass
 
     def _path(self, word: str) -> Path:
-        return self.folder / hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        return self.folder / hashlib.sha256(_bytes(word)).hexdigest()[:40]
+
+    def _digest(self, word: str, embedding: bytes) -> bytes:
+        """Hash of an entry. The word's own hash has a fixed length: no other word and numbers give these bytes."""
+        named = f"{self._key} {hashlib.sha256(_bytes(word)).hexdigest()} ".encode()
+        return hashlib.sha256(named + embedding).digest()
+
+
+def _bytes(word: str) -> bytes:
+    return word.encode("utf-8", "surrogateescape")
