@@ -17,8 +17,9 @@ from train_data import assert_same_training, make_labelled, micro_preset, train,
 
 from san_cli.errors import SanError
 from san_cli.models.adapter import trainable_names, write_adapter
-from san_cli.models.checkpoint import random_checkpoint, write_checkpoint
-from san_cli.models.clip_weights import clip_part, read_clip
+from san_cli.models.checkpoint import random_checkpoint, read_checkpoint, write_checkpoint
+from san_cli.models.clip_weights import check_activation, clip_part, read_clip
+from san_cli.models.text import TextEncoder
 
 PRESET = micro_preset()
 SEED = 4
@@ -275,12 +276,104 @@ def test_offline_without_clip_weights(tmp_path: Path, san_home: Path) -> None:
         env={**cleared, **subprocess_environment(san_home), **switches}, capture_output=True, text=True,
     )  # fmt: skip
     assert (ended.returncode, ended.stdout, "Traceback" in ended.stderr) == (2, "", False)
-    assert ended.stderr.count("san: can't get the CLIP weights of ViT-B-16-quickgelu") == 1
+    assert ended.stderr.count("san: can't get the weights of OpenAI's CLIP ViT-B/16") == 1
     for way in (
-        "curl -L -o clip.safetensors https://",
-        "--clip-weights clip.safetensors",
+        "curl -L -o clip_vit_b_16.safetensors https://",
+        "--clip-weights clip_vit_b_16.safetensors",
+        "--init-from tiny",
         "san_vit_b_16.pth",
         "HF_ENDPOINT",
     ):
         assert way in ended.stderr
     assert not (tmp_path / "out").exists()
+
+
+# QuickGELU or plain GELU
+
+
+def activation(path: Path | None, *, quick: bool) -> str:
+    """What is said of a training on that CLIP with a model set to QuickGELU or not."""
+    said: list[str] = []
+    preset = micro_preset(clip={**vars(PRESET.clip), "quick_gelu": quick})
+    check_activation(preset, path, say=said.append)
+    return "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    ("beside", "content", "quick"),
+    [
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 512, "quick_gelu": true}}', True),
+        ("open_clip_config.json", '{"model_cfg": {"embed_dim": 512}}', False),
+        ("config.json", '{"hidden_act": "quick_gelu"}', True),
+        ("config.json", '{"vision_config": {"hidden_act": "gelu"}}', False),
+    ],
+)
+def test_a_config_beside_a_clip_tells_its_activation(
+    beside: str, content: str, quick: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"")
+    (tmp_path / beside).write_text(content)
+    assert activation(tmp_path / "clip.pt", quick=quick) == ""
+    with pytest.raises(SanError, match="GELU") as caught:
+        activation(tmp_path / "clip.pt", quick=not quick)
+    assert f"--set clip.quick_gelu={str(quick).lower()}" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "quick"),
+    [
+        ("vit_b_16-laion400m_e32-55e67d44.pt", False),
+        ("models--laion--CLIP-ViT-B-16-laion2B-s34B-b88K/snapshots/x/open_clip_pytorch_model.bin", False),
+        ("models--laion--CLIP-ViT-B-16-DataComp.XL-s13B-b90K/snapshots/x/open_clip_pytorch_model.bin", False),
+        ("models--timm--vit_base_patch16_clip_224.openai/snapshots/x/open_clip_pytorch_model.bin", True),
+    ],
+)
+def test_a_published_clip_is_known_by_its_name(path: str, quick: bool, tmp_path: Path) -> None:
+    assert activation(tmp_path / path, quick=quick) == ""
+    with pytest.raises(SanError, match="plain GELU" if not quick else "QuickGELU"):
+        activation(tmp_path / path, quick=not quick)
+
+
+def test_openais_own_is_quick() -> None:
+    assert activation(None, quick=True) == ""
+    with pytest.raises(SanError, match="OpenAI's CLIP was trained with QuickGELU"):
+        activation(None, quick=False)
+
+
+def test_a_model_of_ours_knows_its_activation(tmp_path: Path) -> None:
+    write_checkpoint(random_checkpoint(PRESET), tmp_path / "san.safetensors")
+    assert PRESET.clip.quick_gelu
+    assert activation(tmp_path / "san.safetensors", quick=True) == ""
+    with pytest.raises(SanError, match="QuickGELU"):
+        activation(tmp_path / "san.safetensors", quick=False)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"model_cfg": 3}', "[" * 100_000, "pipe"])
+def test_a_clip_of_unknown_activation_is_pointed_out(content: str, tmp_path: Path) -> None:
+    (tmp_path / "clip.pt").write_bytes(b"")
+    if content == "pipe":
+        os.mkfifo(tmp_path / "open_clip_config.json")
+    else:
+        (tmp_path / "open_clip_config.json").write_text(content)
+    for quick, other in ((True, "false"), (False, "true")):
+        said = activation(tmp_path / "clip.pt", quick=quick)
+        assert "clip.pt' doesn't say" in said
+        assert f"--set clip.quick_gelu={other}" in said
+
+
+def test_the_wrong_activation_makes_another_model(san: San, clip: dict[str, Tensor], tmp_path: Path) -> None:
+    """What the note is about: the same tensors, other words; and the setting reaches the trained model."""
+    folder = make_labelled(tmp_path / "data", 2)
+    save_file(plain(clip), tmp_path / "clip.safetensors")
+    texts = []
+    for value in ("true", "false"):
+        ended = train(
+            san, folder, "-o", tmp_path / value, "--clip-weights", tmp_path / "clip.safetensors",
+            "--iterations", 1, "--set", f"clip.quick_gelu={value}",
+        )  # fmt: skip
+        assert (ended.code, "doesn't say whether its CLIP was trained with" in ended.err) == (0, True)
+        made = read_checkpoint(tmp_path / value / "model.safetensors")
+        assert made.preset.clip.quick_gelu is (value == "true")
+        encoder = TextEncoder(made.preset.clip, made.part("text"), torch.device("cpu"))
+        texts.append(encoder.embed("cat", ("{}",)))
+    assert not torch.allclose(texts[0], texts[1], atol=1e-4)

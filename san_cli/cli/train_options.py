@@ -57,7 +57,7 @@ ClipWeights = Annotated[
     typer.Option(
         metavar="FILE",
         help="The CLIP to train beside: a state dict with open_clip's names, or a SAN checkpoint; `random` for "
-        "none. Default: OpenAI's, through open_clip.",
+        "none. Default: OpenAI's. One with plain GELU (LAION's, DataComp's) needs --set clip.quick_gelu=false.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

@@ -1,21 +1,28 @@
 """A pretrained CLIP to train a side adapter on: from a file, or as open_clip distributes OpenAI's weights."""
 
+import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from san_cli.cache_dir import read_small
 from san_cli.errors import SanError
+from san_cli.hub import CLIP, OFFICIAL, download, good_copy
 from san_cli.inert import inert
 from san_cli.models.checkpoint import expected_shapes, read_checkpoint
-from san_cli.models.presets import ClipShape, Preset
+from san_cli.models.presets import ClipShape, Preset, preset_from_json
+from san_cli.weights_sha256 import weights_sha256
 
-PRETRAINED = "openai"  # open_clip's tag of the weights that SAN is trained on
+_ACTIVATION = {True: "QuickGELU", False: "plain GELU"}
+_LONGEST_CONFIG = 1 << 20  # bytes
 _NOT_WEIGHTS = {"attn_mask", "text.attn_mask", "input_resolution", "context_length", "vocab_size"}
 
 
@@ -100,28 +107,88 @@ def _shown(name: str) -> str:
     return f"tensor {name.removeprefix('text.')}"
 
 
+def check_activation(preset: Preset, file: Path | None, *, say: Callable[[str], None]) -> None:
+    """Compare the activation that a CLIP was trained with, where that can be known, with the preset's.
+
+    A state dict doesn't hold it, and with the wrong one a CLIP runs and understands little. `say` is told where it
+    isn't known; SanError where it is another. `file` is as for `read_clip`.
+    """
+    trained, asked = (True if file is None else _quick_gelu(file)), preset.clip.quick_gelu
+    name = "OpenAI's CLIP" if file is None else f"'{inert(str(file))}'"
+    if trained is None:
+        say(
+            f"{name} doesn't say whether its CLIP was trained with QuickGELU, as OpenAI's, or with plain GELU, as "
+            f"most of LAION's and DataComp's: taken for {_ACTIVATION[asked]} "
+            f"(--set clip.quick_gelu={json.dumps(not asked)} takes it for {_ACTIVATION[not asked]})"
+        )
+    elif trained != asked:
+        raise SanError(
+            f"{name} was trained with {_ACTIVATION[trained]}; {inert(preset.name)} is set to {_ACTIVATION[asked]}",
+            hint=f"Add --set clip.quick_gelu={json.dumps(trained)}",
+        )
+
+
+def _quick_gelu(file: Path) -> bool | None:
+    """Whether a CLIP was trained with QuickGELU, from whatever tells: the file, those beside it, its name."""
+    if file.suffix == ".safetensors":
+        with suppress(SafetensorError, OSError, SanError), safe_open(file, framework="pt") as opened:
+            if "preset" in (metadata := opened.metadata() or {}):
+                return preset_from_json(metadata["preset"]).clip.quick_gelu
+    with suppress(OSError, SanError):
+        pinned = {each.size: each.sha256 for each in (*CLIP.values(), *OFFICIAL.values())}
+        size = file.stat().st_size
+        if size in pinned and weights_sha256(file) == pinned[size]:
+            return True
+    for name, read in (("open_clip_config.json", _of_open_clip), ("config.json", _of_transformers)):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return read(json.loads(read_small(file.parent / name, _LONGEST_CONFIG)))
+    return _of_published(file)
+
+
+def _of_open_clip(config: Any) -> bool:
+    return bool(config["model_cfg"].get("quick_gelu", False))
+
+
+def _of_transformers(config: Any) -> bool:
+    return str((config.get("vision_config") or config)["hidden_act"]) == "quick_gelu"
+
+
+def _of_published(file: Path) -> bool | None:
+    """What open_clip knows of the file that it publishes under that name, or in the repository of that folder."""
+    import open_clip
+
+    found = set()
+    for model, tag in open_clip.list_pretrained():
+        config = open_clip.get_pretrained_cfg(model, tag) or {}
+        url, repository = str(config.get("url") or ""), str(config.get("hf_hub") or "").strip("/")
+        folder = f"models--{repository.replace('/', '--')}"
+        if url.rsplit("/", 1)[-1] == file.name or (repository and folder in file.parts):
+            found.add(bool(config.get("quick_gelu")) or model.endswith("-quickgelu") or tag == "openai")
+    return found.pop() if len(found) == 1 else None
+
+
 def _pretrained_file(shape: ClipShape, say: Callable[[str], None]) -> Path:
-    """Where open_clip's weights of that architecture are, after downloading them if need be."""
+    """OpenAI's weights of that architecture: found where open_clip keeps them, or downloaded."""
     if not shape.open_clip_name:
         raise SanError(
             "this model has no pretrained CLIP",
             hint="Name one with --clip-weights FILE; `--clip-weights random` trains beside an untrained CLIP.",
         )
-    import open_clip
-
-    config = open_clip.get_pretrained_cfg(shape.open_clip_name, PRETRAINED)
-    repository = str(config.get("hf_hub", "")).rstrip("/")
-    say(f"CLIP: {shape.open_clip_name}, {PRETRAINED} weights, from huggingface.co/{repository}")
-    try:
-        return Path(open_clip.download_pretrained(config))
-    except Exception as error:  # no network, a refusal, a full disk: huggingface_hub has many ways to fail
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        url = f"https://huggingface.co/{repository}/resolve/main/open_clip_model.safetensors"
+    if shape.open_clip_name not in CLIP:
         raise SanError(
-            f"can't get the CLIP weights of {shape.open_clip_name} ({inert(reason)})",
-            hint="On a machine with network access\n"
-            f"  curl -L -o clip.safetensors {url}\n"
-            "gives the file; copy it here and add --clip-weights clip.safetensors. A SAN checkpoint such as "
-            "san_vit_b_16.pth holds CLIP, too: --clip-weights san_vit_b_16.pth.\n"
-            "Where huggingface.co is blocked, a mirror may work: HF_ENDPOINT=https://MIRROR san train …",
-        ) from error
+            f"san knows no published CLIP '{inert(shape.open_clip_name)}'; there are {', '.join(CLIP)}",
+            hint="Name its file with --clip-weights FILE.",
+        )
+    official = CLIP[shape.open_clip_name]
+    say(f"CLIP: {official.model}, from huggingface.co/{official.repo}")
+    ways = (
+        "On a machine with network access\n"
+        f"  curl -L -o {official.local_name} {official.url}\n"
+        f"gives the file ({official.size} bytes, sha256 {official.sha256}); copy it here and add --clip-weights "
+        f"{official.local_name}. A SAN checkpoint such as san_vit_b_16.pth holds CLIP, too: --clip-weights "
+        "san_vit_b_16.pth.\n"
+        "Where huggingface.co is blocked, a mirror may work: HF_ENDPOINT=https://MIRROR san train …\n"
+        "Without any download: --init-from tiny goes on with the model that comes with san, and --clip-weights "
+        "random trains beside an untrained CLIP."
+    )
+    return good_copy(official, say) or download(official, say=say, ways=ways)

@@ -13,7 +13,7 @@ from san_cli.errors import SanError
 from san_cli.inert import inert
 from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
-from san_cli.models.clip_weights import clip_part, read_clip
+from san_cli.models.clip_weights import check_activation, clip_part, read_clip
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
 from san_cli.models.text import TextEncoder
@@ -36,6 +36,7 @@ def fresh_model(
         return random_checkpoint(preset, seed)
     path = None if clip_weights is None else Path(clip_weights)
     clip = read_clip(preset, path, say=say)
+    check_activation(preset, path, say=say)
     check_finite(clip, path or Path("the CLIP weights"))
     return Checkpoint(preset, {**random_checkpoint(preset, seed).state, **clip}, {})
 
