@@ -150,7 +150,12 @@ def _mapped(source: MapSource, loaded: Iterator[_Passing], clock: _Clock) -> Ite
             return
         if image.fault is None:
             assert image.loaded is not None and image.truth is not None
-            image.label_map = source.label_map(image.loaded, _size(image.truth), lambda: clock.lap("model"))
+            try:
+                size = _size(image.truth)
+                image.label_map = source.label_map(image.loaded, size, lambda: clock.lap("model"))
+            except SanError as fault:
+                where = inert(str(image.pair.image))
+                image.fault = SanError(f"{where}: {fault.message}", hint=fault.hint, code=fault.code)
             clock.lap("label_map")
             image.loaded = None
         yield image

@@ -18,7 +18,7 @@ from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
 from san_cli.models.presets import Preset, get_preset, preset_to_json
@@ -32,6 +32,19 @@ from san_cli.weights_sha256 import weights_sha256
 
 Names = Vocabulary | Sequence[str | Sequence[str]]
 Progress = Callable[[int, int], None]  # (words embedded, words to embed)
+
+
+class NotFinite(SanError):
+    """The network's output for an image is no number somewhere, so that no label map can be made of it."""
+
+    def __init__(self, precision: torch.dtype) -> None:
+        self.cause = f"the network's output is not finite (an overflow in {str(precision)[6:]})"
+        way = (
+            "Weights with numbers this large are damaged, or a training of them has diverged: take others."
+            if precision == torch.float32
+            else "Use --precision fp32; if that overflows, too, the weights are damaged or have diverged."
+        )
+        super().__init__(self.cause, hint=way, code=ExitCode.SOME_FAILED)
 
 
 @dataclass(frozen=True)
@@ -177,6 +190,8 @@ class Segmenter:
                 sizes = [pixels[i].shape[:2] for i in chunk]
                 maps = self.segment_resized([self.resize(pixels[i]) for i in chunk], sizes, words, options)
                 for index, made in zip(chunk, maps, strict=True):
+                    if made is None:
+                        raise NotFinite(self.precision)
                     found[index] = Segmentation(made.label_map, names, made.class_scores, made.scores)
         return [found[index] for index in range(len(images))]
 
@@ -192,12 +207,13 @@ class Segmenter:
         vocabulary: Vocabulary,
         options: MapOptions = MapOptions(),
         on_network_done: Callable[[], None] | None = None,
-    ) -> list[SegmentationMap]:
+    ) -> list[SegmentationMap | None]:
         """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass.
 
+        None for an image for which the network's output is not finite; the others' maps are what they would be.
         `on_network_done` is called between the network and the making of the maps, for those who time them.
         """
-        mask_logits, probabilities = self.map_factors(
+        mask_logits, probabilities, finite = self._factors(
             resized, vocabulary, background=options.background is not None
         )
         if on_network_done is not None:
@@ -205,8 +221,13 @@ class Segmenter:
                 torch.cuda.synchronize(self.device)
             on_network_done()
         shown = shown_ids(vocabulary, options)
-        maps = []
-        for masks, classes, size in zip(mask_logits, probabilities, sizes, strict=True):
+        maps: list[SegmentationMap | None] = []
+        for usable, masks, classes, size in zip(
+            finite.tolist(), mask_logits, probabilities, sizes, strict=True
+        ):
+            if not usable:
+                maps.append(None)
+                continue
             made = segmentation_map(
                 masks,
                 classes,
@@ -220,20 +241,29 @@ class Segmenter:
         return maps
 
     @torch.inference_mode()
-    def map_factors(
-        self, resized: Sequence[np.ndarray], vocabulary: Vocabulary, *, background: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    def map_factors(self, resized: Sequence[np.ndarray], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
         """The two factors of the segmentation maps (Eq. 4) of images of one network size.
 
-        Mask logits [B, N, h, w] and class probabilities [B, N, C], float32; with `background` the last class
-        is "no object".
+        Mask logits [B, N, h, w] and class probabilities [B, N, C], float32. NotFinite where one isn't.
         """
-        mask_logits, class_logits, _ = self._forward(np.stack(resized), vocabulary)
+        mask_logits, probabilities, finite = self._factors(resized, vocabulary, background=False)
+        if not finite.all():
+            raise NotFinite(self.precision)
+        return mask_logits, probabilities
+
+    def _factors(
+        self, resized: Sequence[np.ndarray], vocabulary: Vocabulary, *, background: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mask logits, class probabilities (with `background` the last is "no object"), and which images [B]
+        they are finite for."""
+        mask_logits, class_logits, regions = self._forward(np.stack(resized), vocabulary)
         if is_tiny(self.preset):
             self.pictures += len(resized)
             self.strange_pictures += strange_pictures(mask_logits)
         probabilities = class_logits.softmax(dim=-1)
-        return mask_logits, probabilities if background else probabilities[..., :-1]
+        if not background:
+            probabilities = probabilities[..., :-1]
+        return mask_logits, probabilities, _is_finite(mask_logits, class_logits, regions)
 
     @torch.inference_mode()
     def raw(self, array: np.ndarray, vocabulary: Names) -> RawOutput:
@@ -258,6 +288,8 @@ class Segmenter:
             raise SanError("raw was given an empty array")
         words = as_vocabulary(vocabulary)
         mask_logits, class_logits, regions = self._forward(array[None], words)
+        if not _is_finite(mask_logits, class_logits, regions).all():
+            raise NotFinite(self.precision)
         return RawOutput(
             mask_logits[0].cpu().numpy(),
             class_logits[0].cpu().numpy(),
@@ -273,8 +305,6 @@ class Segmenter:
         )
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != torch.float32):
             output = self.network(normalise(pixels).to(self.precision))[0]
-        if self.precision == torch.float16 and not torch.isfinite(output.mask_logits).all():
-            raise SanError("fp16 overflowed in the network", hint="Use bf16 or fp32 precision.")
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
         return output.mask_logits.float(), best_word_logits(word_logits, vocabulary), output.region_embeddings
 
@@ -298,6 +328,11 @@ class Segmenter:
             encoder = TextEncoder(self.preset.clip, self._read_text(), self.device)
             for done, word in enumerate(new, start=1):
                 rows[word] = encoder.embed(word, self.templates).numpy()
+                if not np.isfinite(rows[word]).all():  # before it is kept for every later run
+                    raise SanError(
+                        "the text tower's output is not finite: its weights are damaged",
+                        hint="Take other weights; `san weights verify` checks a file against its sha256.",
+                    )
                 cache.put(word, rows[word])
                 if progress:
                     progress(done, len(new))
@@ -363,6 +398,16 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
             hint="Add it to the vocabulary; only classes that compete can be shown.",
         )
     return sorted({index for name in options.show for index in named[word_key(name)]})
+
+
+def _is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Tensor:
+    """Which images [B] of a batch have an output without NaN or infinity; the three are small (h, w: 1/16).
+
+    A region embedding that overflowed before it was normalised has length 0 where it isn't NaN.
+    """
+    masks = mask_logits.isfinite().flatten(1).all(dim=1)
+    classes = class_logits.isfinite().flatten(1).all(dim=1)
+    return masks & classes & (regions.square().sum(dim=-1) > 0.5).all(dim=1)
 
 
 def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -21,7 +21,7 @@ from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Source, encode_line, source_of
 from san_cli.engine.results import cause_of_one_image, stopping, write_results
 from san_cli.engine.segmentation_map import SegmentationMap
-from san_cli.engine.segmenter import MapOptions, Segmenter, shown_names
+from san_cli.engine.segmenter import MapOptions, NotFinite, Segmenter, shown_names
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.vocabulary import Vocabulary
@@ -151,6 +151,8 @@ class Stages:
         start, between, end = times[0], times[-1], time.perf_counter()
         for image, made in zip(images, maps, strict=True):
             image.made, image.resized = made, None
+            if made is None:
+                image.error = NotFinite(self.segmenter.precision).cause
             image.ms |= {
                 "model": (between - start) * 1000 / len(images),
                 "post": (end - between) * 1000 / len(images),

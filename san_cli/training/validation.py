@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from san_cli.engine.metrics import Metrics, confusion_of, empty_confusion, metrics_of
-from san_cli.engine.segmenter import Segmenter
+from san_cli.engine.segmenter import NotFinite, Segmenter
 from san_cli.errors import SanError
+from san_cli.inert import inert
 from san_cli.models.checkpoint import Checkpoint
 from san_cli.outputs.sample_sheet import SheetRow
 from san_cli.training.data import TrainingData
@@ -63,11 +64,15 @@ def validate(
     rows: list[SheetRow] = []
     for index in indices[processes.rank :: processes.world]:
         try:
-            image, truth, _ = data.validation.read(index)
+            image, truth, name = data.validation.read(index)
         except SanError as fault:
             faults.append(fault.message)
             continue
-        found = segmenter.segment(image, data.vocabulary)
+        try:
+            found = segmenter.segment(image, data.vocabulary)
+        except NotFinite as fault:  # a training that has diverged ends by its loss
+            faults.append(inert(f"{name}: {fault.cause}"))
+            continue
         confusion += confusion_of(found.label_map, truth, classes, data.ignore_label)
         if len(rows) < SHEET_ROWS:
             signed = np.where(truth == data.ignore_label, -1, truth.astype(np.int32))
