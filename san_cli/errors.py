@@ -8,16 +8,21 @@ class ExitCode(IntEnum):
 
     DONE = 0  # everything asked for was done
     BUG = 1  # our own fault: please report
-    USAGE = 2  # usage or configuration: nothing was started
-    SOME_FAILED = 3  # some inputs failed, the others are done
-    NO_INPUT = 4  # no usable input
+    USAGE = 2  # usage or configuration, weights and places to write among it: nothing was started
+    SOME_FAILED = (
+        3  # some inputs failed and the others are done, or the run stopped in the middle (disk full)
+    )
+    NO_INPUT = 4  # the data to read is missing, or nothing in it can be used
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; what is written is complete, a rerun goes on
 
 
-EXIT_CODE_HELP = (
-    "Exit codes: 0 done · 2 wrong usage or configuration · 3 some inputs failed · "
-    "4 no usable input · 130 interrupted (run again to go on) · 1 a bug in san."
-)
+EXIT_CODE_HELP = """Exit codes:
+  0    done
+  2    wrong usage or configuration; nothing was started
+  3    some inputs failed, or the run stopped in the middle
+  4    no usable input
+  130  interrupted; what is written is complete
+  1    a bug in san"""
 
 
 class SanError(Exception):

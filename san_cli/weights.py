@@ -110,6 +110,10 @@ def check_is_weights(path: Path) -> int:
 def _named(path: Path, preset_name: str, origin: str) -> Path:
     """The file that the user named, or the model's file in the folder that the user named."""
     if not _is(Path.is_dir, path):
+        if not _is(Path.exists, path) and str(path) in (*OFFICIAL, "tiny"):
+            raise SanError(
+                f"'{path}' is a model's name, no file", hint=f"Its weights are found by --model {path}."
+            )
         return path
     found = _in_folder(path, preset_name)
     if found is None:

@@ -98,7 +98,7 @@ def test_a_csv_file_of_something_else_is_left_alone(san: San, tmp_path: Path) ->
         (["--classes", "3", "--end-to-end", "photos"], "--vocab instead"),
         (["--json", "--markdown"], "Give one of them"),
         (["--csv", "nowhere/runs.csv"], "its folder doesn't exist"),
-        (["--model", "vit-h-14"], "Known models"),
+        (["--model", "vit-h-14"], "unknown model"),
         (["--device", "tpu"], "Use auto"),
     ],
 )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console
-from san_cli.cli.options import Quiet
+from san_cli.cli.options import Quiet, one_of
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.vocabularies import DATASET_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,10 @@ app = typer.Typer(help="List, prepare and check the benchmarks' data.", no_args_
 
 _SHOWN = 20
 
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of `san data list`.")]
+_Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A name of `san data list`.", autocompletion=one_of(*DATASET_NAMES)),
+]
 _DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -60,7 +64,7 @@ def list_datasets(data_root: _DataRoot = None) -> None:
 @app.command()
 def prepare(
     name: _Name,
-    more: Annotated[list[Path] | None, typer.Argument(metavar="[SOURCE]...", hidden=True)] = None,
+    more: Annotated[list[Path] | None, typer.Argument(metavar="SOURCE", hidden=True)] = None,
     sources: Annotated[
         list[Path] | None,
         typer.Option(
@@ -126,7 +130,7 @@ def check(
     split: Annotated[str, typer.Option(metavar="SPLIT", help="val, train or all.")] = "val",
     quiet: Quiet = False,
 ) -> None:
-    """Check a prepared benchmark: pairs, sizes, label values, classes. Exit code 3 if something is wrong."""
+    """Check a prepared benchmark: pairs, sizes, label values, classes."""
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.check import check_dataset
 

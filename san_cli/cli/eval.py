@@ -57,10 +57,11 @@ def evaluate(
 
     \b
     Examples:
+      san eval --images examples/scenes --labels examples/labels \\
+        --classes examples/classes.txt --model tiny
       san eval voc pc59 --data-root /data -o report
       san eval all --weights san_vit_b_16.pth --json
       san eval ade847 --synonyms ade847_with_prompt_eng.txt
-      san eval --images photos --labels labels --classes names.txt
       san eval coco --predictions sem_seg_predictions.json
       torchrun --nproc-per-node 8 -m san_cli eval all -o report
     """

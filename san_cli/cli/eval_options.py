@@ -5,23 +5,18 @@ from typing import Annotated
 
 import typer
 
-from san_cli.cli.options import MODEL, VOCABULARY
+from san_cli.cli.options import MODEL, VOCABULARY, one_of
+from san_cli.vocabularies import DATASET_NAMES
 from san_cli.vocabulary import complete_vocabulary
 
 DATA, OUTPUT, SPEED = "Data", "Output", "Speed"
 
-
-def _complete_dataset(incomplete: str) -> list[str]:
-    names = ("all", "coco", "voc", "pc59", "ade150", "pc459", "ade847", "cityscapes", "emoji")
-    return [name for name in names if name.startswith(incomplete.casefold())]
-
-
 Names = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME]...",
+        metavar="NAME",
         help="Datasets: coco, voc, pc59, ade150, pc459, ade847 (these are `all`), cityscapes, emoji.",
-        autocompletion=_complete_dataset,
+        autocompletion=one_of("all", *DATASET_NAMES),
         show_default=False,
     ),
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console
-from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet
+from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet, complete_model, some_of
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError
 from san_cli.inert import inert
@@ -33,7 +33,11 @@ _CLASSES = 20  # with which the paper's GFLOPs come out
 
 Systems = Annotated[
     str,
-    typer.Option(metavar="NAMES", help="san, simseg, ovseg, maskclip, joined by commas; or all."),
+    typer.Option(
+        metavar="NAMES",
+        help="san, simseg, ovseg, maskclip, joined by commas; or all.",
+        autocompletion=some_of("san", "simseg", "ovseg", "maskclip", alone="all"),
+    ),
 ]
 Size = Annotated[
     int | None,
@@ -57,7 +61,12 @@ ClipSize = Annotated[
         show_default=False,
     ),
 ]
-ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="SAN's: vit-b-16, vit-l-14 or tiny.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="NAME", help="SAN's: vit-b-16, vit-l-14 or tiny.", autocompletion=complete_model
+    ),
+]
 Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Images of a call.")]
 Classes = Annotated[
     int | None,
@@ -138,7 +147,7 @@ def fps(
 
     \b
     Examples:
-      san fps
+      san fps --model tiny
       san fps --systems all --markdown
       san fps --clip-size 192,224,320,448,640 --plot table8.png
       san fps --model vit-l-14 --classes 847 --sizes 320,640,1024 --json

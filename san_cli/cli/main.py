@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from san_cli import __version__
 from san_cli.cli import console
+from san_cli.cli.commands import Group, make_ours
 from san_cli.cli.data import app as data_app
 from san_cli.cli.eval import evaluate
 from san_cli.cli.fps import fps
@@ -19,10 +19,10 @@ from san_cli.cli.predict import predict
 from san_cli.cli.train import train
 from san_cli.cli.vocab import app as vocab_app
 from san_cli.cli.weights import app as weights_app
-from san_cli.errors import EXIT_CODE_HELP, ExitCode, SanError
+from san_cli.errors import ExitCode, SanError
 
 
-class _Group(TyperGroup):
+class _San(Group):
     """Ends of a command that Typer would handle its own way: without a word, and a closed pipe as an error."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
@@ -60,20 +60,19 @@ def _quiet_without_reader() -> Iterator[None]:
 
 app = typer.Typer(
     name="san",
-    cls=_Group,
-    help="Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023).",
-    epilog=EXIT_CODE_HELP,
+    cls=_San,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(epilog=EXIT_CODE_HELP)(predict)
-app.command("eval", epilog=EXIT_CODE_HELP)(evaluate)
-app.command(epilog=EXIT_CODE_HELP)(fps)
-app.command(epilog=EXIT_CODE_HELP)(train)
-app.add_typer(data_app, name="data")
-app.add_typer(vocab_app, name="vocab")
-app.add_typer(weights_app, name="weights")
+app.command()(predict)
+app.command("eval")(evaluate)
+app.command()(fps)
+app.command()(train)
+make_ours(app)
+for name, group in (("data", data_app), ("vocab", vocab_app), ("weights", weights_app)):
+    app.add_typer(group, name=name, cls=Group)
+    make_ours(group)
 
 
 def _show_version(asked: bool) -> None:
@@ -89,7 +88,14 @@ def root(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023)."""
+    """Segment images with any vocabulary you type (Side Adapter Network, CVPR 2023).
+
+    \b
+    Examples:
+      san predict examples/scenes --model tiny
+      san predict photos --vocab coco+"golden retriever"
+      san predict --help
+    """
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -1,10 +1,42 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from san_cli.vocabulary import complete_vocabulary
+
+Complete = Callable[[str], list[str]]  # what was typed to what the shell offers
+
+
+def one_of(*names: str) -> Complete:
+    """Completes to one of `names`."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete.casefold())]
+
+
+def some_of(*names: str, alone: str) -> Complete:
+    """Completes the last part of a list joined by commas to one of `names` that isn't in it yet, or to `alone`."""
+
+    def complete(incomplete: str) -> list[str]:
+        head, comma, last = incomplete.rpartition(",")
+        left = [name for name in names if name not in head.split(",")] if comma else [*names, alone]
+        return [head + comma + name for name in left if name.startswith(last)]
+
+    return complete
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Completes to the names of the presets; a preset in a file is left to the shell."""
+    from san_cli.models.presets import PRESETS
+
+    return one_of(*PRESETS)(incomplete)
+
+
+def complete_weights(incomplete: str) -> list[str]:
+    """Completes to the word that is no file; with nothing typed yet the shell's own files are worth more."""
+    return one_of("random")(incomplete) if incomplete else []
+
 
 MODEL = "Model"
 VOCABULARY = "Vocabulary"
@@ -13,8 +45,10 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="vit-b-16 or vit-l-14; by default the one in the weights file, vit-b-16 if none is named.",
+        help="vit-b-16, vit-l-14, or tiny, which comes with san and knows emoji, not photographs. By default "
+        "the one in the weights file, vit-b-16 if none is named.",
         rich_help_panel=MODEL,
+        autocompletion=complete_model,
     ),
 ]
 Weights = Annotated[
@@ -24,15 +58,25 @@ Weights = Annotated[
         help="A checkpoint (official .pth or our .safetensors), or `random` for benchmarks. By default "
         "looked for in $SAN_WEIGHTS, weights/ and the Hugging Face cache, then downloaded.",
         rich_help_panel=MODEL,
+        autocompletion=complete_weights,
     ),
 ]
 Device = Annotated[
-    str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=MODEL,
+        autocompletion=one_of("auto", "cpu", "cuda", "mps"),
+    ),
 ]
 Precision = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="auto (bf16 on CUDA, else fp32), fp32, bf16 or fp16.", rich_help_panel=MODEL
+        metavar="NAME",
+        help="auto (bf16 on CUDA, else fp32), fp32, bf16 or fp16.",
+        rich_help_panel=MODEL,
+        autocompletion=one_of("auto", "fp32", "bf16", "fp16"),
     ),
 ]
 Compile = Annotated[
@@ -47,9 +91,9 @@ Vocab = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TERMS",
-        help="Classes that compete: dataset names (coco, ade150, ade847, pc59, pc459, voc, cityscapes), "
-        "class names, `a|b` for synonyms, @names.txt, joined by + or a comma; -name removes. Repeatable. "
-        "Default: coco.",
+        help="Classes that compete: dataset names (coco, ade150, ade847, pc59, pc459, voc, cityscapes, "
+        "emoji), class names, `a|b` for synonyms, @names.txt, joined by + or a comma; -name removes. Repeatable. "
+        "Default: coco, with the model tiny emoji.",
         rich_help_panel=VOCABULARY,
         autocompletion=complete_vocabulary,
         show_default=False,
@@ -61,6 +105,7 @@ Templates = Annotated[
         metavar="NAME",
         help="Prompt templates: vild, imagenet, photo, name, or @file.txt.",
         rich_help_panel=VOCABULARY,
+        autocompletion=one_of("vild", "imagenet", "photo", "name"),
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]

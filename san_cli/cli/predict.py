@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from san_cli.engine.team import Team
     from san_cli.vocabulary import Vocabulary
 
+_KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
+    **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
+    **dict.fromkeys(("jpg", "jpeg", "image", "images", "vis", "visualization", "color", "colour"), "overlay"),
+    **dict.fromkeys(("coco", "rle", "annotations", "predictions"), "json"),
+    **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
+    "all": "overlay,labels,json,html",
+}
+
 
 def predict(
     inputs: own.Inputs,
@@ -78,7 +86,8 @@ def predict(
 
     \b
     Examples:
-      san predict photos/ --vocab coco+"golden retriever"
+      san predict examples/scenes --model tiny
+      san predict photos --vocab coco+"golden retriever"
       san predict street.jpg --vocab cityscapes+graffiti --show graffiti
       san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
@@ -133,7 +142,7 @@ def _kinds(save: str) -> tuple[str, ...]:
         return ()
     for kind in asked:
         if kind not in KINDS:
-            near = nearest(kind, KINDS)
+            near = _KINDS_ELSEWHERE.get(kind) or nearest(kind, KINDS)
             raise SanError(
                 f"--save knows no '{kind}'",
                 hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(KINDS)}, or none.",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from san_cli.cli.options import VOCABULARY
+from san_cli.cli.options import VOCABULARY, some_of
 
 INPUT, OUTPUT, SPEED = "Input", "Output", "Speed"
 
@@ -78,6 +78,7 @@ Save = Annotated[
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all); or none.",
         rich_help_panel=OUTPUT,
+        autocompletion=some_of("overlay", "labels", "json", "html", alone="none"),
     ),
 ]
 Jsonl = Annotated[

@@ -5,22 +5,17 @@ from typing import Annotated
 
 import typer
 
-from san_cli.cli.options import MODEL
+from san_cli.cli.options import MODEL, complete_model, one_of
+from san_cli.vocabularies import DATASET_NAMES
 
 DATA, RECIPE, OUTPUT, SPEED = "Data", "Recipe", "Output", "Speed"
-
-
-def _complete_dataset(incomplete: str) -> list[str]:
-    names = ("coco", "voc", "pc59", "ade150", "pc459", "ade847", "cityscapes", "emoji")
-    return [name for name in names if name.startswith(incomplete.casefold())]
-
 
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="A dataset whose training split is prepared (see `san data list`).",
-        autocompletion=_complete_dataset,
+        autocompletion=one_of(*DATASET_NAMES),
         show_default=False,
     ),
 ]
@@ -48,6 +43,7 @@ Model = Annotated[
     typer.Option(
         metavar="NAME",
         help="vit-b-16 (default), vit-l-14, tiny, or a preset of your own as a JSON file.",
+        autocompletion=complete_model,
         rich_help_panel=MODEL,
         show_default=False,
     ),

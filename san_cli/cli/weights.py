@@ -7,17 +7,11 @@ from typing import Annotated
 import typer
 
 from san_cli.cli import console
+from san_cli.cli.options import complete_model
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
 app = typer.Typer(help="Find, download, check and convert model weights.", no_args_is_help=True)
-
-
-def complete_model(incomplete: str) -> list[str]:
-    """The models' names that begin like this, for a shell."""
-    from san_cli.models.presets import PRESETS
-
-    return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 _Name = Annotated[
@@ -26,12 +20,9 @@ _Name = Annotated[
         metavar="NAME", help="Model name, as in `san weights list`.", autocompletion=complete_model
     ),
 ]
-_HERE_OR_NOT = (
-    "Exit codes: 0 found · 2 unknown name, or no good weights · 130 interrupted (run again to go on)."
-)
 
 
-@app.command("list", epilog="Exit code: 0, whatever is found.")
+@app.command("list")
 def list_weights() -> None:
     """Show every model with its file, size, sha256, whether that is right, and where it is.
 
@@ -51,7 +42,7 @@ def list_weights() -> None:
         typer.echo("  ".join([*cells, row[5]]))
 
 
-@app.command(epilog=_HERE_OR_NOT)
+@app.command()
 def get(name: _Name) -> None:
     """Download a model's published weights, unless they are here already, and print the path.
 
@@ -72,7 +63,7 @@ def get(name: _Name) -> None:
     _print_path(found)
 
 
-@app.command(epilog=_HERE_OR_NOT)
+@app.command()
 def path(name: _Name) -> None:
     """Print the path of a model's weights on this machine; nothing is downloaded.
 
@@ -87,9 +78,7 @@ def path(name: _Name) -> None:
     _print_path(found)
 
 
-@app.command(
-    epilog="Exit codes: 0 all are good · 2 none is, or none is here · 3 some are damaged · 130 interrupted."
-)
+@app.command()
 def verify(
     what: Annotated[
         list[str] | None,
@@ -123,7 +112,7 @@ def verify(
         raise typer.Exit(ExitCode.USAGE if failed == len(paths) else ExitCode.SOME_FAILED)
 
 
-@app.command(epilog="Exit codes: 0 written · 2 nothing was written · 3 the disk is full · 130 interrupted.")
+@app.command()
 def convert(
     source: Annotated[
         Path,

@@ -1,10 +1,20 @@
 """Where to compute and in which precision."""
 
+import re
+
 import torch
 
 from san_cli.errors import SanError
+from san_cli.inert import inert
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What other programs call them: only for a hint, as a wrong guess would cost more than asking.
+_DEVICES_ELSEWHERE = {"gpu": "cuda", "nvidia": "cuda", "": "cuda:N", "metal": "mps", "none": "cpu"}
+_PRECISIONS_ELSEWHERE = {
+    **dict.fromkeys(("float32", "32", "full", "float", "tf32"), "fp32"),
+    **dict.fromkeys(("bfloat16", "bf", "16", "half", "amp", "mixed"), "bf16"),
+    "float16": "fp16",
+}
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -16,7 +26,11 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise SanError(f"unknown device '{name}'", hint="Use auto, cpu, cuda, cuda:N or mps.") from error
+        meant = _DEVICES_ELSEWHERE.get(re.sub(r"[\d:]+$", "", name.casefold()))
+        hint = f"Did you mean {meant}? " if meant else ""
+        raise SanError(
+            f"unknown device '{inert(name)}'", hint=f"{hint}Use auto, cpu, cuda, cuda:N or mps."
+        ) from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise SanError(f"device '{name}' is not supported", hint="Use auto, cpu, cuda, cuda:N or mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -34,7 +48,9 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in PRECISIONS:
-        raise SanError(f"unknown precision '{name}'", hint="Use auto, fp32, bf16 or fp16.")
+        meant = _PRECISIONS_ELSEWHERE.get(name.casefold())
+        hint = f"Did you mean {meant}? " if meant else ""
+        raise SanError(f"unknown precision '{inert(name)}'", hint=f"{hint}Use auto, fp32, bf16 or fp16.")
     if name == "fp16" and device.type == "cpu":
         raise SanError(
             "fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32."

@@ -4,12 +4,15 @@ A preset is all that is needed to build the network; the switches are the paper'
 """
 
 import dataclasses
+import difflib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
+from san_cli.inert import inert
 
 PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
 
@@ -244,8 +247,19 @@ def get_preset(model: "str | Preset") -> Preset:
     if model.endswith(".json"):
         return _read_preset(Path(model))
     if model not in PRESETS:
-        raise SanError(f"unknown model '{model}'", hint=f"Known models: {', '.join(PRESETS)}.")
+        raise SanError(f"unknown model '{inert(model)}'", hint=_meant(model))
     return PRESETS[model]
+
+
+def _meant(model: str) -> str:
+    """What to say about a name that is no model's: ViT-B/16, vit_b_16 and ViT-L/14@336px have one all the same."""
+    if model.endswith((".pth", ".pt", ".safetensors")):
+        return f"That is a file: --weights {inert(model)}"
+    plain = re.sub(r"[\W_]+", "", model.casefold())
+    near = [name for name in PRESETS if name.replace("-", "") in plain]
+    near += difflib.get_close_matches(model.casefold(), PRESETS, 1, 0.7)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"{hint}There are {', '.join(PRESETS)}, or a preset of your own in a .json file."
 
 
 def _read_preset(path: Path) -> Preset:
