@@ -10,19 +10,22 @@ Every value of `--vocab` is read by the grammar of `vocabulary_terms`; its terms
 """
 
 import re
+import reprlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from san_cli.class_files import classes_in_text, read_class_file
 from san_cli.errors import SanError
-from san_cli.textlist import read_lines
+from san_cli.inert import inert
 from san_cli.vocabularies import (
     DATASET_NAMES,
     DatasetClass,
     DatasetVocabulary,
     dataset_lookalike,
     dataset_slip,
+    foreign_dataset,
     load_dataset_vocabulary,
     nearest,
 )
@@ -33,7 +36,6 @@ from san_cli.vocabulary_terms import (
     quoted,
     quoted_if_needed,
     quoted_in_line_if_needed,
-    read_line,
     read_terms,
     shown,
     word_key,
@@ -46,7 +48,7 @@ __all__ = [
     "Vocabulary",
     "VocabularyEntry",
     "complete_vocabulary",
-    "format_line",
+    "format_lines",
     "format_vocabulary",
     "load_dataset_vocabulary",
     "nearest",
@@ -159,13 +161,23 @@ def parse_vocabulary(terms: Sequence[str]) -> tuple[Vocabulary, tuple[str, ...]]
             continue
         if term.bare and term.kind == "words":
             notes += _suspect(term.words[0])
-        for words in _groups(term):
+        if term.kind == "file":
+            file = read_class_file(term.words[0])
+            notes.append(file.note)
+            groups: Iterable[tuple[str, ...]] = file.groups
+        else:
+            groups = _groups(term)
+        for words in groups:
             draft.add(words)
     entries = tuple(VocabularyEntry(words[0], tuple(words)) for words in draft.classes.values())
     if not entries:
         raise SanError(
             "The vocabulary has no class" + (": all were removed again." if terms else "."),
             hint="Give a dataset name, class names or @file.txt, e.g. coco+zebra.",
+        )
+    if len(entries) == 1 and ", " in entries[0].name:
+        notes.append(
+            f"{shown(entries[0].name)} is one class; names with commas between and no quotes are several"
         )
     return Vocabulary(entries), (*notes, *draft.notes())
 
@@ -176,13 +188,7 @@ def _groups(term: Term) -> Iterable[tuple[str, ...]]:
         return [(known.name,) for known in load_dataset_vocabulary(term.words[0]).classes]
     if term.kind == "words":
         return [term.words]
-    groups = []
-    for number, line in read_lines(term.words[0], "names"):
-        try:
-            groups.append(read_line(line))
-        except SanError as error:
-            raise SanError(f"Line {number} of '{term.words[0]}': {error.message}", hint=error.hint) from None
-    return groups
+    return read_class_file(term.words[0]).groups
 
 
 def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> list[int]:
@@ -199,6 +205,8 @@ def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> l
             near = _nearest_name(word, names)
             likely = " or ".join(dataset_slip(word)) or (quoted_if_needed(near) if near else "")
             hint = f"Did you mean {likely}?" if likely else "`san vocab show EXPRESSION` lists its classes."
+            if is_file_name(word):
+                hint = f"To read names from a file, write @{word}"
             raise SanError(f"There is no class {shown(word)} in the vocabulary.", hint=hint)
     if not found:
         raise SanError(f"None of the classes of {shown(term.words[0])} is in the vocabulary.")
@@ -216,15 +224,23 @@ def _nearest_name(word: str, names: Sequence[str]) -> str | None:
 
 def _suspect(word: str) -> list[str]:
     """A note if `word` is nearly the name of a dataset; SanError if it can hardly be a class."""
+    as_word = f"{shlex.quote(quoted(word))}, with all the quotes, for a class of that name"
     if is_file_name(word):
-        raise SanError(f"{shown(word)} looks like a file.", hint=f"To read names from it, write @{word}")
+        raise SanError(
+            f"{shown(word)} looks like a file.", hint=f"To read names from it, write @{word}; or {as_word}."
+        )
+    if foreign_dataset(word):
+        raise SanError(
+            f"{shown(word)} is a dataset whose classes san doesn't have.",
+            hint=f"There are {', '.join(DATASET_NAMES)}; put its names into a file and write @FILE; or {as_word}.",
+        )
     likely = dataset_slip(word)
     if likely:
         name, _, rest = word.partition("-")
         ways = [f"{' or '.join(likely)} for the dataset"]
         if rest and word_key(name) in DATASET_NAMES:
             ways.append(f"{name}+-{rest} to remove a class from it")
-        ways.append(f"{shlex.quote(quoted(word))}, with all the quotes, for a class of that name")
+        ways.append(as_word)
         raise SanError(f"There is no dataset {shown(word)}.", hint=f"Write {'; or '.join(ways)}.")
     alike = dataset_lookalike(word)
     return [f"{shown(word)} is taken as a class name (there is a dataset {alike})"] if alike else []
@@ -251,14 +267,21 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
     characters.
     """
     if isinstance(names, str):
-        raise SanError("A vocabulary is a list of names, not one string.", hint=f"Write [{names!r}].")
+        raise SanError("A vocabulary is a list of names, not one string.", hint=f"Write [{names[:60]!r}].")
     if isinstance(names, set | frozenset):
         raise SanError("A set of names has no order, and class ids need one.", hint="Use sorted(names).")
     entries = []
     for given in names:
+        if isinstance(given, Vocabulary):
+            raise SanError(
+                "A vocabulary in a list is no class name.",
+                hint="Give it alone; parse_vocabulary returns a vocabulary and notes: `words, notes = …`.",
+            )
         words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
         if not words or not all(isinstance(word, str) for word in words):
-            raise SanError(f"A class is a name or a sequence of synonyms, not {given!r}.")
+            raise SanError(
+                f"A class is a name or a sequence of synonyms, not {inert(reprlib.repr(given))[:100]}."
+            )
         for word in words:
             check_word(word)
         entries.append(VocabularyEntry(words[0], words))
@@ -272,9 +295,14 @@ def format_vocabulary(vocabulary: Vocabulary) -> str:
     return "+".join("|".join(map(quoted_if_needed, entry.words)) for entry in vocabulary.entries)
 
 
-def format_line(entry: VocabularyEntry) -> str:
-    """The line of a names file that reads as `entry`."""
-    return "|".join(map(quoted_in_line_if_needed, entry.words))
+def format_lines(vocabulary: Vocabulary) -> list[str]:
+    """The lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
+    lines = ["|".join(map(quoted_in_line_if_needed, entry.words)) for entry in vocabulary.entries]
+    try:
+        same = classes_in_text("\n".join(lines), "").groups == tuple(e.words for e in vocabulary.entries)
+    except SanError:
+        same = False
+    return lines if same else ["|".join(map(quoted, entry.words)) for entry in vocabulary.entries]
 
 
 def complete_vocabulary(incomplete: str) -> list[str]:

@@ -11,6 +11,7 @@ goes on to the next separator; quotes, "-" and "@" mean nothing special after it
 "|" separates.
 """
 
+import os
 import re
 import shlex
 import unicodedata
@@ -19,7 +20,7 @@ from typing import Literal
 
 from san_cli.errors import SanError
 from san_cli.inert import inert
-from san_cli.vocabularies import DATASET_NAMES, dataset_slip
+from san_cli.vocabularies import DATASET_NAMES, dataset_slip, foreign_dataset
 
 MAX_WORD = 200
 
@@ -64,7 +65,8 @@ def quoted_if_needed(word: str) -> str:
         bare = read_terms(word) == (Term(word, False, "words", (word,), True),)
     except SanError:
         bare = False
-    return word if bare and not dataset_slip(word) and not is_file_name(word) else quoted(word)
+    other = dataset_slip(word) or foreign_dataset(word) or is_file_name(word)
+    return word if bare and not other else quoted(word)
 
 
 def quoted_in_line_if_needed(word: str) -> str:
@@ -77,8 +79,9 @@ def quoted_in_line_if_needed(word: str) -> str:
 
 
 def is_file_name(word: str) -> bool:
-    """Whether `word` is a file for which the @ was forgotten rather than a class."""
-    return word.casefold().endswith(".txt")
+    """Whether `word` is a file for which the @ was forgotten rather than a class: by suffix, or as it is there."""
+    usual = r"\.(txt|csv|tsv|jsonl?|ya?ml|names|xml|pbtxt|toml|labels)$"
+    return bool(re.search(usual, word.casefold())) or os.path.isfile(os.path.expanduser(word))  # noqa: PTH111, PTH113
 
 
 def word_key(word: str) -> str:
@@ -92,7 +95,8 @@ def check_word(word: str) -> None:
     if len(word) > MAX_WORD:
         raise SanError(
             f"The name {shown(word)} has {len(word)} characters; {MAX_WORD} is the most.",
-            hint="Separate names by + or a comma, or put them into a file, one per line, and give @file.txt.",
+            hint="Give it a shorter name; several names are separated by + or a comma, or stand in a file, one per "
+            "line, that is given as @file.txt.",
         )
     if "Cs" in kinds:
         raise SanError(f"The name {shown(word)} is not valid UTF-8 text.")
@@ -194,13 +198,22 @@ def _skip_blanks(text: str, start: int) -> int:
     return found.end() if found else start
 
 
+def clean_word(raw: str) -> str:
+    """`raw` as a quoted word would be read: single blanks, composed characters; SanError if it is no word."""
+    return _clean(raw, True, raw)
+
+
 def _clean(raw: str, in_quotes: bool, text: str) -> str:
     """The word with single blanks and composed characters; SanError if it is none."""
     word = unicodedata.normalize("NFC", " ".join(re.split(r"[^\S\x0a-\x1f\x85]+", raw)))
     if not word:
+        outer = text.strip()
         raise SanError(
-            f"There is an empty name in {shown(text.strip())}.",
-            hint="Put a name between the separators, and quotes around a separator that belongs to a name.",
+            f"There is an empty name in {shown(outer)}.",
+            hint="Put a name between the separators; a shell ends the text at a blank, so write cat,dog without "
+            "blanks or all of it in quotes."
+            if outer[-1:] in ("+", ",")
+            else "Put a name between the separators, and quotes around a separator that belongs to a name.",
         )
     check_word(word)
     if not in_quotes and not any(unicodedata.category(character)[0] in "LNS" for character in word):

@@ -28,7 +28,9 @@ def test_show_prints_a_names_file(name: str, tmp_path: Path) -> None:
     result = runner.invoke(app, ["show", name])
     assert (result.exit_code, result.stderr) == (0, "")
     (tmp_path / "names.txt").write_bytes(result.stdout_bytes)
-    assert parse_vocabulary([f"@{tmp_path / 'names.txt'}"]) == parse_vocabulary([name])
+    vocabulary, notes = parse_vocabulary([f"@{tmp_path / 'names.txt'}"])
+    assert vocabulary == parse_vocabulary([name])[0]
+    assert notes == (f"names.txt: read as one name a line, {len(vocabulary)} classes",)
 
 
 def test_show_puts_notes_on_stderr() -> None:

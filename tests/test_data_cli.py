@@ -89,7 +89,7 @@ def test_check_finds_every_kind_of_fault(san: San, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("prepare", "ade851", "--from", "."), "Did you mean ade8"),
+        (("prepare", "ade851", "--from", "."), "Did you mean ade150 or ade847?"),
         (("prepare", "voc"), "nothing to prepare from"),
         (("prepare", "voc", "--from", ".", "--split", "test"), "no split 'test'"),
         (("check", "voc", "--split", "test"), "no split 'test'"),

@@ -171,7 +171,7 @@ ERRORS = [
     (["cat,names.txt"], "looks like a file", "@names.txt"),
     (["@"], "no path after the @", "@names.txt"),
     (["@no such file.txt"], "no file 'no such file.txt'", "Check the path"),
-    (["@."], "can't be read: Is a directory", ""),
+    (["@."], "can't be read: it is a folder", "file itself"),
     (["@a\0b"], "can't be read", ""),
 ]
 
@@ -282,10 +282,10 @@ def test_a_names_file_path_with_separators_is_quoted(tmp_path: Path, monkeypatch
         (b"", "holds no names"),
         (b"# nothing\n\n", "holds no names"),
         (b"cat\nd\xe9\n", "not UTF-8 text (byte 5)"),
-        ("cat\n".encode("utf-16"), "not UTF-8"),
+        ("cat\n".encode("utf-16"), "UTF-16"),
         (b"cat\n'dog\n", "Line 2 of "),
         (b"cat\n\na||b\n", "Line 3 of "),
-        (b"cat\x00", "control character"),
+        (b"cat\x00", "not a text file"),
         (b"x" * 201, "201 characters"),
         (b"x" * (16 * 2**20 + 1), "above 16 MiB"),
     ],

@@ -197,7 +197,7 @@ def _tasks(
     from san_cli.engine.eval_task import BENCHMARKS, dataset_name, dataset_task, own_task
 
     if own_data is not None:
-        return [own_task(*own_data, ignore, limit=limit, words=words)], []
+        return [own_task(*own_data, ignore, limit=limit, words=words, say=console.note)], []
     asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
     tasks, skipped = [], []
     for name in dict.fromkeys(dataset_name(name) for name in asked):

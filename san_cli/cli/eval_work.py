@@ -149,12 +149,18 @@ def _load(request: Request, model: str | None, weights: str | None) -> "Segmente
 
 def _embed(request: Request, members: "Sequence[Member]", task: "Task", name: str) -> None:
     """Have the words embedded; in a team by the leader, the others find them in the cache."""
+    from san_cli.engine.alike_words import word_notes
+
     team = request.team
     if team is not None and not team.leads:
         team.hear(f"{name}/embedded")
     for member in members:
         with progress("embedding words", len(task.vocabulary.words), quiet=request.quiet) as shown:
-            member.segmenter.embed(task.vocabulary, shown.step)
+            embedded = member.segmenter.embed(task.vocabulary, shown.step)
+        length = member.segmenter.preset.clip.context_length
+        for note in word_notes(task.vocabulary, embedded, member.segmenter.templates, length):
+            if request.leads:
+                console.note(f"{task.name}: {note}")
     if team is not None and team.leads:
         team.tell(f"{name}/embedded")
 

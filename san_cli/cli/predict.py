@@ -310,10 +310,15 @@ def _tell_of_tiny(note: str | None, report: Report) -> None:
 
 def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", team: "Team | None", report: Report) -> None:
     """Have the words embedded; in a team by the first process, the others find them in the cache."""
+    from san_cli.engine.alike_words import word_notes
+
     if team is not None and not team.leads:
         team.hear("embedded")
     with progress("embedding words", len(vocabulary.words), quiet=report.quiet) as shown:
-        segmenter.embed(vocabulary, shown.step)
+        embedded = segmenter.embed(vocabulary, shown.step)
+    length = segmenter.preset.clip.context_length
+    for text in word_notes(vocabulary, embedded, segmenter.templates, length):
+        report.info(f"note: {text}")
     if team is not None and team.leads:
         team.tell("embedded")
 

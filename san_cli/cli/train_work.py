@@ -79,6 +79,7 @@ class Request:
 
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
+    from san_cli.engine.alike_words import word_notes
     from san_cli.templates import templates
 
     request = _with_file_of_model(request)
@@ -101,6 +102,8 @@ def run(request: Request) -> None:
         start = _start(request, preset, checkpoint, say)
         _settle_folder(request, settings, checkpoint, processes)
         text = _embed(request, start, data, prompts, processes)
+        for note in word_notes(data.vocabulary, text, prompts, start.preset.clip.context_length):
+            say(f"note: {note}")
         _check_data(request, data, processes, say)
         training = _training(plan, data, start, text, processes, say)
         if request.dry_run:

@@ -12,7 +12,7 @@ from san_cli.vocabulary import (
     DATASET_NAMES,
     Vocabulary,
     complete_vocabulary,
-    format_line,
+    format_lines,
     load_dataset_vocabulary,
     parse_vocabulary,
 )
@@ -57,7 +57,7 @@ def show_vocabulary(
         rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
         _write([json.dumps(rows, ensure_ascii=False, indent=1)])
     else:
-        _write([format_line(entry) for entry in vocabulary.entries])
+        _write(format_lines(vocabulary))
 
 
 @app.command("similarity")

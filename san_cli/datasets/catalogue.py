@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from san_cli.datasets.prepare.state import is_unfinished
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
-from san_cli.vocabularies import nearest
+from san_cli.vocabularies import datasets_hint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,11 +216,12 @@ def get_dataset(name: str) -> Dataset:
     found = CATALOGUE.get(name.casefold())
     if found is not None:
         return found
-    likely = nearest(name, CATALOGUE)
-    raise SanError(
-        f"There is no dataset called '{inert(name)}'.",
-        hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(CATALOGUE)}.",
-    )
+    if name.casefold() == "emoji":
+        raise SanError(
+            "There is nothing to prepare or check of emoji: its scenes are rendered while they are used.",
+            hint="`san eval emoji` and `san train emoji` work at once.",
+        )
+    raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
 
 
 def get_split(dataset: Dataset, split: str) -> Split:

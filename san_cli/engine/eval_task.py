@@ -1,22 +1,21 @@
 """What is to be evaluated: images with their labels, the classes of the labels, and the words for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from san_cli.class_files import read_label_classes
 from san_cli.errors import SanError
 from san_cli.inert import inert
-from san_cli.textlist import read_lines
+from san_cli.vocabularies import datasets_hint
 from san_cli.vocabulary import (
     Vocabulary,
     VocabularyEntry,
     load_dataset_vocabulary,
-    nearest,
     parse_vocabulary,
     vocabulary_of_names,
 )
-from san_cli.vocabulary_terms import read_line
 
 if TYPE_CHECKING:
     from san_cli.datasets.catalogue import Pair
@@ -56,8 +55,8 @@ def dataset_name(name: str) -> str:
 
     if name.casefold() == EMOJI:
         return EMOJI
-    if nearest(name, [*CATALOGUE, EMOJI]) == EMOJI:
-        raise SanError(f"There is no dataset called '{inert(name)}'.", hint=f"Did you mean {EMOJI}?")
+    if name.casefold() not in CATALOGUE:
+        raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
     return get_dataset(name).name
 
 
@@ -131,26 +130,19 @@ def own_task(
     *,
     limit: int | None = None,
     words: Vocabulary | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Task:
-    """A folder of images, one of labels, and a file with a class a line (`a|b` for synonyms), ids from 0.
+    """A folder of images, one of labels, and a file of their classes, see `san_cli.class_files`.
 
-    Without `ignore_label` it is 255, or 65535 where 255 is the id of a class.
+    Without `ignore_label` it is 255, or 65535 where 255 is the id of a class. `say` is told what the file of
+    classes was taken for.
     """
     from san_cli.datasets.catalogue import list_own_pairs
 
-    groups = []
-    try:
-        lines = read_lines(classes_file.removeprefix("@"), "classes")
-    except SanError as error:
-        raise SanError(error.message, hint="--classes FILE has one class a line, from id 0 on.") from None
-    for number, line in lines:
-        try:
-            groups.append(read_line(line))
-        except SanError as error:
-            raise SanError(
-                f"Line {number} of '{inert(classes_file)}': {error.message}", hint=error.hint
-            ) from None
-    own = Vocabulary(tuple(VocabularyEntry(group[0], tuple(group)) for group in groups))
+    found, class_notes = read_label_classes(classes_file)
+    for note in class_notes:
+        say(note)
+    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in found.groups))
     pairs = list_own_pairs(images, labels)
     if ignore_label is None:
         ignore_label = 255 if len(own) <= 255 else 65535

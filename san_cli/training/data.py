@@ -52,9 +52,10 @@ def own_data(
     limit: int | None,
 ) -> TrainingData:
     """The user's folders; checked on `held_out` images and labels, otherwise on the training images."""
-    train = own_task(images, labels, classes, ignore_label, limit=limit)
+    notes: list[str] = []
+    train = own_task(images, labels, classes, ignore_label, limit=limit, say=notes.append)
     check = train if held_out is None else own_task(*held_out, classes, ignore_label)
-    return _data(train, check)
+    return replace(_data(train, check), notes=(*notes, *train.notes))
 
 
 def emoji_data(limit: int | None) -> TrainingData:

@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 
 from san_cli.errors import SanError
+from san_cli.inert import inert
 
 DATASET_NAMES = ("coco", "ade150", "ade847", "pc59", "pc459", "voc", "cityscapes", "emoji")
 
@@ -18,16 +19,37 @@ _FAMILIES = {
     "pc": ("pc59", "pc459"),
     "voc": ("voc",),
     "cityscapes": ("cityscapes",),
+    "pascal": ("voc", "pc59", "pc459"),
 }
 _OTHER_SPELLINGS = {
     "ade": "ade",
     "adefull": "ade",
+    "cocopanoptic": "coco",
     "cocostuff": "coco",
     "mscoco": "coco",
+    "pascal": "pascal",
     "pascalcontext": "pc",
     "pascalvoc": "voc",
     "pcontext": "pc",
 }
+# Data sets whose classes we don't have, and whose names are no ordinary words; compared without digits.
+_OTHERS = {
+    "acdc",
+    "bdd",
+    "bddk",
+    "camvid",
+    "cifar",
+    "fashionmnist",
+    "imagenet",
+    "imagenetk",
+    "isaid",
+    "kitti",
+}
+_OTHERS |= {"loveda", "lvis", "mapillary", "mapillaryvistas", "mnist", "nuscenes", "nyu", "nyudepth", "nyuv"}
+_OTHERS |= {"openimages", "openimagesv", "scannet", "semantickitti", "sunrgbd", "visualgenome", "wilddash"}
+_OTHERS_WITH_DIGITS = ("gta5", "objects365", "places365", "v3det")
+# Words that are one letter from "coco" or "emoji" and may well be meant.
+_WORDS = {"cocoa", "cocos", "coca", "loco", "poco", "toco", "choco", "coo"}
 _PREFIX = re.compile(r"(coco|voc|cityscapes|ade\d+k?|pc\d+)[-_]")
 
 
@@ -65,11 +87,7 @@ class DatasetVocabulary:
 def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
     """The class list called `name` (one of DATASET_NAMES, in any case); SanError for another name."""
     if name.casefold() not in DATASET_NAMES:
-        likely = " or ".join(dataset_slip(name))
-        raise SanError(
-            f"There is no dataset called '{name}'.",
-            hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(DATASET_NAMES)}.",
-        )
+        raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
     if name.casefold() == "emoji":
         return _emoji_vocabulary()
     file = resources.files(__name__) / f"{name.casefold()}.json"
@@ -114,7 +132,8 @@ def dataset_slip(word: str) -> tuple[str, ...]:
 
     Ordinary words must not be caught, so it takes a sign that no such word has: other separators ("ade-847"),
     a dataset and a suffix ("coco-stuff"), its letters with other digits ("voc2012"), a spelling in use
-    elsewhere ("pcontext"), or most of the letters of "cityscapes", which no word but "cityscape" shares.
+    elsewhere ("pcontext"), one wrong letter ("cocoo", "coc0"), or most of the letters of "cityscapes", which no
+    word but "cityscape" shares.
     """
     key = word.casefold()
     if key in DATASET_NAMES:
@@ -124,6 +143,9 @@ def dataset_slip(word: str) -> tuple[str, ...]:
         return (squeezed,)
     if " " in key:
         return ()
+    mistyped = _mistyped(squeezed)
+    if mistyped is not None:
+        return (mistyped,)
     letters = re.sub(r"\d+k?", "", squeezed)
     family = _FAMILIES.get(_OTHER_SPELLINGS.get(letters, letters), ())
     prefix = _PREFIX.match(key)
@@ -137,6 +159,38 @@ def dataset_slip(word: str) -> tuple[str, ...]:
         if close:
             return (close,)
     return family
+
+
+def _mistyped(word: str) -> str | None:
+    """The dataset of which `word` is a mistyping: one letter off "coco" or "emoji", "voc" with one doubled or
+    swapped or with a digit for the o, which leaves out words such as "doc" and "vol".
+    """
+    if word in ("vooc", "vocc", "vvoc", "vco", "ovc", "v0c"):
+        return "voc"
+    near = [name for name in ("coco", "emoji") if _one_letter_off(word, name)]
+    return near[0] if near and word not in _WORDS else None
+
+
+def _one_letter_off(word: str, name: str) -> bool:
+    """Whether one letter is missing, added, another, or two neighbours are swapped."""
+    start = 0
+    while start < min(len(word), len(name)) and word[start] == name[start]:
+        start += 1
+    rest, other = word[start:], name[start:]
+    swapped = rest[:2] == other[1::-1] and rest[2:] == other[2:] and len(rest) > 1
+    return word != name and (rest[1:] == other or rest == other[1:] or rest[1:] == other[1:] or swapped)
+
+
+def foreign_dataset(word: str) -> bool:
+    """Whether `word` is the name of a data set whose classes san doesn't have ("lvis", "ImageNet-1k")."""
+    squeezed = re.sub(r"[-_.\s]", "", word.casefold())
+    return squeezed in _OTHERS_WITH_DIGITS or re.sub(r"\d+", "", squeezed) in _OTHERS
+
+
+def datasets_hint(name: str) -> str:
+    """What to say to somebody who asked for a dataset called `name`, which there isn't."""
+    likely = dataset_slip(name) or tuple(filter(None, [nearest(name, DATASET_NAMES)]))
+    return f"Did you mean {' or '.join(likely)}?" if likely else f"There are: {', '.join(DATASET_NAMES)}."
 
 
 def dataset_lookalike(word: str) -> str | None:

@@ -1,0 +1,69 @@
+"""Words that CLIP can't tell apart, or can't read to their end: what the user should know of a vocabulary."""
+
+from collections.abc import Sequence
+
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from san_cli.vocabulary import Vocabulary
+from san_cli.vocabulary_terms import shown
+
+_ENDS = 2  # tokens before and after a text
+
+
+def word_notes(
+    vocabulary: Vocabulary, embeddings: Tensor, templates: Sequence[str], context_length: int
+) -> list[str]:
+    """A note on words that are cut, and one on words of different classes with the same row in `embeddings`."""
+    notes = []
+    cut = cut_words(vocabulary.words, templates, context_length)
+    if cut:
+        notes.append(f"CLIP reads {context_length} tokens and cuts what follows in {_some(cut)}")
+    alike = _alike(vocabulary, embeddings)
+    if alike:
+        pairs = "; ".join(f"{_brief(first)} and {_brief(second)}" for first, second in alike[:3])
+        more = f" and {len(alike) - 3:,} more pairs" if len(alike) > 3 else ""
+        notes.append(f"CLIP can't tell apart: {pairs}{more}; the first of them takes all pixels of both")
+    return notes
+
+
+def cut_words(words: Sequence[str], templates: Sequence[str], context_length: int) -> list[str]:
+    """Those of `words` that have more tokens in some template than CLIP reads."""
+    room = context_length - _ENDS
+    longest = max(len(template.encode()) for template in templates)
+    long = [
+        word for word in words if len(word.encode("utf-8", "replace")) + longest > room
+    ]  # a token has a byte
+    if not long:
+        return []
+    tokenizer = SimpleTokenizer(context_length=context_length)
+    return [
+        word
+        for word in long
+        if any(len(tokenizer.encode(template.replace("{}", word))) > room for template in templates)
+    ]
+
+
+def _alike(vocabulary: Vocabulary, embeddings: Tensor) -> list[tuple[str, str]]:
+    """Pairs of words with equal embeddings that stand for different classes."""
+    rows = embeddings.float().cpu().numpy()
+    owner = {
+        index: n for n, indices in reversed(list(enumerate(vocabulary.word_indices))) for index in indices
+    }
+    first: dict[bytes, int] = {}
+    pairs = []
+    for index, row in enumerate(rows):
+        other = first.setdefault(row.tobytes(), index)
+        if owner[other] != owner[index]:
+            pairs.append((vocabulary.words[other], vocabulary.words[index]))
+    return pairs
+
+
+def _some(words: Sequence[str]) -> str:
+    named = ", ".join(map(_brief, words[:3]))
+    return named if len(words) <= 3 else f"{named} and {len(words) - 3:,} more"
+
+
+def _brief(word: str) -> str:
+    """The word in quotes, cut in its middle, as it is the ends that differ."""
+    return shown(word if len(word) <= 60 else f"{word[:20]} … {word[-30:]}")
