@@ -104,7 +104,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _yaml(text: str, path: str) -> Any:
     """The text's value; all scalars are strings, so that `no` and `1e3` are names like others."""
-    import yaml  # comes with huggingface_hub; only here, as few runs need it
+    import yaml  # only here, as few runs need it
 
     class Loader(yaml.BaseLoader):
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:

@@ -12,8 +12,10 @@ from san_cli.cli import console
 from san_cli.cli import eval_options as own
 from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, score_predictions, unwritable
 from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates
+from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.vocabulary import DATASET_NAMES, nearest
 
 if TYPE_CHECKING:
     from san_cli.engine.eval_task import Task
@@ -76,6 +78,7 @@ def evaluate(
         }  # fmt: skip
         _refuse_idle(of_models, "models; --predictions are scored without one", idle=predictions is not None)
         _refuse_contradictions(names, own_data, resume, output)
+        refuse_stray_words(names, lambda name: name != "all" and not nearest(name, DATASET_NAMES))
         words = _words(vocab, synonyms)
         tasks, skipped = _tasks(names, own_data, ignore, data_root, split, limit, words, keep_going)
         _refuse_outputs(output, save_predictions, weights, tasks)

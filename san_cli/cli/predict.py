@@ -16,6 +16,7 @@ from san_cli.cli import predict_options as own
 from san_cli.cli.options import Compile, Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
 from san_cli.cli.predict_report import Report
 from san_cli.cli.progress import progress
+from san_cli.cli.stray_words import may_be_word, refuse_stray_words
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
@@ -103,6 +104,7 @@ def predict(
         _check_output_name(output)
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
+        refuse_stray_words(inputs, may_be_word)
         vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, report)
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,

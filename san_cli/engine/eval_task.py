@@ -174,7 +174,7 @@ def other_words(
     if vocab and synonyms:
         raise SanError("--vocab and --synonyms both name the words of the classes", hint="Give one of them.")
     if synonyms:
-        return read_synonyms(synonyms), ()
+        return read_synonyms(synonyms)
     return parse_vocabulary(vocab) if vocab else (None, ())
 
 

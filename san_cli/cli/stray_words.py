@@ -1,0 +1,37 @@
+"""`--vocab cat dog photos/`: a blank ends the value of an option, and the parser takes `dog` for an input."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+
+from san_cli.errors import SanError
+from san_cli.vocabulary_terms import shown
+
+
+def may_be_word(argument: str) -> bool:
+    """Whether an input is neither there nor looks like the path of anything."""
+    return not re.search(r"[./\\*?\[\]~:]|^-", argument) and not os.path.lexists(argument)
+
+
+def refuse_stray_words(arguments: Sequence[str], is_stray: Callable[[str], bool]) -> None:
+    """SanError with the right way to write it if some `arguments` stand right behind the value of --vocab or --show.
+
+    `is_stray` tells those that can't be what the command takes. Where all are, none is taken for a word.
+    """
+    for place, given in enumerate(sys.argv):
+        option, equals, value = given.partition("=")
+        if option not in ("--vocab", "--show"):
+            continue
+        first = place + (1 if equals else 2)
+        strays = list(takewhile(lambda one: one in arguments and is_stray(one), sys.argv[first:]))
+        if strays and not all(map(is_stray, arguments)):
+            text = " ".join([value if equals else sys.argv[place + 1], *strays])
+            listed = re.sub(r"\s*([+,|])\s*", r"\1", text).strip(" ,+|").replace(" ", ",")
+            raise SanError(
+                f"There is no input called {shown(strays[0])}; it looks like a word for {option}.",
+                hint=f"Did you mean {option} {shlex.quote(listed)}? A name with a blank goes in quotes: "
+                f'{option} "golden retriever".',
+            )
