@@ -23,8 +23,8 @@ from PIL import Image
 
 from san_cli import Segmenter
 from san_cli.cache_dir import cache_dir
-from san_cli.datasets.catalogue import list_own_pairs
 from san_cli.datasets.labels import write_label
+from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.engine.ensemble import Member
 from san_cli.engine.eval_run import EvalPlan, run_evaluation
 from san_cli.engine.eval_task import Task
@@ -115,7 +115,7 @@ def main() -> None:
         make_images(Path(folder), options.images, options.size, options.classes)
         names = [one.name for one in load_dataset_vocabulary("ade847").classes][: options.classes]
         vocabulary = vocabulary_of_names(names)
-        pairs = list_own_pairs(Path(folder, "images"), Path(folder, "labels"))
+        pairs = list_own_pairs(Path(folder, "images"), Path(folder, "labels")).pairs
         task = Task("own", "synthetic", "own", pairs, tuple(names), vocabulary, 65535)
         segmenter = Segmenter.load(options.model, "random", device=options.device, precision="fp32")
         inject_embeddings(segmenter, vocabulary.words)

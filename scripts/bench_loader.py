@@ -20,10 +20,11 @@ import torch
 from PIL import Image
 
 from san_cli.datasets.augment import OFFICIAL, augment
-from san_cli.datasets.catalogue import Pair, list_own_pairs
+from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import load_image
 from san_cli.datasets.labels import read_label, write_label
 from san_cli.datasets.loader import batches
+from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.datasets.training_set import PairSource, TrainingSet
 
 CLASSES, IGNORE = 256, 255
@@ -125,7 +126,7 @@ def main() -> None:
         if options.images is None:
             make_pairs(Path(folder))
         images = options.images or Path(folder, "images")
-        measure(list_own_pairs(images, options.labels or Path(folder, "labels")), options)
+        measure(list_own_pairs(images, options.labels or Path(folder, "labels")).pairs, options)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from san_cli.datasets.catalogue import CATALOGUE, find_root, get_dataset, list_own_pairs, list_pairs
+from san_cli.datasets.catalogue import CATALOGUE, find_root, get_dataset, list_pairs
 from san_cli.datasets.labels import read_label, write_label
+from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.errors import ExitCode, SanError
 from san_cli.vocabularies import DATASET_NAMES, load_dataset_vocabulary
 
@@ -111,7 +112,7 @@ def test_own_pairs(tmp_path: Path) -> None:
     for name in ("x.png", "sub/y.tif", "z.tiff"):
         (labels / name).parent.mkdir(parents=True, exist_ok=True)
         (labels / name).touch()
-    assert [pair.stem for pair in list_own_pairs(images, labels)] == ["sub/y", "x", "z"]
+    assert [pair.stem for pair in list_own_pairs(images, labels).pairs] == ["sub/y", "x", "z"]
     (images / "x.jpg").touch()
     with pytest.raises(SanError, match="same stem"):
         list_own_pairs(images, labels)
@@ -199,7 +200,7 @@ def test_what_is_no_label_map(kind: str, tmp_path: Path) -> None:
     elif kind == "folder":
         path.mkdir()
     elif kind == "float":
-        Image.fromarray(np.ones((3, 3), np.float32)).save(path, "TIFF")
+        Image.fromarray(np.full((3, 3), 1.5, np.float32)).save(path, "TIFF")
     elif kind == "jpeg":
         Image.fromarray(np.ones((9, 9), np.uint8)).save(path, "JPEG")
     with pytest.raises(SanError) as caught:

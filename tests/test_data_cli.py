@@ -56,7 +56,7 @@ def test_sources_may_follow_one_from(san: San, tmp_path: Path) -> None:
 
 def test_check_says_what_is_missing_and_how_to_make_it(san: San, tmp_path: Path) -> None:
     ended = san("data", "check", "pc459", "--data-root", tmp_path)
-    assert (ended.code, ended.out) == (3, "")
+    assert (ended.code, ended.out) == (4, "")
     assert "there is no folder" in ended.err
     assert f"san data prepare pc459 --from ARCHIVE… --to {tmp_path} --split val" in ended.err
 
@@ -130,3 +130,16 @@ def test_help_loads_no_heavy_module() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert ended.stderr.strip() == ""
+
+
+def test_check_knows_the_emoji_that_eval_knows(san: San) -> None:
+    ended = san("data", "check", "emoji")
+    assert ended.code == 0
+    assert "emoji val: 500 scenes" in ended.out
+    assert san("data", "check", "EMOJI", "--split", "nowhere").code == 2
+    ended = san("data", "prepare", "emoji")
+    assert (ended.code, "nothing to prepare" in ended.err) == (2, True)
+
+
+def test_check_of_what_is_missing(san: San, tmp_path: Path) -> None:
+    assert san("data", "check", "voc", "--data-root", tmp_path).code == 4

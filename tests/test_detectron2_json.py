@@ -1,6 +1,7 @@
 """detectron2's prediction files: written, read back, and refused where they are something else."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,37 @@ def test_spool_survives_torn_lines(tmp_path: Path) -> None:
     PredictionSpool(path).finish(4)
     assert [one["n"] for one in json.loads(path.read_bytes())] == [0, 2, 2, 3]
     assert [p.name for p in tmp_path.iterdir()] == ["p.json"]
+
+
+BEYOND = (
+    '[{"file_name": "a.jpg", "category_id": CATEGORY, "segmentation": {"size": [HEIGHT, 4], "counts": "4"}}]'
+)
+HEIGHTS = ("-3", "0", "1e400", "Infinity", "NaN", "true", "1" * 30, "1" * 5000, "4.0", '"4"', "null")
+CATEGORIES = ("1" * 5000, "1" * 30, "-" + "1" * 30, "1e400", "true", "[0]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(BEYOND.replace("HEIGHT", height).replace("CATEGORY", "0") for height in HEIGHTS),
+        *(BEYOND.replace("HEIGHT", "4").replace("CATEGORY", category) for category in CATEGORIES),
+        *("[" * 100_000, '[{"a":' * 50_000, '{"annotations": []}', "[1]", "null", ""),
+    ],
+)
+def test_numbers_and_nesting_beyond_reason(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(text)
+    with pytest.raises(SanError) as caught:
+        index_predictions(path)
+    assert caught.value.code == 4
+    assert len(caught.value.message) < 300
+    if "annotations" in text:
+        assert "--save-predictions" in caught.value.hint
+
+
+def test_predictions_that_are_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", ".", "nowhere"):
+        with pytest.raises(SanError) as caught:
+            index_predictions(tmp_path / name)
+        assert caught.value.code == 4

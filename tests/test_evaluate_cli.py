@@ -101,6 +101,7 @@ def test_both_rules_are_shown_where_they_differ(evaluate: San, root: Path, tmp_p
     shown = evaluate("pc459", "--predictions", path).out
     assert f"{row['mIoU_v06']:.2f}" in shown
     assert "mIoU v0.6 divides" in shown
+    assert "mIoU %" in shown
 
 
 def test_limit_takes_the_first(evaluate: San) -> None:
@@ -208,7 +209,8 @@ def test_own_data(evaluate: San, root: Path, tmp_path: Path) -> None:
     row = results(evaluate(*options, "--json"))[0]
     assert row["dataset"] == "own"
     assert row["mIoU"] == results(evaluate("voc", "--json"))[0]["mIoU"]
-    assert evaluate(*options, "--ignore", 254).code == 3  # 255 is no class
+    told = evaluate(*options, "--ignore", 254)  # 255 is no class
+    assert (told.code, "--ignore 254 --ignore 255" in told.err) == (4, True)
 
 
 def test_several_weights(evaluate: San, tiny_weights: Path) -> None:

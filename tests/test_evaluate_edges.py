@@ -1,8 +1,10 @@
 """Evaluations that end early, share a folder or a name, or have labels at the edge of what is possible."""
 
 import json
+import os
 import threading
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from san_cli.engine.prediction_spool import PredictionSpool, refuse_unwritable
 from san_cli.engine.shares import Share
 from san_cli.engine.team import Team
 from san_cli.errors import SanError
+from san_cli.outputs.atomic import _HOST
 from san_cli.outputs.detectron2_json import image_entries
 
 
@@ -140,6 +143,50 @@ def test_predictions_on_another_machines_disk(task: Task, tmp_path: Path) -> Non
     assert not (tmp_path / "machine0/p.json").exists()
 
 
+@pytest.mark.parametrize("byte", range(0, 2000, 97))
+def test_damaged_predictions_are_noticed(task: Task, tmp_path: Path, byte: int) -> None:
+    """A bit of what is kept of them: the run doesn't go on with it, or the file is what it would be."""
+    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    run(plan, task)
+    written = plan.predictions.read_bytes()
+    kept = next((tmp_path / "out/.san-eval").glob("voc.predictions.part-*"))
+    data = bytearray(kept.read_bytes())
+    data[byte % len(data)] ^= 4
+    kept.write_bytes(data)
+    plan.predictions.unlink()
+    with suppress(SanError):
+        run(replace(plan, resume=True), task)
+    found = plan.predictions.read_bytes() if plan.predictions.exists() else None
+    assert found in (None, written)
+
+
+def test_what_a_killed_run_left_is_swept(task: Task, tmp_path: Path) -> None:
+    left = f".san-tmp-{_HOST}-999999999-00000000-00000000"
+    out = tmp_path / "out"
+    (out / "voc").mkdir(parents=True)
+    places = [out / left, out / "voc" / left, out / ".san-eval" / left, tmp_path / left]
+    (out / ".san-eval").mkdir()
+    others = [out / "mine.txt", tmp_path / "elsewhere"]
+    for path in [*places, *others]:
+        path.write_text("half")
+    run(EvalPlan("voc", out, predictions=tmp_path / "p.json"), task)
+    assert not [path for path in places if path.exists()]
+    assert all(path.exists() for path in others)
+
+
+def test_state_that_is_no_state(task: Task, tmp_path: Path) -> None:
+    """Deep nesting and pipes in the folder of a run to go on from."""
+    plan = EvalPlan("voc", tmp_path, resume=True)
+    run(plan, task)
+    state = tmp_path / ".san-eval"
+    os.mkfifo(state / "voc.part-7-of-9.npz")
+    os.mkfifo(state / "voc.predictions.part-7-of-9")
+    run(replace(plan, predictions=None), task)
+    (state / "voc.json").write_text("[" * 100_000)
+    with pytest.raises(SanError, match="can't go on from"):
+        run(plan, task)
+
+
 def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:
     refuse_unwritable(tmp_path / "sub/p.json")
     assert list((tmp_path / "sub").iterdir()) == []
@@ -186,19 +233,22 @@ def test_class_255_of_300_counts(evaluate: San, tmp_path: Path) -> None:
     assert (row["classes_present"], row["mIoU"]) == (2, 100)
     assert row["per_class"][255]["IoU"] == 100
     told = evaluate(*options, "--ignore", 255)
-    assert "own: the pixels of class 255 do not count, as 255 is the ignore label" in told.out
+    assert "own: the pixels of class 255 do not count, as 255 is ignored" in told.out
     assert "1/300" in told.out
 
 
-def test_labels_that_are_ignored_altogether(evaluate: San, tmp_path: Path) -> None:
+def test_labels_that_are_ignored_altogether(evaluate: San, root: Path, tmp_path: Path) -> None:
+    """Nothing counts: no table of dashes, whether it shows at once or only in the end."""
     options = own(tmp_path, {"one": np.full((64, 64), 255, np.uint8)}, 2)
     ended = evaluate(*options, "-o", tmp_path / "out")
-    assert ended.code == 0
-    assert "no pixel counts" in ended.out
-    row = json.loads((tmp_path / "out/results.json").read_text())["results"][0]
-    assert [row[name] for name in ("mIoU", "mIoU_v06", "mACC", "pACC", "fwIoU")] == [None] * 4 + [0]
-    assert (tmp_path / "out/own/iou.png").exists()
-    assert (tmp_path / "out/own/confused.png").exists()
+    assert (ended.code, ended.out) == (4, "")
+    assert "no pixel that counts" in ended.err
+    tree = make_voc(tmp_path / "data", 1)
+    label = tree / "VOC2012/annotations_detectron2/val/p00.png"
+    Image.fromarray(np.full((72, 96), 255, np.uint8)).save(label)
+    ended = evaluate("voc", "--data-root", tree)
+    assert (ended.code, ended.out) == (4, "")
+    assert "no pixel of voc counts" in ended.err
 
 
 def test_two_images_of_one_name_cannot_be_matched(evaluate: San, tmp_path: Path) -> None:

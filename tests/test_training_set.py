@@ -17,9 +17,10 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from san_cli.datasets.augment import Augmentation
-from san_cli.datasets.catalogue import list_own_pairs
-from san_cli.datasets.labels import decode_label, write_label
+from san_cli.datasets.label_file import decode_label
+from san_cli.datasets.labels import write_label
 from san_cli.datasets.loader import batches
+from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.datasets.training_check import check_source
 from san_cli.datasets.training_set import PairSource, Sample, TrainingSet, sample_order
 from san_cli.errors import ExitCode, SanError
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def source_of(folder: Path, classes: int = len(CLASSES)) -> PairSource:
-    return PairSource(list_own_pairs(folder / "images", folder / "labels"), classes, 255)
+    return PairSource(list_own_pairs(folder / "images", folder / "labels").pairs, classes, 255)
 
 
 def set_of(folder: Path, seed: int = 3) -> TrainingSet:
@@ -102,7 +103,7 @@ def test_labels_of_16_bits_come_as_int32(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "images/a.png")
     write_label(tmp_path / "labels/a.tif", np.full((40, 40), 800, np.uint16))
-    pairs = list_own_pairs(tmp_path / "images", tmp_path / "labels")
+    pairs = list_own_pairs(tmp_path / "images", tmp_path / "labels").pairs
     sample = TrainingSet(PairSource(pairs, 847, 65535), SMALL, 0, 65535)[0]
     assert sample.label_map.dtype == torch.int32
     assert set(sample.label_map.unique().tolist()) <= {800, 65535}
@@ -280,9 +281,9 @@ def test_a_check_finds_missing_files(folder: Path) -> None:
 
 def test_a_check_refuses_sizes_that_differ(folder: Path) -> None:
     Image.new("RGB", (50, 40)).save(folder / "images/p1.jpg")
-    with pytest.raises(SanError, match=r"p1\.jpg has 50 × 40 pixels, its label 50 × 36") as caught:
+    with pytest.raises(SanError, match=r"p1\.jpg is 50×40 pixels \(upright\), its label .*50×36") as caught:
         check_source(source_of(folder), CLASSES, 255)
-    assert "p1.png" in caught.value.hint
+    assert "p1.png" in caught.value.message
 
 
 def test_a_check_refuses_what_cannot_be_decoded(folder: Path) -> None:

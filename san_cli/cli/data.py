@@ -43,6 +43,9 @@ _DataRoot = Annotated[
 def list_datasets(data_root: _DataRoot = None) -> None:
     """Show every benchmark: its classes, what of it is prepared, and where to get it."""
     from san_cli.datasets.catalogue import CATALOGUE, find_root
+    from san_cli.datasets.emoji.concepts import concepts
+    from san_cli.datasets.emoji.pairs import SCENES
+    from san_cli.engine.eval_task import EMOJI
     from san_cli.vocabulary import load_dataset_vocabulary
 
     root = find_root(data_root)
@@ -51,6 +54,9 @@ def list_datasets(data_root: _DataRoot = None) -> None:
         classes = len(load_dataset_vocabulary(dataset.vocabulary).classes)
         states = [_state(dataset, split, root) for split in ("val", "train")]
         rows.append((dataset.name, str(classes), states[0], states[1], dataset.title))
+    rows.append(
+        (EMOJI, str(len(concepts())), f"{SCENES:,}", "rendered", "Emoji scenes, rendered as they are read")
+    )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         _print("  ".join([*(c.ljust(w) for c, w in zip(row[:4], widths, strict=True)), row[4]]))
@@ -102,7 +108,12 @@ def prepare(
     """
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.prepare.run import prepare as prepare_dataset
+    from san_cli.engine.eval_task import EMOJI, dataset_name
 
+    if dataset_name(name) == EMOJI:
+        raise SanError(
+            f"{EMOJI} is rendered as it is read", hint=f"There is nothing to prepare: san eval {EMOJI}"
+        )
     dataset = get_dataset(name)
     given = [*(sources or []), *(more or [])]
     if not given:
@@ -133,9 +144,15 @@ def check(
     """Check a prepared benchmark: pairs, sizes, label values, classes."""
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.check import check_dataset
+    from san_cli.datasets.emoji.pairs import SEEDS
+    from san_cli.engine.eval_task import EMOJI, dataset_name
 
+    if dataset_name(name) == EMOJI:
+        for each in SEEDS if split == "all" else (split,):
+            _check_emoji(each)
+        return
     dataset, root = get_dataset(name), find_root(data_root)
-    failed = False
+    failed = checked_any = False
     for each in dataset.splits if split == "all" else (split,):
         try:
             with _steps(f"checking {dataset.name} {each}", quiet) as step:
@@ -146,10 +163,22 @@ def check(
             console.error(error.message, error.hint)
             failed = True
             continue
+        checked_any = True
         _report(dataset, each, checked)
         failed = failed or bool(checked.faults)
     if failed:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+        raise typer.Exit(ExitCode.SOME_FAILED if checked_any else ExitCode.NO_INPUT)
+
+
+def _check_emoji(split: str) -> None:
+    """Its scenes are rendered as they are read: one shows whether everything for it is here."""
+    from san_cli.engine.eval_task import EMOJI, dataset_task
+
+    task = dataset_task(EMOJI, None, split=split)
+    task.pairs[0].read_image()
+    _print(
+        f"{EMOJI} {split}: {len(task.pairs):,} scenes, rendered as they are read; {len(task.classes)} classes"
+    )
 
 
 def _report(dataset: "Dataset", split: str, checked: "Checked") -> None:

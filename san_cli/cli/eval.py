@@ -32,6 +32,8 @@ def evaluate(
     labels: own.Labels = None,
     classes: own.Classes = None,
     ignore: own.Ignore = None,
+    label_name: own.LabelName = None,
+    image_name: own.ImageName = None,
     predictions: own.Predictions = None,
     keep_going: own.KeepGoing = False,
     model: Model = None,
@@ -70,7 +72,8 @@ def evaluate(
     with _explained(debug, output is not None):
         names, weights = _sort_out(names or [], weights or [])
         own_data = _own_data(images, labels, classes)
-        _refuse_idle({"--ignore": ignore}, "labels of your own", idle=own_data is None)
+        of_own_labels = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
+        _refuse_idle(of_own_labels, "labels of your own", idle=own_data is None)
         _refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own_data is not None)
         of_models = {
             "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
@@ -80,12 +83,17 @@ def evaluate(
         _refuse_contradictions(names, own_data, resume, output)
         refuse_stray_words(names, lambda name: name != "all" and not nearest(name, DATASET_NAMES))
         words = _words(vocab, synonyms)
-        tasks, skipped = _tasks(names, own_data, ignore, data_root, split, limit, words, keep_going)
+        tasks, skipped = _tasks(names, data_root, split, limit, words, keep_going)
+        if own_data is not None:
+            tasks = [_own_task(own_data, ignore, label_name, image_name, limit, words, keep_going)]
         _refuse_outputs(output, save_predictions, weights, tasks)
         request = Request(
             model, tuple(weights or [None]), ensemble, device, precision, templates, output,
             save_predictions, predictions, keep_going, resume, worst, workers, quiet or as_json, _team(),
         )  # fmt: skip
+        if request.leads and not quiet:
+            for note in (note for task in tasks for note in task.notes):
+                console.note(note)
         found = Found(skipped=skipped)
         with _alone(request), _reported(request, found, tasks, words, synonyms, paper, as_json):
             if predictions is not None:
@@ -186,10 +194,32 @@ def _words(vocab: list[str] | None, synonyms: str | None) -> "Vocabulary | None"
     return words
 
 
+def _own_task(
+    own_data: tuple[Path, Path, str],
+    ignore: list[str] | None,
+    label_name: str | None,
+    image_name: str | None,
+    limit: int | None,
+    words: "Vocabulary | None",
+    keep_going: bool,
+) -> "Task":
+    """The user's own data, looked at."""
+    from san_cli.datasets.own_pairs import NoPartner, ignored_values
+    from san_cli.engine.eval_task import own_task
+
+    try:
+        return own_task(
+            *own_data, ignored_values(ignore),
+            image_name=image_name, label_name=label_name, keep_going=keep_going, limit=limit, words=words,
+            say=console.note,
+        )  # fmt: skip
+    except NoPartner as fault:
+        way = "" if keep_going else " Or skip and count it with --keep-going."
+        raise SanError(fault.message, hint=fault.hint + way, code=fault.code) from None
+
+
 def _tasks(
     names: list[str] | None,
-    own_data: tuple[Path, Path, str] | None,
-    ignore: int | None,
     data_root: Path | None,
     split: str | None,
     limit: int | None,
@@ -197,10 +227,8 @@ def _tasks(
     keep_going: bool,
 ) -> "tuple[list[Task], list[tuple[str, str]]]":
     """What to evaluate, and the datasets that are skipped with the reason."""
-    from san_cli.engine.eval_task import BENCHMARKS, dataset_name, dataset_task, own_task
+    from san_cli.engine.eval_task import BENCHMARKS, dataset_name, dataset_task
 
-    if own_data is not None:
-        return [own_task(*own_data, ignore, limit=limit, words=words, say=console.note)], []
     asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
     tasks, skipped = [], []
     for name in dict.fromkeys(dataset_name(name) for name in asked):
@@ -211,7 +239,7 @@ def _tasks(
                 raise
             skipped.append((name, error.message))
             console.warn(f"skipped {name}: {error.message}")
-    if not tasks:
+    if asked and not tasks:
         raise SanError(f"none of the datasets is usable; {skipped[0][1]}", code=ExitCode.NO_INPUT)
     return tasks, skipped
 

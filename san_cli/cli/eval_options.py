@@ -54,7 +54,27 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Label maps (PNG or TIFF) under the names of the images; values are ids.",
+        help="Label maps (PNG, TIFF, BMP, GIF, .npy) under the names of the images; values are ids from 0.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+LabelName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="How labels are named, {stem} being the image's name: '{stem}_labelIds.png', 'masks/{stem}.png', "
+        "'{path}/gt/{stem}.png' with sub-folders.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+ImageName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="How images are named, where {stem} is only a part: 'img_{stem}.jpg' with --label-name "
+        "'mask_{stem}.png'. Others are left out.",
         rich_help_panel=DATA,
         show_default=False,
     ),
@@ -69,12 +89,11 @@ Classes = Annotated[
     ),
 ]
 Ignore = Annotated[
-    int | None,
+    list[str] | None,
     typer.Option(
         metavar="ID",
-        min=0,
-        max=65535,
-        help="The value of your labels that doesn't count. Default: 255, or 65535 where 255 is a class.",
+        help="The value of your labels that doesn't count, or `none`. Default: 255, or 65535 where 255 is a class. "
+        "Repeatable.",
         rich_help_panel=DATA,
         show_default=False,
     ),

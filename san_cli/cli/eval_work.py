@@ -126,10 +126,15 @@ def run_models(request: Request, tasks: "Sequence[Task]", found: Found) -> None:
             ensemble = () if not second else (f"ensemble with {inert(str(request.ensemble))}",)
             _evaluate(
                 request, task, ModelMaps(members, task.vocabulary), found, settings,
-                name=name, model=segmenter.preset.name, weights=weights or "official",
+                name=name, model=segmenter.preset.name, weights=weights or _own_weights(segmenter.preset.name),
                 sha=segmenter.weights_sha256, notes=ensemble,
                 workers=request.workers or default_workers(segmenter.device.type),
             )  # fmt: skip
+
+
+def _own_weights(model: str) -> str:
+    """What the weights are called that a model has when nobody names any: the published ones, or ours."""
+    return f"{model}'s own" if model == "tiny" else "official"
 
 
 def _load(request: Request, model: str | None, weights: str | None) -> "Segmenter":
@@ -191,6 +196,8 @@ def _evaluate(
         name, request.output, request.resume, request.keep_going, workers, predictions, request.team
     )
     settings = {"dataset": task.name, "split": task.split, "ignore": task.ignore_label, **settings}
+    if task.ignored is not None and task.ignored != (task.ignore_label,):
+        settings["ignore"] = list(task.ignored)
     started = time.perf_counter()
     tally = _counted(request, plan, task, source, settings)
     if tally is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from san_cli.cli import console
 from san_cli.cli import train_options as own
-from san_cli.cli.eval_options import Classes, DataRoot, Ignore, Images, Labels
+from san_cli.cli.eval_options import Classes, DataRoot, Ignore, ImageName, Images, LabelName, Labels
 from san_cli.cli.options import Debug, Device, Precision, Quiet, Templates
 from san_cli.cli.train_work import Request, refuse_contradictions, run
 from san_cli.errors import ExitCode, SanError
@@ -20,6 +20,8 @@ def train(
     labels: Labels = None,
     classes: Classes = None,
     ignore: Ignore = None,
+    label_name: LabelName = None,
+    image_name: ImageName = None,
     val_images: own.ValImages = None,
     val_labels: own.ValLabels = None,
     limit: own.Limit = None,
@@ -71,6 +73,8 @@ def train(
                 labels=labels,
                 classes=classes,
                 ignore=ignore,
+                label_name=label_name,
+                image_name=image_name,
                 val_images=val_images,
                 val_labels=val_labels,
                 limit=limit,

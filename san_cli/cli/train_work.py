@@ -40,7 +40,9 @@ class Request:
     images: Path | None
     labels: Path | None
     classes: str | None
-    ignore: int | None
+    ignore: list[str] | None
+    label_name: str | None
+    image_name: str | None
     val_images: Path | None
     val_labels: Path | None
     limit: int | None
@@ -181,8 +183,15 @@ def _refuse_odd_weights(request: Request) -> None:
 
 
 def _data(request: Request) -> "TrainingData":
+    from san_cli.datasets.own_pairs import ignored_values
     from san_cli.training.data import catalogue_data, emoji_data, own_data
 
+    of_own_labels = {
+        "--ignore": request.ignore, "--label-name": request.label_name, "--image-name": request.image_name,
+    }  # fmt: skip
+    idle = [name for name, value in of_own_labels.items() if value]
+    if request.name is not None and idle:
+        raise SanError(f"{idle[0]} is for labels of your own", hint="It would do nothing here: leave it out.")
     if request.name is not None and request.name.casefold() == "emoji":
         return emoji_data(request.limit)
     if request.name is not None:
@@ -191,7 +200,10 @@ def _data(request: Request) -> "TrainingData":
     held_out = None
     if request.val_images is not None and request.val_labels is not None:
         held_out = (request.val_images, request.val_labels)
-    return own_data(request.images, request.labels, request.classes, request.ignore, held_out, request.limit)
+    return own_data(
+        request.images, request.labels, request.classes, ignored_values(request.ignore), held_out, request.limit,
+        image_name=request.image_name, label_name=request.label_name,
+    )  # fmt: skip
 
 
 def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Preset, Recipe]":

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from san_cli.datasets.colour_jitter import apply_jitter, draw_jitter
-from san_cli.datasets.labels import Labels
+from san_cli.datasets.label_file import Labels
 from san_cli.datasets.resize import benchmark_size
 
 PADDING = 128  # the level right of and below the image, before normalisation

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from san_cli.datasets.labels import Labels
-
-LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+    from san_cli.datasets.label_file import Labels
 
 
 @dataclass(frozen=True)
@@ -75,6 +73,17 @@ class Pair:
         from san_cli.datasets.labels import read_label
 
         return read_label(self.label, classes, ignore_label)
+
+    def other_size(self, image: tuple[int, int], label: tuple[int, int]) -> SanError:
+        """What to say where the upright image [H, W] and the label [H, W] differ in size."""
+        return SanError(
+            inert(
+                f"{self.image} is {image[1]}×{image[0]} pixels (upright), "
+                f"its label {self.label} {label[1]}×{label[0]}"
+            ),
+            hint="Labels have the size of their images: prepare the dataset again, see `san data check`.",
+            code=ExitCode.SOME_FAILED,
+        )
 
 
 _VOC = "host.robots.ox.ac.uk/pascal/VOC"
@@ -278,8 +287,8 @@ def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
         raise _missing(
             f"the preparation of {dataset.name} {split} in '{root}' was interrupted", dataset, split, root
         )
-    image_by_stem = _by_stem(images, (dataset.image_suffix,), flat=True)
-    label_by_stem = _by_stem(labels, (dataset.label_suffix,), flat=True)
+    image_by_stem = _by_stem(images, dataset.image_suffix)
+    label_by_stem = _by_stem(labels, dataset.label_suffix)
     for folder, suffix, found in (
         (images, dataset.image_suffix, image_by_stem),
         (labels, dataset.label_suffix, label_by_stem),
@@ -294,50 +303,22 @@ def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
     )
 
 
-def list_own_pairs(images: Path, labels: Path) -> tuple[Pair, ...]:
-    """Pairs of the user's own data: any image under `images`, a .png or .tif of the same name under `labels`.
-
-    Sub-folders count as part of the name, which is also the stem ("sub/photo"). SanError for a missing or
-    empty folder, two files of one stem, and everything that has no partner.
-    """
-    from PIL import Image
-
-    Image.init()
-    image_suffixes = tuple(Image.EXTENSION)
-    for folder, what in ((images, "images"), (labels, "labels")):
-        if not folder.is_dir():
-            raise SanError(f"there is no folder of {what} '{inert(str(folder))}'", code=ExitCode.NO_INPUT)
-    image_by_stem = _by_stem(images, image_suffixes, flat=False)
-    label_by_stem = _by_stem(labels, LABEL_SUFFIXES, flat=False)
-    if not image_by_stem or not label_by_stem:
-        folder, what = (labels, "PNG or TIFF label") if image_by_stem else (images, "image")
-        raise SanError(f"there is no {what} in '{inert(str(folder))}'", code=ExitCode.NO_INPUT)
-    return _paired(
-        image_by_stem,
-        label_by_stem,
-        spare_images=False,
-        hint="Image and label have the same name but for the suffix; move away what has no partner.",
-    )
-
-
 def _missing(what: str, dataset: Dataset, split: str, root: Path) -> SanError:
     return SanError(
         inert(what), hint=f"Make it: {prepare_step(dataset, split, root)}", code=ExitCode.NO_INPUT
     )
 
 
-def _by_stem(folder: Path, suffixes: tuple[str, ...], *, flat: bool) -> dict[str, Path]:
-    """The files below `folder` by their name without suffix, with the sub-folders in front unless `flat`."""
+def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
+    """The files below `folder` by their name without suffix, whatever sub-folder they are in."""
     found: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()
-        front = "" if flat or Path(parent) == folder else f"{Path(parent).relative_to(folder).as_posix()}/"
         for name in names:
-            suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix.lower())), None)
-            if suffix is None or name.startswith("."):
+            if not name.lower().endswith(suffix.lower()) or name.startswith("."):
                 continue
             path = Path(parent, name)
-            first = found.setdefault(front + name[: -len(suffix)], path)
+            first = found.setdefault(name[: -len(suffix)], path)
             if first is not path:
                 raise SanError(
                     inert(f"'{first}' and '{path}' have the same stem"), hint="Move one of them away."

@@ -17,9 +17,7 @@ from torch.utils.data import Dataset
 
 from san_cli.datasets.augment import Augmentation, augment
 from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.labels import Labels
-from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.datasets.label_file import Labels
 
 _ORDER, _AUGMENTATION = 0, 1  # what a seed is used for; each has generators of its own
 
@@ -52,13 +50,7 @@ class PairSource:
         image = pair.read_image()
         if image.shape[:2] != labels.shape:
             (height, width), (label_height, label_width) = image.shape[:2], labels.shape
-            raise SanError(
-                inert(
-                    f"{pair.image} has {width} × {height} pixels, its label {label_width} × {label_height}"
-                ),
-                hint=inert(f"The label is {pair.label}. Make one of them again, under the same name."),
-                code=ExitCode.SOME_FAILED,
-            )
+            raise pair.other_size((height, width), (label_height, label_width))
         return image, labels, pair.stem
 
 

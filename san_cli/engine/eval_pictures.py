@@ -33,7 +33,8 @@ def write_pictures(
     """
     folder = output / name
     folder.mkdir(parents=True, exist_ok=True)
-    title = f"{result.title}, {result.weights}: mIoU {'–' if result.mIoU is None else f'{result.mIoU:.2f}'}"
+    mean = "–" if result.mIoU is None else f"{result.mIoU:.2f} %"
+    title = f"{result.title}, {result.weights}: mIoU {mean}"
     written = []
     if charts_are_possible():
         write_iou_chart(folder / "iou.png", result.per_class, title)
@@ -57,9 +58,9 @@ def _write_one(path: Path, task: Task, source: MapSource, position: int, iou: fl
     label_map, truth = label_map_of(task, source, position)
     pixels = task.pairs[position].read_image()
     if pixels.shape[:2] != truth.shape:
-        raise SanError("image and label have different sizes")
+        raise task.pairs[position].other_size(pixels.shape[:2], truth.shape)
     truth = np.where(truth == task.ignore_label, -1, truth.astype(np.int32))
-    write_side_by_side(path, pixels, label_map, truth, task.classes, f"IoU {iou:.1f}")
+    write_side_by_side(path, pixels, label_map, truth, task.classes, f"IoU {iou:.1f} %")
 
 
 def _file_name(stem: str) -> str:

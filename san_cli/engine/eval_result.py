@@ -73,7 +73,7 @@ def _mean_iou(class_iou: NDArray[np.float64]) -> float | None:
 def _group_notes(task: Task, groups: Mapping[str, float | None]) -> list[str]:
     sizes = {name: len(ids) for name, ids in task.groups}
     return [
-        f"mIoU over the {sizes[name]} {name} classes: {'–' if value is None else f'{value:.2f}'}"
+        f"mIoU over the {sizes[name]} {name} classes: {'–' if value is None else f'{value:.2f} %'}"
         for name, value in groups.items()
     ]
 
@@ -89,8 +89,6 @@ def _notes(task: Task, tally: Tally) -> list[str]:
         notes.append(f"{first}: not comparable with published numbers" if task.expected else first)
     if task.own_words:
         notes.append("the words for the classes are not the dataset's own")
-    if not tally.confusion[:, :-1].any():
-        notes.append("no pixel counts: the labels hold nothing but the ignore label")
     unclassified = int(tally.confusion[-1, :-1].sum())
     if unclassified:
         notes.append(f"{unclassified:,} pixels have no prediction and count as wrong")

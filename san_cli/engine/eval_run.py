@@ -75,7 +75,7 @@ def run_evaluation(
             spool.discard()
         elif spool is not None and (before.done & ~spool.known(images)).any():
             raise SanError(
-                "the run to go on from did not keep all its predictions",
+                "the run to go on from did not keep all its predictions, or they are damaged",
                 hint="Start anew without --resume, or leave out --save-predictions.",
             )
     done = _agree(plan, settings, before.done)

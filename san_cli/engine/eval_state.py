@@ -65,6 +65,8 @@ class EvalState:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             sweep_stale(self._folder)
+            for folder in (self._folder.parent, self._folder.parent / self._name):
+                sweep_stale(folder, below=False)
             if resume and self._settings.is_file():
                 self._refuse_other(settings)
                 tally = self._merged(images, classes)
@@ -104,7 +106,7 @@ class EvalState:
         return self._folder / f"{self._name}.npz"
 
     def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{self._name}.part-*.npz"))
+        return sorted(path for path in self._folder.glob(f"{self._name}.part-*.npz") if path.is_file())
 
     def _merged(self, images: int, classes: int) -> Tally:
         """Everything counted so far, in one file now."""
@@ -134,7 +136,7 @@ class EvalState:
     def _refuse_other(self, settings: Mapping[str, Any]) -> None:
         try:
             found = json.loads(self._settings.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._damaged(self._settings, error) from error
         wanted = json.loads(json_text(dict(settings)))
         other = [key for key in wanted if not isinstance(found, dict) or wanted[key] != found.get(key)]

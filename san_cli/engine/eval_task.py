@@ -40,6 +40,9 @@ class Task:
     own_words: bool = False  # the vocabulary is not the dataset's
     limited: bool = False
     notes: tuple[str, ...] = ()  # what a report has to say of the labels
+    ignored: tuple[int, ...] | None = (
+        None  # own labels' values that don't count, which ignore_label stands for
+    )
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()  # classes whose mIoU is also given apart, by name
 
     @property
@@ -126,42 +129,52 @@ def own_task(
     images: Path,
     labels: Path,
     classes_file: str,
-    ignore_label: int | None = None,
+    ignored: tuple[int, ...] | None = None,
     *,
+    image_name: str | None = None,
+    label_name: str | None = None,
+    keep_going: bool = False,
     limit: int | None = None,
     words: Vocabulary | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Task:
     """A folder of images, one of labels, and a file of their classes, see `san_cli.class_files`.
 
-    Without `ignore_label` it is 255, or 65535 where 255 is the id of a class. `say` is told what the file of
-    classes was taken for.
+    `ignored` values don't count; without them 255 doesn't, or 65535 where 255 is the id of a class. `say` is told
+    what the file of classes was taken for. The other arguments are those of `list_own_pairs`. SanError where the
+    labels can't be meant like that, see `label_survey`.
     """
-    from san_cli.datasets.catalogue import list_own_pairs
+    from san_cli.datasets.label_survey import survey_labels
+    from san_cli.datasets.own_pairs import list_own_pairs
 
-    found, class_notes = read_label_classes(classes_file)
+    classes, class_notes = read_label_classes(classes_file)
     for note in class_notes:
         say(note)
-    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in found.groups))
-    pairs = list_own_pairs(images, labels)
-    if ignore_label is None:
-        ignore_label = 255 if len(own) <= 255 else 65535
-    notes: tuple[str, ...] = ()
-    if ignore_label < len(own):
-        notes = (
-            f"the pixels of {own.names[ignore_label]} do not count, as {ignore_label} is the ignore label",
-        )
+    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in classes.groups))
+    default = 255 if len(own) <= 255 else 65535
+    values = (default,) if ignored is None else ignored
+    found = list_own_pairs(
+        images, labels, ignored=values, image_name=image_name, label_name=label_name, keep_going=keep_going
+    )
+    pairs = found.pairs[:limit]
+    surveyed = survey_labels(labels, pairs, own.names, values, said=ignored is not None)
+    uncounted = [
+        f"the pixels of {inert(own.names[value])} do not count, as {value} is ignored"
+        for value in values
+        if value < len(own)
+    ]
     return Task(
         "own",
         str(images),
         "own",
-        pairs[:limit],
+        pairs,
         own.names,
         own if words is None else _words_for(own.names, words, classes_file),
-        ignore_label,
+        values[0] if values else default,
         own_words=words is not None,
-        limited=limit is not None and limit < len(pairs),
-        notes=notes,
+        limited=len(pairs) < len(found.pairs),
+        notes=(*found.notes, *uncounted, *surveyed),
+        ignored=values,
     )
 
 

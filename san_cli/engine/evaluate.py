@@ -184,9 +184,15 @@ def _one_line(fault: SanError) -> str:
 
 
 def nothing_left(task: Task, tally: Tally) -> SanError | None:
-    """What to say where not a single image could be evaluated."""
-    if tally.done.any():
+    """What to say where not a single image could be evaluated, or not a single pixel counts."""
+    if tally.confusion[:, :-1].any():
         return None
+    if tally.done.any():
+        return SanError(
+            f"no pixel of {task.name} counts: the labels hold nothing but what is ignored",
+            hint="Check the labels, and what --ignore says of your own." if task.ignored is not None else "",
+            code=ExitCode.NO_INPUT,
+        )
     first = next(iter(tally.failed.values()), "there are no images")
     return SanError(
         f"no image of {task.name} could be evaluated; the first fault: {first}", code=ExitCode.NO_INPUT

@@ -41,12 +41,7 @@ class ModelMaps:
         """The image, upright and at network size; SanError if the label has another size than the image."""
         pixels = pair.read_image()
         if pixels.shape[:2] != size:
-            raise SanError(
-                f"{inert(str(pair.image))} is {pixels.shape[1]}×{pixels.shape[0]} pixels (upright), "
-                f"its label {inert(str(pair.label))} {size[1]}×{size[0]}",
-                hint="Labels must have the size of their images: prepare the dataset again, see `san data check`.",
-                code=ExitCode.SOME_FAILED,
-            )
+            raise pair.other_size(pixels.shape[:2], size)
         return self.members[0].segmenter.resize(pixels)
 
     def label_map(

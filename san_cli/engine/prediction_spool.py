@@ -1,12 +1,14 @@
 """The predictions of an evaluation under way, until they can be written as one file in the list's order.
 
-Each process appends a line per image, `place TAB entries`, to a part of its own. After a kill the lines that are
-whole still count, whichever process wrote them; of an image with several lines any will do, as they are equal.
+Each process appends a line per image, `place TAB entries TAB checksum`, to a part of its own. After a kill the lines
+that are whole still count, whichever process wrote them; of an image with several lines any will do, as they are
+equal. A line whose checksum doesn't fit is none.
 An evaluation that can be resumed keeps its parts with its state: of several datasets the first may be finished when
 a later one is killed, and an image that was skipped may be mended and added.
 """
 
 import os
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from san_cli.engine.shares import WHOLE, Share
 from san_cli.errors import SanError
 from san_cli.inert import inert
-from san_cli.outputs.atomic import atomic_write
+from san_cli.outputs.atomic import atomic_write, sweep_stale
 
 
 class PredictionSpool:
@@ -30,9 +32,10 @@ class PredictionSpool:
         self._stream: BinaryIO | None = None
 
     def discard(self) -> None:
-        """Remove the parts of earlier runs."""
+        """Remove the parts of earlier runs, and what killed ones left beside the file."""
         for part in self._parts():
             part.unlink(missing_ok=True)
+        sweep_stale(self.path.parent, below=False)
 
     def append(self, position: int, entries: str) -> None:
         """Note one image's entries. SanError where that can't be written."""
@@ -42,7 +45,8 @@ class PredictionSpool:
                 name = f"{self._prefix.name}.part-{self._share.index + 1}-of-{self._share.count}"
                 self._stream = self._prefix.with_name(name).open("ab")
                 self._stream.write(b"\n")  # ends a line that a kill has torn
-            self._stream.write(f"{position}\t{entries}\t\n".encode("ascii"))
+            told = f"{position}\t{entries}".encode("ascii")
+            self._stream.write(told + _checksum(told))
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -92,7 +96,8 @@ class PredictionSpool:
         start = f"{self._prefix.name}.part-"
         if not self._prefix.parent.is_dir():
             return []
-        return sorted(path for path in self._prefix.parent.iterdir() if path.name.startswith(start))
+        there = (path for path in self._prefix.parent.iterdir() if path.name.startswith(start))
+        return sorted(path for path in there if path.is_file())  # a pipe would be waited for
 
     def _lines(self, images: int) -> dict[int, tuple[Path, int, int]]:
         """Where each image's line stands: part, offset, length."""
@@ -101,10 +106,10 @@ class PredictionSpool:
             offset = 0
             with part.open("rb") as file:
                 for line in file:
-                    fields = line.split(b"\t")
-                    whole = len(fields) == 3 and fields[2] == b"\n" and fields[0].isdigit()
-                    if whole and int(fields[0]) < images:
-                        found[int(fields[0])] = part, offset, len(line)
+                    told, end = line[:-_END], line[-_END:]
+                    place = told.partition(b"\t")[0]
+                    if end == _checksum(told) and place.isdigit() and int(place) < images:
+                        found[int(place)] = part, offset, len(line)
                     offset += len(line)
         return found
 
@@ -113,6 +118,14 @@ class PredictionSpool:
             f"can't write the predictions to '{inert(str(self.path))}': {error.strerror or error}",
             hint="Choose another --save-predictions.",
         )
+
+
+def _checksum(told: bytes) -> bytes:
+    """What ends a line that says `told`."""
+    return f"\t{zlib.crc32(told):08x}\n".encode("ascii")
+
+
+_END = len(_checksum(b""))
 
 
 def refuse_unwritable(path: Path) -> None:

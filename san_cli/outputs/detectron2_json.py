@@ -63,8 +63,10 @@ class PredictionFile:
                 for start, stop in self.spans[stem]:
                     file.seek(start)
                     found += json.loads(b"[" + file.read(stop - start) + b"]")
-        except (OSError, ValueError) as error:
-            raise SanError(f"can't read '{inert(str(self.path))}' any more ({error})") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise SanError(
+                f"can't read '{inert(str(self.path))}' any more ({error})", code=ExitCode.SOME_FAILED
+            ) from error
         return found
 
 
@@ -74,11 +76,16 @@ def image_stem(file_name: str) -> str:
 
 
 def index_predictions(path: Path) -> PredictionFile:
-    """Read a file of predictions once from end to end. SanError where it isn't one, with the place."""
+    """Read a file of predictions once from end to end. SanError (code NO_INPUT) where it isn't one."""
     spans: dict[str, list[tuple[int, int]]] = {}
     names: dict[str, str] = {}
     ids: set[int] = set()
     last = None
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no file"  # a pipe can't be read twice, and may never end
+        raise SanError(
+            f"--predictions '{inert(str(path))}' is {kind}", hint="Name a .json file.", code=ExitCode.NO_INPUT
+        )
     try:
         for entry, start, stop in _items(path):
             name, stem = _checked(entry, path, start)
@@ -87,6 +94,7 @@ def index_predictions(path: Path) -> PredictionFile:
                     f"'{inert(str(path))}' has two images called {inert(stem)}: "
                     f"{inert(names[stem])} and {inert(name)}",
                     hint="Images are matched by their names without folder and extension.",
+                    code=ExitCode.NO_INPUT,
                 )
             ids.add(entry["category_id"])
             if stem == last:
@@ -96,7 +104,9 @@ def index_predictions(path: Path) -> PredictionFile:
             last = stem
         sha256 = _sha256(path)
     except OSError as error:
-        raise SanError(f"can't read '{inert(str(path))}': {error.strerror or error}") from error
+        raise SanError(
+            f"can't read '{inert(str(path))}': {error.strerror or error}", code=ExitCode.NO_INPUT
+        ) from error
     return PredictionFile(path, spans, frozenset(ids), sha256)
 
 
@@ -155,12 +165,17 @@ def _checked(entry: Any, path: Path, start: int) -> tuple[str, str]:
     try:
         name, category, segmentation = entry["file_name"], entry["category_id"], entry["segmentation"]
         height, width = segmentation["size"]
-        well_formed = isinstance(segmentation["counts"], str) and isinstance(height, int)
-        well_formed &= isinstance(category, int) and isinstance(width, int) and min(height, width) > 0
+        numbers = (category, height, width)
+        well_formed = isinstance(segmentation["counts"], str) and all(type(n) is int for n in numbers)
+        well_formed = well_formed and max(map(abs, numbers)) < 2**31 and min(height, width) > 0
     except (KeyError, TypeError, ValueError):
         well_formed = False
     if not well_formed or not isinstance(name, str) or not name:
-        raise SanError(f"'{inert(str(path))}': the entry at byte {start} is no prediction", hint=_HINT)
+        raise SanError(
+            f"'{inert(str(path))}': the entry at byte {start} is no prediction",
+            hint=_HINT,
+            code=ExitCode.NO_INPUT,
+        )
     return name, image_stem(name)
 
 
@@ -174,7 +189,13 @@ def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
         text, base, at = file.read(_CHUNK).decode("latin-1"), 0, 0
         at = _skip(text, 3 if text.startswith("\xef\xbb\xbf") else 0)
         if text[at : at + 1] != "[":
-            raise SanError(f"'{inert(str(path))}' is no file of predictions", hint=_HINT)
+            of_predict = text[at : at + 1] == "{" and '"annotations"' in text
+            way = "COCO's format, as of `san predict`, is another: `san eval --save-predictions` writes this one."
+            raise SanError(
+                f"'{inert(str(path))}' is no file of predictions",
+                hint=f"{_HINT} {way}" if of_predict else _HINT,
+                code=ExitCode.NO_INPUT,
+            )
         at, first = at + 1, True
         while True:
             at = _skip(text, at)
@@ -192,7 +213,9 @@ def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
                 more = file.read(max(_CHUNK, len(text) - at)).decode("latin-1")  # doubles: linear in the end
                 if not more or len(text) - at > _LONGEST_ENTRY:
                     raise SanError(
-                        f"'{inert(str(path))}' is damaged or cut short at byte {base + at}", hint=_HINT
+                        f"'{inert(str(path))}' is damaged or cut short at byte {base + at}",
+                        hint=_HINT,
+                        code=ExitCode.NO_INPUT,
                     ) from error
                 base, text, at = base + at, text[at:] + more, 0
                 continue

@@ -36,7 +36,7 @@ def write_iou_chart(path: Path, classes: Sequence[ClassResult], title: str) -> N
     axes = figure.add_subplot()
     values = [one.IoU or 0.0 for one in ranked]
     axes.barh(range(len(ranked)), values, color=palette([one.name for one in ranked]) / 255, height=0.8)
-    labels = [f"{_short(one.name)}  {value:.1f}" for one, value in zip(ranked, values, strict=True)]
+    labels = [f"{_short(one.name)}  {value:.1f} %" for one, value in zip(ranked, values, strict=True)]
     axes.set_yticks(range(len(ranked)), labels, fontsize=7, parse_math=False)
     axes.set_ylim(-0.7, len(ranked) - 0.3)
     axes.set_xlim(0, 100)

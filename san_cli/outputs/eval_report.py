@@ -78,8 +78,8 @@ def per_class_csv(results: Sequence[EvalResult]) -> str:
 
 def summary_rows(results: Sequence[EvalResult]) -> list[list[str]]:
     """The table of all results, the first row its head; columns that nothing fills are left out."""
-    head = ["dataset", "weights", "images", "classes", "mIoU", "official log", "mIoU v0.6", "paper"]
-    rows = [[*head, "fwIoU", "mACC", "pACC", "time"]]
+    head = ["dataset", "weights", "images", "classes", "mIoU %", "official log %", "mIoU v0.6 %", "paper %"]
+    rows = [[*head, "fwIoU %", "mACC %", "pACC %", "time"]]
     several = len({result.weights for result in results}) > 1
     for result in results:
         logged = "" if result.logged is None else f"{result.logged['mIoU']:.2f}"
@@ -94,7 +94,7 @@ def summary_rows(results: Sequence[EvalResult]) -> list[list[str]]:
 
 
 def percent(value: float | None) -> str:
-    """A metric as tables print it."""
+    """A metric as tables print it, whose heads have the sign."""
     return "–" if value is None else f"{value:.2f}"
 
 
@@ -111,7 +111,7 @@ def skip_lines(results: Sequence[EvalResult], datasets: Sequence[tuple[str, str]
 
 def trials_line(one: Trials) -> str:
     """Mean ± deviation on one line."""
-    numbers = [f"{m.replace('_v06', ' v0.6')} {one.mean[m]:.2f} ± {one.deviation[m]:.2f}" for m in one.mean]
+    numbers = [f"{m.replace('_v06', ' v0.6')} {one.mean[m]:.2f} ± {one.deviation[m]:.2f} %" for m in one.mean]
     return f"{one.dataset}, {one.count} weights (mean ± standard deviation): {', '.join(numbers)}"
 
 
@@ -164,8 +164,9 @@ def _full_json(result: EvalResult) -> dict[str, Any]:
 
 
 def _log_rows(result: EvalResult) -> list[list[str]]:
-    rows = [["", *(m for m in METRICS if m != "mIoU_v06")], ["here"], ["official log"], ["difference"]]
-    for metric in rows[0][1:]:
+    metrics = [metric for metric in METRICS if metric != "mIoU_v06"]
+    rows = [["", *(f"{metric} %" for metric in metrics)], ["here"], ["official log"], ["difference"]]
+    for metric in metrics:
         ours, theirs = getattr(result, metric), (result.logged or {})[metric]
         rows[1].append(percent(ours))
         rows[2].append(percent(theirs))
@@ -178,7 +179,7 @@ def _class_rows(result: EvalResult) -> list[list[str]]:
     rows = [
         [str(one.id), one.name, percent(one.IoU), percent(one.ACC), f"{one.truth_pixels:,}"] for one in ranked
     ]
-    return [["id", "class", "IoU", "ACC", "pixels"], *rows]
+    return [["id", "class", "IoU %", "ACC %", "pixels"], *rows]
 
 
 def _confused_rows(result: EvalResult) -> list[list[str]]:

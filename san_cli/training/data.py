@@ -29,6 +29,7 @@ class TrainingData:
     vocabulary: Vocabulary
     ignore_label: int
     notes: tuple[str, ...] = ()  # for the user
+    ignored: tuple[int, ...] | None = None  # own labels' values that don't count, see `Task`
 
 
 def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> TrainingData:
@@ -47,14 +48,25 @@ def own_data(
     images: Path,
     labels: Path,
     classes: str,
-    ignore_label: int | None,
+    ignored: tuple[int, ...] | None,
     held_out: tuple[Path, Path] | None,
     limit: int | None,
+    *,
+    image_name: str | None = None,
+    label_name: str | None = None,
 ) -> TrainingData:
-    """The user's folders; checked on `held_out` images and labels, otherwise on the training images."""
+    """The user's folders; checked on `held_out` images and labels, otherwise on the training images.
+
+    `ignored`, `image_name` and `label_name` as in `own_task`, for both.
+    """
     notes: list[str] = []
-    train = own_task(images, labels, classes, ignore_label, limit=limit, say=notes.append)
-    check = train if held_out is None else own_task(*held_out, classes, ignore_label)
+    train = own_task(
+        images, labels, classes, ignored,
+        image_name=image_name, label_name=label_name, limit=limit, say=notes.append,
+    )  # fmt: skip
+    check = train
+    if held_out is not None:
+        check = own_task(*held_out, classes, ignored, image_name=image_name, label_name=label_name)
     return replace(_data(train, check), notes=(*notes, *train.notes))
 
 
@@ -83,6 +95,7 @@ def _data(train: Task, check: Task) -> TrainingData:
         name,
         train.vocabulary,
         train.ignore_label,
+        ignored=train.ignored,
     )
 
 

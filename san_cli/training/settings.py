@@ -46,6 +46,7 @@ def settings_of(
             "classes": len(data.vocabulary),
             "words_sha256": _sha256(words),
             "ignore_label": data.ignore_label,
+            **({} if data.ignored in (None, (data.ignore_label,)) else {"ignored": list(data.ignored or ())}),
             **scenes,
         },
         "templates": templates,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.emoji.concepts import all_ids
 from san_cli.datasets.emoji.scenes import EmojiScenes, Scene
-from san_cli.datasets.labels import Labels
+from san_cli.datasets.label_file import Labels
 
 SIZE = 320  # pixels, the side of a scene
 SCENES = 500  # of a split

@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 
 from san_cli.datasets.catalogue import Dataset
-from san_cli.datasets.labels import Labels, check_range, decode_label
+from san_cli.datasets.label_file import Labels, decode_label
+from san_cli.datasets.labels import check_range
 from san_cli.datasets.prepare.plan import (
     ImageTask,
     LabelTask,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from san_cli.datasets.catalogue import Dataset, get_split, list_pairs
-from san_cli.datasets.labels import decode_label, encode_label, read_label
+from san_cli.datasets.label_file import decode_label
+from san_cli.datasets.labels import encode_label, read_label
 from san_cli.datasets.prepare import state
 from san_cli.datasets.prepare.ade847 import plan_ade847
 from san_cli.datasets.prepare.cityscapes import plan_cityscapes
