@@ -8,16 +8,17 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Preset", "RawOutput", "SanError", "Segmentation", "Segmenter", "__version__"]
+__all__ = ["MapOptions", "Preset", "RawOutput", "SanError", "Segmentation", "Segmenter", "__version__"]
 
 if TYPE_CHECKING:
-    from san_cli.engine.segmenter import RawOutput, Segmentation, Segmenter
+    from san_cli.engine.segmenter import MapOptions, RawOutput, Segmentation, Segmenter
     from san_cli.errors import SanError
     from san_cli.models.presets import Preset
 
 _HOME = {
     "Segmenter": "san_cli.engine.segmenter",
     "Segmentation": "san_cli.engine.segmenter",
+    "MapOptions": "san_cli.engine.segmenter",
     "RawOutput": "san_cli.engine.segmenter",
     "Preset": "san_cli.models.presets",
     "SanError": "san_cli.errors",

@@ -37,3 +37,7 @@ class SanError(Exception):
         self.message = message
         self.hint = hint
         self.code = code
+
+
+class WrongType(SanError, TypeError):
+    """An argument of the Python API that is of no kind that it takes."""

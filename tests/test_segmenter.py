@@ -1,9 +1,11 @@
 """The Python API on a small untrained model: what every caller may rely on."""
 
+import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from san_cli import SanError, Segmenter
 from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.segmenter import MapOptions
 from san_cli.engine.text_cache import TextCache
-from san_cli.vocabulary import vocabulary_of_names
+from san_cli.vocabulary import parse_vocabulary, vocabulary_of_names
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_batches_give_what_single_images_give(segmenter: Segmenter) -> None:
     for image, result in zip(images, together, strict=True):
         assert result.label_map.shape == image.shape[:2]
         assert (result.label_map != segmenter.segment(image, words).label_map).mean() < 1e-3
-    with pytest.raises(SanError, match="takes a list"):
+    with pytest.raises(SanError, match="takes several"):
         segmenter.segment_batch("cat.jpg", words)
 
 
@@ -191,3 +193,138 @@ def test_a_reader_that_leaves_is_no_error(arguments: str) -> None:
     pipeline = f"{sys.executable} -m san_cli {arguments} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", pipeline], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_any_iterable_of_images_will_do(segmenter: Segmenter, tmp_path: Path) -> None:
+    arrays = [recipe.image(seed, 40, 60) for seed in range(3)]
+    words = ["cat", "dog", "sky"]
+    expected = [result.label_map for result in segmenter.segment_batch(arrays, words)]
+    for images in (iter(arrays), (array for array in arrays), tuple(arrays), np.stack(arrays)):
+        results = segmenter.segment_batch(images, iter(words))
+        assert [result.vocabulary for result in results] == [tuple(words)] * 3
+        assert all((result.label_map == map_).all() for result, map_ in zip(results, expected, strict=True))
+    assert segmenter.segment_batch([], words) == []
+
+
+PIXELS = recipe.image(1, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "way_out"),
+    [
+        (5, "not int", ""),
+        (None, "not None", ""),
+        ({}, "not dict", ""),
+        (["cat.jpg"], "not list", "segment_batch"),
+        (PIXELS.tolist(), "not list", "numpy.array"),
+        (PIXELS.tobytes(), "not bytes", "io.BytesIO"),
+        (io.BytesIO(b"..."), "not BytesIO", "Image.open"),
+        (torch.zeros(3, 40, 60), "not Tensor torch.float32 [3, 40, 60]", "permute(1, 2, 0)"),
+        (PIXELS / 255, "not ndarray float64 [40, 60, 3]", "* 255"),
+        (PIXELS.astype(np.uint16), "not ndarray uint16", "astype(numpy.uint8)"),
+        (PIXELS[..., 0], "not ndarray uint8 [40, 60]", "Image.fromarray"),
+        (PIXELS[..., :1], "not ndarray uint8 [40, 60, 1]", "Image.fromarray"),
+        (np.dstack([PIXELS, PIXELS[..., :1]]), "not ndarray uint8 [40, 60, 4]", "array[..., :3]"),
+        (PIXELS.transpose(2, 0, 1), "not ndarray uint8 [3, 40, 60]", "transpose(1, 2, 0)"),
+        (PIXELS[None], "not ndarray uint8 [1, 40, 60, 3]", "segment_batch"),
+    ],
+)
+def test_what_is_no_image_is_a_type_error(given: Any, named: str, way_out: str, segmenter: Segmenter) -> None:
+    with pytest.raises(SanError) as single:
+        segmenter.segment(given, ["cat"])
+    assert isinstance(single.value, TypeError)
+    assert named in single.value.message and way_out in single.value.hint
+    assert "a path, a Pillow image or a uint8 RGB array [H, W, 3]" in single.value.message
+    assert len(single.value.message) < 160
+    with pytest.raises(TypeError, match="image 1: an image is"):
+        segmenter.segment_batch([PIXELS, given], ["cat"])
+
+
+@pytest.mark.parametrize(
+    "images",
+    ["cat.jpg", Path("cat.jpg"), PIXELS, Image.fromarray(PIXELS), 5, None, b"", {"a": PIXELS}, {"cat.jpg"}],
+)
+def test_what_is_no_list_of_images_is_a_type_error(images: Any, segmenter: Segmenter) -> None:
+    with pytest.raises(TypeError, match=r"segment_batch takes|a set of images"):
+        segmenter.segment_batch(images, ["cat"])
+
+
+def test_an_image_without_pixels_is_named(segmenter: Segmenter) -> None:
+    with pytest.raises(SanError, match="without pixels"):
+        segmenter.segment(np.zeros((0, 5, 3), np.uint8), ["cat"])
+
+
+def test_a_closed_pillow_image_says_so(segmenter: Segmenter, tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.fromarray(PIXELS).save(file)
+    never_read, read, made = Image.open(file), Image.open(file), Image.new("RGB", (60, 40))
+    read.load()
+    for image in (never_read, read, made):
+        image.close()
+    with Image.open(file) as after_with:
+        pass
+    with file.open("rb") as stream:
+        of_closed_file = Image.open(stream)
+    for image in (never_read, read, made, after_with, of_closed_file):
+        with pytest.raises(SanError, match="the Pillow image is closed"):
+            segmenter.segment(image, ["cat"])
+    with Image.open(file) as still_open:  # one that was read stays good when only its file is closed
+        still_open.load()
+    assert segmenter.segment(still_open, ["cat"]).label_map.shape == (40, 60)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "named"),
+    [
+        ("cat,dog", "not one string"),
+        (parse_vocabulary(["cat+dog"]), "parse_vocabulary"),
+        ({"cat": 0, "dog": 1}, "not a dict"),
+        ({"cat", "dog"}, "no order"),
+        (5, "not int"),
+        (None, "not None"),
+        (b"cat", "not bytes"),
+    ],
+)
+def test_what_is_no_vocabulary_is_a_type_error(vocabulary: Any, named: str, segmenter: Segmenter) -> None:
+    with pytest.raises(SanError, match=named) as refused:
+        segmenter.segment(PIXELS, vocabulary)
+    assert isinstance(refused.value, TypeError)
+
+
+@pytest.mark.parametrize("vocabulary", [[], [5], [["cat", 5]], [""], ["x" * 100_000], ["cat", None], [[]]])
+def test_a_name_that_can_be_none_is_refused_in_few_words(vocabulary: Any, segmenter: Segmenter) -> None:
+    with pytest.raises(SanError) as refused:
+        segmenter.segment(PIXELS, vocabulary)
+    assert len(str(refused.value)) < 300
+
+
+def test_a_long_vocabulary_is_cut_in_messages(segmenter: Segmenter) -> None:
+    names = [f"class number {number}" for number in range(5_000)]
+    for wrong in (",".join(names), [names, names, 5], dict.fromkeys(names, 1)):
+        with pytest.raises(SanError) as refused:
+            segmenter.segment(PIXELS, wrong)
+        assert len(str(refused.value)) < 300
+    with pytest.raises(SanError) as refused:
+        segmenter.segment(PIXELS, ["cat"], MapOptions(show=("x" * 10_000,)))
+    assert len(str(refused.value)) < 300
+
+
+def test_other_arguments_of_a_wrong_kind(segmenter: Segmenter, tiny_weights: Path) -> None:
+    for wrong in (
+        {"model": 5},
+        {"weights": 5},
+        {"device": 0},
+        {"precision": torch.float16},
+        {"templates": ["{}"]},
+    ):
+        with pytest.raises(TypeError, match=f"^{next(iter(wrong))} is a "):
+            Segmenter.load(**wrong)
+    assert Segmenter.load(weights=tiny_weights, device=torch.device("cpu")).device.type == "cpu"
+    with pytest.raises(TypeError, match="MapOptions"):
+        segmenter.segment(PIXELS, ["cat"], {"min_score": 0.3})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not one string"):
+        MapOptions(show="cat")  # type: ignore[arg-type]
+    with pytest.raises(SanError, match="finite number"):
+        MapOptions(min_score=float("nan"))
+    with pytest.raises(SanError, match="at least 1"):
+        segmenter.segment_batch([PIXELS], ["cat"], batch=0)

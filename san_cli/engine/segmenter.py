@@ -1,10 +1,11 @@
 """The Python API: a loaded model that segments images with any vocabulary."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +15,24 @@ from san_cli.cache_dir import cache_dir
 from san_cli.datasets.images import as_rgb_array
 from san_cli.datasets.resize import benchmark_size, resize_for_network
 from san_cli.engine.device import choose_device, choose_precision
+from san_cli.engine.given import ImageLike, Names, check_kind, given_image, given_images, given_vocabulary
 from san_cli.engine.heap import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
-from san_cli.errors import ExitCode, SanError
+from san_cli.errors import ExitCode, SanError, WrongType
 from san_cli.models.adapter import read_model
 from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
 from san_cli.models.presets import Preset, get_preset, preset_to_json
 from san_cli.models.san import PAD_TO, SAN, normalise
 from san_cli.models.text import TextEncoder
 from san_cli.templates import templates as template_set
-from san_cli.vocabulary import Vocabulary, vocabulary_of_names
-from san_cli.vocabulary_terms import word_key
+from san_cli.vocabulary import Vocabulary
+from san_cli.vocabulary_terms import check_word, word_key
+from san_cli.vocabulary_terms import shown as quoted
 from san_cli.weights import find_weights
 from san_cli.weights_sha256 import weights_sha256
 
-Names = Vocabulary | Sequence[str | Sequence[str]]
 Progress = Callable[[int, int], None]  # (words embedded, words to embed)
 
 
@@ -55,6 +57,16 @@ class MapOptions:
     background: str | None = None  # the name under which the learned "no object" competes as a further class
     show: tuple[str, ...] | None = None  # keep only these classes; the rest still compete (Fig. 1)
     keep_scores: bool = False  # give the winning score of every pixel, too
+
+    def __post_init__(self) -> None:
+        if isinstance(self.show, str):
+            raise WrongType(
+                "`show` is a tuple of names, not one string", hint=f"Write show=({self.show!r},)."
+            )
+        if self.background is not None:
+            check_word(self.background)
+        if not -math.inf < self.min_score < math.inf:
+            raise SanError(f"`min_score` is a finite number, not {self.min_score}")
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,9 @@ class Segmenter:
     def load(
         cls,
         model: str | Preset | None = None,
-        weights: str | Path | None = None,
+        weights: str | os.PathLike[str] | None = None,
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str = "auto",
         templates: str = "vild",
         compile: bool = False,
@@ -125,8 +137,13 @@ class Segmenter:
         or None to look for the official one (see `san weights`). Raises SanError with a way out where the
         weights are missing, damaged or made for another model.
         """
+        check_kind("model", model, str, Preset, type(None))
+        check_kind("weights", weights, str, os.PathLike, type(None))
+        check_kind("device", device, str, torch.device)
+        check_kind("precision", precision, str)
+        check_kind("templates", templates, str)
         preset = get_preset(model or "vit-b-16")
-        where = choose_device(device)
+        where = choose_device(str(device))
         dtype = choose_precision(precision, where)
         if where.type == "cpu":
             keep_heap()
@@ -156,26 +173,32 @@ class Segmenter:
             weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates, compile=compile,
         )  # fmt: skip
 
-    def segment(self, image: Any, vocabulary: Names, options: MapOptions = MapOptions()) -> Segmentation:
+    def segment(
+        self, image: ImageLike, vocabulary: Names, options: MapOptions = MapOptions()
+    ) -> Segmentation:
         """Segment one image: a PIL image, a path, or a uint8 RGB array [H, W, 3].
 
         Preprocessed as in the benchmarks: EXIF orientation applied, short side 640 (at most 2560 long),
-        bilinear. Raises BadImage (a SanError) for an image that can't be read.
+        bilinear. Raises BadImage (a SanError) for an image that can't be read, WrongType (a SanError and a
+        TypeError) for what is none. OpenCV's arrays are BGR: give array[..., ::-1].
         """
-        return self.segment_batch([image], vocabulary, options)[0]
+        return self.segment_batch([given_image(image)], vocabulary, options)[0]
 
     def segment_batch(
         self,
-        images: Sequence[Any],
+        images: Iterable[ImageLike],
         vocabulary: Names,
         options: MapOptions = MapOptions(),
         *,
         batch: int = 8,
     ) -> list[Segmentation]:
-        """Segment several images; up to `batch` that have equal size after resizing share a forward pass."""
-        if isinstance(images, str | Path):
-            raise SanError("segment_batch takes a list of images; segment takes one")
-        words = as_vocabulary(vocabulary)
+        """Segment the images of any iterable; up to `batch` of equal size after resizing share a forward pass."""
+        images = given_images(images)
+        if not isinstance(options, MapOptions):
+            raise WrongType(f"options are a MapOptions, not {type(options).__name__}")
+        if batch < 1:
+            raise SanError(f"batch is a number of images of at least 1, not {batch}")
+        words = given_vocabulary(vocabulary)
         names = shown_names(words, options)
         pixels = [as_rgb_array(image).pixels for image in images]
         by_size: dict[tuple[int, int], list[int]] = {}
@@ -286,7 +309,7 @@ class Segmenter:
             raise SanError(f"raw takes a uint8 RGB array [H, W, 3], not {found}")
         if array.size == 0:
             raise SanError("raw was given an empty array")
-        words = as_vocabulary(vocabulary)
+        words = given_vocabulary(vocabulary)
         mask_logits, class_logits, regions = self._forward(array[None], words)
         if not _is_finite(mask_logits, class_logits, regions).all():
             raise NotFinite(self.precision)
@@ -368,11 +391,6 @@ def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
     return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
 
 
-def as_vocabulary(names: Names) -> Vocabulary:
-    """A vocabulary as it is, or one of literal class names (a nested sequence is a set of synonyms)."""
-    return names if isinstance(names, Vocabulary) else vocabulary_of_names(names)
-
-
 def shown_names(vocabulary: Vocabulary, options: MapOptions) -> tuple[str, ...]:
     """The class names that label maps index: the vocabulary's, then the background's where it competes."""
     return vocabulary.names if options.background is None else (*vocabulary.names, options.background)
@@ -394,7 +412,7 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
     missing = [name for name in options.show if word_key(name) not in named]
     if missing:
         raise SanError(
-            f"'{missing[0]}' can't be shown: it is not in the vocabulary",
+            f"{quoted(missing[0])} can't be shown: it is not in the vocabulary",
             hint="Add it to the vocabulary; only classes that compete can be shown.",
         )
     return sorted({index for name in options.show for index in named[word_key(name)]})

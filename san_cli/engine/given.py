@@ -1,0 +1,131 @@
+"""What callers of the Python API give: taken as it is, or refused by one sentence that says what is taken."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from san_cli.errors import WrongType
+from san_cli.vocabulary import Vocabulary, vocabulary_of_names
+
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
+Names = Vocabulary | Iterable[str | Sequence[str]]
+
+_IMAGE = "an image is a path, a Pillow image or a uint8 RGB array [H, W, 3]"
+_NAMES = "a vocabulary is a list of names, each a string or a list of synonyms"
+
+
+def check_kind(name: str, value: object, *kinds: type) -> None:
+    """Raise WrongType unless the argument `name` is of one of `kinds`."""
+    if not isinstance(value, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+        raise WrongType(f"{name} is a {wanted}, not {_kind(value)}")
+
+
+def given_images(images: Iterable[ImageLike]) -> list[ImageLike]:
+    """The images of any iterable that has an order. Raises WrongType, for one that is no image, too."""
+    if isinstance(images, str | os.PathLike | Image.Image) or _is_one_image(images):
+        raise WrongType("segment_batch takes several images, not one", hint="Use segment, or a list.")
+    if isinstance(images, set | frozenset):
+        raise WrongType("a set of images has no order, and the results need one", hint="Use sorted(images).")
+    if isinstance(images, Mapping | bytes | bytearray) or not isinstance(images, Iterable):
+        raise WrongType(f"segment_batch takes a list of images, not {_kind(images)}")
+    return [_given_image(image, f"image {number}: ") for number, image in enumerate(images)]
+
+
+def given_image(image: ImageLike) -> ImageLike:
+    """`image`. Raises WrongType unless it is a path, an open Pillow image or a uint8 RGB array [H, W, 3]."""
+    return _given_image(image, "")
+
+
+def given_vocabulary(names: Names) -> Vocabulary:
+    """A vocabulary as it is, or one of literal class names (a nested sequence is a set of synonyms).
+
+    Raises WrongType for what holds no names, SanError for a name that can't be one.
+    """
+    if isinstance(names, Vocabulary):
+        return names
+    if isinstance(names, str):
+        raise WrongType(
+            f"{_NAMES}, not one string",
+            hint='Write ["cat", "dog"]; what `--vocab` takes is read by san_cli.vocabulary.parse_vocabulary.',
+        )
+    if isinstance(names, tuple) and names and isinstance(names[0], Vocabulary):
+        raise WrongType(
+            "parse_vocabulary gives the vocabulary and notes on it",
+            hint="Give the first: vocabulary, notes = parse_vocabulary(…)",
+        )
+    if isinstance(names, Mapping):
+        raise WrongType(
+            f"{_NAMES}, not a dict", hint="Use list(names.values()) or list(names), in the ids' order."
+        )
+    if isinstance(names, bytes | bytearray) or not isinstance(names, Iterable):
+        raise WrongType(f"{_NAMES}, not {_kind(names)}")
+    if isinstance(names, set | frozenset):
+        raise WrongType("a set of names has no order, and class ids need one", hint="Use sorted(names).")
+    return vocabulary_of_names(list(names))
+
+
+def _given_image(image: Any, which: str) -> ImageLike:
+    if isinstance(image, Image.Image):
+        if _is_closed(image):
+            raise WrongType(
+                f"{which}the Pillow image is closed", hint="Segment it before it is closed, or give its path."
+            )
+        return image
+    if isinstance(image, str | os.PathLike) or _is_one_image(image):
+        return image
+    raise WrongType(f"{which}{_IMAGE}, not {_kind(image)}", hint=_conversion(image))
+
+
+def _is_one_image(image: object) -> bool:
+    if not isinstance(image, np.ndarray):
+        return False
+    return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+
+
+def _is_closed(image: Image.Image) -> bool:
+    """Whether nothing can be read from it any more."""
+    if getattr(image, "tile", None):  # not decoded yet
+        file = getattr(image, "fp", None)
+        return file is None or bool(getattr(file, "closed", False))
+    try:
+        return image.im is None
+    except ValueError:  # Pillow's way to say it
+        return True
+
+
+def _kind(given: object) -> str:
+    """What `given` is, in a few words however large it is."""
+    if isinstance(given, np.ndarray | Tensor):
+        return f"{type(given).__name__} {given.dtype} {list(given.shape)}"
+    return "None" if given is None else type(given).__name__
+
+
+def _conversion(given: object) -> str:
+    """How to make an image of what is nearly one."""
+    if isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read"):
+        file = "file" if hasattr(given, "read") else "io.BytesIO(data)"
+        return f"Open it: PIL.Image.open({file})"
+    if isinstance(given, list | tuple):
+        return "Several images go to segment_batch; nested lists of numbers into numpy.array(…, numpy.uint8)."
+    if isinstance(given, Tensor):
+        return "Of a uint8 tensor [3, H, W] take tensor.permute(1, 2, 0).cpu().numpy()."
+    if not isinstance(given, np.ndarray):
+        return ""
+    if given.dtype.kind == "f":
+        return "Values from 0 to 1 become (array * 255).round().astype(numpy.uint8)."
+    if given.dtype != np.uint8:
+        return "Scale its values to 0…255 and take .astype(numpy.uint8)."
+    if given.ndim == 2 or (given.ndim == 3 and given.shape[2] == 1):
+        return "Of a grey image take PIL.Image.fromarray(array.squeeze())."
+    if given.ndim == 3 and given.shape[2] == 4:
+        return "PIL.Image.fromarray(array) puts transparency over white; array[..., :3] drops it."
+    if given.ndim == 3 and given.shape[0] == 3:
+        return "Of channels first take array.transpose(1, 2, 0)."
+    if given.ndim == 4:
+        return "Several images go to segment_batch."
+    return ""
