@@ -10,6 +10,7 @@ from conftest import Ended, San
 from eval_trees import make_coco, make_pc459, make_voc
 from PIL import Image
 
+from san_cli.cli.eval_work import _own_weights
 from san_cli.engine.metrics import confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import Segmenter
 from san_cli.outputs.detectron2_json import image_entries
@@ -159,6 +160,7 @@ def test_report(evaluate: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [row["dataset"] for row in found["results"]] == ["voc", "pc459"]
     markdown = (out / "results.md").read_text()
     assert "mIoU v0.6 divides it by" in markdown
+    assert "| mIoU % |" in markdown and "| IoU % |" in markdown
     assert "MaskCLIP" in markdown
     assert found["settings"]["paper"].startswith("quoted from Table 2 of the paper")
     assert "official log" not in found["settings"]  # nothing is compared with it here
@@ -176,6 +178,11 @@ def test_report(evaluate: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ended = evaluate("voc", "-o", out, "--worst", 1)
     assert "pip install matplotlib" in ended.err
     assert len(list((out / "voc").glob("worst-*"))) == 1
+
+
+def test_only_published_weights_are_called_official() -> None:
+    assert _own_weights("vit-b-16") == _own_weights("vit-l-14") == "official"
+    assert "official" not in _own_weights("tiny")
 
 
 def test_other_words(evaluate: San, tmp_path: Path) -> None:

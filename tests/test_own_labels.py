@@ -464,6 +464,18 @@ def test_images_left_out_by_a_pattern_are_counted(tmp_path: Path) -> None:
     assert any("1 of 4 images" in note for note in task.notes)
 
 
+def test_labels_left_out_by_a_pattern_are_counted(tmp_path: Path) -> None:
+    folder = make(tmp_path, label="person/{}.png")
+    make(tmp_path, label="car/{}.png")
+    task = task_of(folder, label_name="person/{stem}.png")
+    assert_read(task)
+    assert any("3 of 6 labels" in note for note in task.notes)
+
+
+def test_names_in_two_spellings_of_one_letter(tmp_path: Path) -> None:
+    assert_read(task_of(make(tmp_path, image="e\u0301{}.jpg", label="\u00e9{}.png")))
+
+
 # The commands
 
 

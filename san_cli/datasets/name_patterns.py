@@ -6,6 +6,7 @@ Without a / it holds in any sub-folder, the same for both; with one it is the wh
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,13 +66,14 @@ def name_pattern(text: str, suffixes: Sequence[str], option: str) -> NamePattern
 
 
 def keyed(pattern: NamePattern, relatives: Sequence[str], *, with_path: bool) -> list[tuple[str, str]]:
-    """(what image and label share, path) of each path that fits the pattern."""
+    """(what image and label share, path) of each path that fits the pattern; in NFC, as macOS may write NFD."""
     found = []
     for relative in relatives:
         parts = pattern.parts(relative)
         if parts is not None:
             folder, stem = parts
-            found.append((f"{folder}/{stem}" if folder and with_path else stem, relative))
+            key = f"{folder}/{stem}" if folder and with_path else stem
+            found.append((unicodedata.normalize("NFC", key), relative))
     return found
 
 

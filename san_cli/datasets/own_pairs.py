@@ -171,7 +171,8 @@ def list_own_pairs(
     with_path = image_pattern.has_path and label_pattern.has_path
     found_labels = keyed(label_pattern, label_files, with_path=with_path)
     found_images = keyed(image_pattern, image_files, with_path=with_path)
-    notes = _left_out(image_pattern, image_files, found_images) if image_name else ()
+    notes = _left_out("image", image_pattern, image_files, found_images) if image_name else ()
+    notes += _left_out("label", label_pattern, label_files, found_labels) if label_name else ()
     if labels.samefile(images):
         if not image_name and not label_name:
             raise _one_folder(images, found_images)
@@ -221,7 +222,9 @@ def _refuse_no_folder(folder: Path, what: str) -> None:
     way = next((way for suffixes, way in _NO_LABELS.items() if folder.suffix.lower() in suffixes), "")
     raise SanError(
         f"--{what} takes a folder, and '{inert(str(folder))}' is a file",
-        hint=way if what == "labels" else "Name the folder that it is in.",
+        hint=way
+        if what == "labels" and way
+        else "Name the folder that it is in, or that it was unpacked to.",
         code=ExitCode.NO_INPUT,
     )
 
@@ -248,11 +251,14 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _left_out(
-    pattern: NamePattern, files: Sequence[str], found: Sequence[tuple[str, str]]
+    what: str, pattern: NamePattern, files: Sequence[str], found: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
-    pictures = sum(name.lower().endswith(tuple(Image.EXTENSION)) for name in files)
-    left = pictures - len(found)
-    text = f"{left:,} of {pictures:,} images don't fit --image-name '{inert(pattern.text)}' and are left out"
+    suffixes = tuple(Image.EXTENSION) if what == "image" else LABEL_SUFFIXES
+    readable = sum(name.lower().endswith(suffixes) for name in files)
+    left = readable - len(found)
+    text = (
+        f"{left:,} of {readable:,} {what}s don't fit --{what}-name '{inert(pattern.text)}' and are left out"
+    )
     return (text,) if left > 0 else ()
 
 
