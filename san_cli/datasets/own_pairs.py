@@ -351,8 +351,12 @@ def _partner_hint(
     readable = [name for name in label_files if name.lower().endswith(LABEL_SUFFIXES)]
     fitting = fitting_patterns(images, readable, (tuple(Image.EXTENSION), LABEL_SUFFIXES))
     if fitting is not None and fitting.pairs > len(image_by_key.keys() & label_by_key.keys()):
-        whole = "each of the" if fitting.pairs == len(images) else f"{fitting.pairs:,} of"
-        return f"With {fitting.options} {whole} {len(images):,} images has a label."
+        found = f"each of the {len(images):,} images has a label"
+        if fitting.pairs < len(images):
+            found = f"{fitting.pairs:,} of {len(images):,} images have a label"
+        elif len(images) == 1:
+            found = "the image has a label"
+        return f"With {fitting.options} {found}."
     told = ""
     if all(lone):
         first = image_by_key[lone[0][0]]
