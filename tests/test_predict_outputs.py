@@ -108,7 +108,9 @@ def test_jsonl_tells_where_each_input_is(
     """`input` opens from where the command runs, whatever the results are called."""
     monkeypatch.chdir(photos / "sub")
     given = ["../p00.jpg", str(photos / "p02.jpg"), "p01.jpg", "gone.jpg"]
-    ended = predict("-", "--jsonl", "--save", "none", stdin="\n".join(given).encode())
+    ended = predict(
+        "-", "-o", photos.parent / "out", "--jsonl", "--save", "none", stdin="\n".join(given).encode()
+    )
     lines = [json.loads(line) for line in ended.out.splitlines()]
     assert [line["input"] for line in lines] == given
     assert [line["path"] for line in lines] == ["p00.jpg", "p02.jpg", "p01.jpg", "gone.jpg"]

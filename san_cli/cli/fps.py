@@ -237,11 +237,14 @@ def _why_unwritable(path: Path) -> str:
 
 def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
     """Before minutes of measuring, not after."""
+    from san_cli.engine.input_notes import nothing_usable
     from san_cli.engine.inputs import discover
 
     if clip_sizes:
         raise SanError("--end-to-end runs SAN at its own CLIP size", hint="Leave out --clip-size.")
-    discover([str(folder)], say=lambda _: None)
+    listing = discover([str(folder)], say=lambda _: None)
+    if not listing.images:
+        raise nothing_usable(listing.failures)
 
 
 def _systems(text: str) -> list[str]:

@@ -69,6 +69,7 @@ def predict(
     jsonl: own.Jsonl = False,
     overwrite: own.Overwrite = False,
     recursive: own.Recursive = True,
+    exclude: own.Exclude = None,
     null: own.Null = False,
     limit: own.Limit = None,
     max_pixels: own.MaxPixels = 178_956_970,
@@ -95,6 +96,8 @@ def predict(
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
     with _tracebacks(debug):
+        from san_cli.engine.inputs import fail_unreadable
+        from san_cli.engine.journal import STATE_FOLDER
         from san_cli.engine.results import refuse_unusable_folder
         from san_cli.engine.run import check_folder, end_run, open_run
         from san_cli.engine.run_settings import asked_settings, with_model
@@ -110,8 +113,10 @@ def predict(
             vocabulary, template_set(templates), kinds,
             show=shown, background=background, min_score=min_score, batch=batch,
         )  # fmt: skip
-        listing = _listing(inputs, output, recursive, null, limit, team, report)
+        listing = _listing(inputs, output, recursive, exclude or [], null, limit, team, report)
         refuse_unusable_folder(output)
+        if not (output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
+            listing = fail_unreadable(listing, max_pixels)
         _tell_failures(listing, fail_fast, report)
         _check_model(model, weights, device, precision, report)
         if not overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
@@ -225,6 +230,7 @@ def _listing(
     inputs: list[str],
     output: Path,
     recursive: bool,
+    exclude: list[str],
     null: bool,
     limit: int | None,
     team: "Team | None",
@@ -233,12 +239,15 @@ def _listing(
     from san_cli.engine.inputs import Listing, discover
     from san_cli.engine.output_names import check_collisions
 
+    if null and "-" not in inputs:
+        report.info("note: -0 is about a list on stdin, and there is no INPUT - that reads one")
     listing = discover(
         inputs,
         recursive=recursive,
         stdin=_stdin(team) if "-" in inputs else None,
         null_separated=null,
-        exclude=output,
+        exclude=exclude,
+        output=output,
         say=lambda text: report.info(f"note: {text}"),
     )
     listing = Listing(listing.images[:limit], listing.failures)
@@ -248,7 +257,7 @@ def _listing(
 
 def _stdin(team: "Team | None") -> BinaryIO | None:
     """The list on stdin; in a team only the first process reads it and tells the others."""
-    from san_cli.engine.inputs import LONGEST_LIST
+    from san_cli.engine.input_list import LONGEST_LIST
 
     stdin = None if sys.stdin is None else sys.stdin.buffer
     if team is None or stdin is None:
@@ -259,10 +268,20 @@ def _stdin(team: "Team | None") -> BinaryIO | None:
 
 
 def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
-    """Inputs that came to no image at all."""
-    for failure in listing.failures:
-        report.failure(failure.name, failure.cause)
-    if listing.failures and fail_fast:
+    """Inputs that came to no image at all; SanError if none is left."""
+    from san_cli.engine.finish import failed_records
+    from san_cli.engine.input_notes import nothing_usable
+
+    failures = listing.failures
+    if report.leads and (listing.images or len(failures) > 1):
+        for failure in failures:
+            report.failure(failure.name, failure.cause)
+    if not listing.images:
+        if report.jsonl and report.leads:
+            for failure, record in zip(failures, failed_records(failures), strict=True):
+                report.json_line(failure.path, record, ())
+        raise nothing_usable(failures)
+    if failures and fail_fast:
         raise _stopped()
 
 

@@ -23,6 +23,16 @@ Recursive = Annotated[
         "--recursive/--no-recursive", help="Enter the folders below a folder.", rich_help_panel=INPUT
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave out files and folders of this name ('*.png', masks), or of this path below the folder "
+        "('a/*/b.jpg', '**' for any folders). Repeatable.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
 Null = Annotated[
     bool,
     typer.Option("--null", "-0", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=INPUT),

@@ -4,6 +4,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -28,6 +29,8 @@ class FileTree:
     unreadable: list[tuple[str, str]] = field(default_factory=list)  # folder, cause
     listed_already: list[str] = field(default_factory=list)  # folders reached again through a link
     not_entered: int = 0  # folders deeper than asked for
+    system: list[str] = field(default_factory=list)  # folders that systems make for themselves, not entered
+    hidden: int = 0  # files and folders
 
 
 class _Folder(NamedTuple):
@@ -37,12 +40,23 @@ class _Folder(NamedTuple):
     depth: int  # 1 for the root
 
 
-def list_tree(root: str, *, depth: int | None = None, exclude: str | None = None) -> FileTree:
+# Made by macOS in archives, by Synology and QNAP beside photographs, by Windows: thumbnails, and what was deleted.
+_SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN"])
+
+
+def list_tree(
+    root: str,
+    *,
+    depth: int | None = None,
+    exclude: str | None = None,
+    leave_out: Callable[[str, str], bool] = lambda name, path: False,
+) -> FileTree:
     """List the files below `root`, at most `depth` folders deep, leaving out what is hidden.
 
     Links are followed, those to folders after everything that is really there, so that a file goes by its own
     name where it has one; no folder is listed twice, and none through a link inside itself. `exclude` is the
-    real path of a folder to leave out. Raises nothing: what cannot be read is in `unreadable`.
+    real path of a folder to leave out; so is everything of which `leave_out(name, path)` is true. Raises nothing:
+    what cannot be read is in `unreadable`.
     """
     tree = FileTree()
     listed: set[str] = set()
@@ -54,11 +68,15 @@ def list_tree(root: str, *, depth: int | None = None, exclude: str | None = None
             continue
         listed.add(folder.real)
         for entry in _entries(folder, tree):
+            if leave_out(_join(folder.name, entry.name), entry.path):
+                continue
             below = _subfolder(entry, folder)
             if below is None:
                 tree.files.append(_file(entry, folder))
             elif exclude is not None and is_within(below.real, exclude):
                 continue
+            elif entry.name in _SYSTEM_FOLDERS:
+                tree.system.append(below.name)
             elif depth is not None and folder.depth >= depth:
                 tree.not_entered += 1
             elif not entry.is_symlink():
@@ -88,10 +106,12 @@ def real_path(path: str) -> str:
 def _entries(folder: _Folder, tree: FileTree) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(folder.path) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+            found = list(entries)
     except OSError as error:
         tree.unreadable.append((folder.name, os_cause(error)))
         return []
+    visible = [entry for entry in found if not entry.name.startswith(".")]
+    tree.hidden += len(found) - len(visible)
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
 

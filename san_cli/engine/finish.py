@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from san_cli.engine.inputs import FailedInput, InputImage, Listing
+from san_cli.engine.input_notes import FailedInput
+from san_cli.engine.inputs import InputImage, Listing
 from san_cli.engine.journal import Journal, same_content, source_of
 from san_cli.engine.output_names import output_stem
 from san_cli.engine.results import CLASSES, PREDICTIONS, make_folder, result_suffixes, run_files, stopping

@@ -1,6 +1,6 @@
 """Where the results of an image go, and the proof before a run that no two results meet."""
 # Paths stay strings here: 100,000 of them must not cost seconds.
-# ruff: noqa: PTH118, PTH122
+# ruff: noqa: PTH118, PTH119, PTH122
 
 import hashlib
 import os
@@ -10,13 +10,11 @@ from pathlib import Path
 
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
 from san_cli.engine.file_tree import real_path
+from san_cli.engine.former_results import RESULTS
 from san_cli.engine.inputs import IMAGE_SUFFIXES, InputImage
 from san_cli.errors import SanError
 from san_cli.inert import inert
 
-# An image's results are its stem between two of these. No suffix ends in another, so two results have one name
-# only if their images have one stem.
-RESULTS = (("", ".overlay.jpg"), ("", ".labels.png"), ("html/", ".photo.jpg"), ("html/", ".classes.png"))
 RUN_FILES = ("predictions.json", "classes.json", "index.html", "html/data.js")  # of the whole run
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
 
@@ -72,8 +70,28 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
         more = f" (and {len(pairs) - 3:,} more pairs)" if len(pairs) > 3 else ""
         raise SanError(
             f"inputs would write the same output: {shown}{more}",
-            hint="Rename one of each pair, or give them to separate runs with different -o folders.",
+            hint=_way_out(pairs),
         )
+
+
+def _way_out(pairs: Sequence[_Pair]) -> str:
+    """What keeps the results of such pairs apart."""
+    suffixes = [{os.path.splitext(path)[1] for path in pair} for pair in pairs]
+    shared = (
+        set.intersection(*suffixes) & IMAGE_SUFFIXES if all(len(both) == 2 for both in suffixes) else set()
+    )
+    if shared:
+        suffix = ".png" if ".png" in shared else min(shared)  # masks beside photographs are PNGs, mostly
+        return (
+            f"If the {suffix} files are masks or copies, leave them out: --exclude '*{suffix}'. "
+            "To have the results of both, do each kind in a run with its own -o folder."
+        )
+    if all(os.path.basename(one) == os.path.basename(other) for one, other in pairs):
+        return (
+            "Give the files as a list, which keeps their folders in the names of the results: "
+            "find FOLDER FOLDER -type f | san predict -"
+        )
+    return "Rename one of each pair, or give them to separate runs with different -o folders."
 
 
 def _key(name: str) -> str:

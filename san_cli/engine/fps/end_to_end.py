@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from san_cli.datasets.images import BadImage
+from san_cli.engine.input_notes import nothing_usable
 from san_cli.engine.inputs import discover
 from san_cli.engine.predict import default_workers, predict_images
 from san_cli.engine.run import end_run, open_run
@@ -53,6 +54,8 @@ def folder_rate(
     warm up are not timed. Raises SanError where there is no image.
     """
     listing = discover([str(folder)], say=say)
+    if not listing.images:
+        raise nothing_usable(listing.failures)
     weights = local_weights(preset.name)
     segmenter = Segmenter.load(
         preset, weights or "random", device=device, precision=precision, compile=compile, say=say

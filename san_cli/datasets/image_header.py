@@ -1,0 +1,44 @@
+"""What the first bytes of a file tell against it, before a model is loaded for it."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from san_cli.datasets.foreign_formats import RAW_SUFFIXES, name_foreign_format
+from san_cli.datasets.image_magic import is_foreign_photograph, looks_like_image, read_head
+from san_cli.datasets.images import displayed_size
+
+
+def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
+    """Why a file certainly can't be used, in one line; "" if decoding it has to show that.
+
+    Looks at the start of a regular file alone. To be called before threads decode.
+    """
+    file = Path(path)
+    if not file.is_file():
+        return ""  # the loader knows the reasons
+    head = read_head(os.fspath(path))
+    if not head:
+        return "empty file" if file.stat().st_size == 0 else ""
+    if not looks_like_image(head):
+        return name_foreign_format(head, file.suffix) or "not an image that san can read"
+    if is_foreign_photograph(head):
+        return name_foreign_format(head, file.suffix)
+    if head[:4] in (
+        b"II*\0",
+        b"MM\0*",
+    ):  # as many cameras write; of others the size is that of one of the pages
+        return name_foreign_format(b"", ".raw") if file.suffix.lower() in RAW_SUFFIXES else ""
+    size = _promised_size(file)
+    if size is not None and size[0] * size[1] > max_pixels:
+        return f"{size[1]} × {size[0]} pixels are more than --max-pixels {max_pixels}"
+    return ""
+
+
+def _promised_size(file: Path) -> tuple[int, int] | None:
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header alone fills no memory
+    try:
+        return displayed_size(file)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
