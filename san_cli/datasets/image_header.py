@@ -7,7 +7,7 @@ from PIL import Image
 
 from san_cli.datasets.foreign_formats import RAW_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_magic import is_foreign_photograph, looks_like_image, read_head
-from san_cli.datasets.images import displayed_size
+from san_cli.datasets.images import BadImage, displayed_size, load_image
 
 
 def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
@@ -16,11 +16,9 @@ def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
     Looks at the start of a regular file alone. To be called before threads decode.
     """
     file = Path(path)
-    if not file.is_file():
-        return ""  # the loader knows the reasons
     head = read_head(os.fspath(path))
     if not head:
-        return "empty file" if file.stat().st_size == 0 else ""
+        return _cause_of_loader(file, max_pixels)
     if not looks_like_image(head):
         return name_foreign_format(head, file.suffix) or "not an image that san can read"
     if is_foreign_photograph(head):
@@ -32,7 +30,18 @@ def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
         return name_foreign_format(b"", ".raw") if file.suffix.lower() in RAW_SUFFIXES else ""
     size = _promised_size(file)
     if size is not None and size[0] * size[1] > max_pixels:
-        return f"{size[1]} × {size[0]} pixels are more than --max-pixels {max_pixels}"
+        height, width = size
+        limit = f"{width} × {height} pixels are more than the limit of {max_pixels:,}"
+        return f"{limit}; --max-pixels {width * height} takes them"
+    return ""
+
+
+def _cause_of_loader(file: Path, max_pixels: int) -> str:
+    """What loading says to nothing at all: no file, not a regular one, empty, not to be read."""
+    try:
+        load_image(file, max_pixels=max_pixels)
+    except BadImage as fault:
+        return fault.cause
     return ""
 
 

@@ -74,10 +74,11 @@ def _refuse_other_data(data: bytes) -> None:
             f"INPUT - reads a list of paths, and stdin holds something else: {what}", code=ExitCode.NO_INPUT
         )
     if start[:1] in (b"[", b"{", b"<") and b"\0" not in head:
-        kind = "XML" if start[:1] == b"<" else "JSON, or a list as Python prints it"
+        is_xml = start[:1] == b"<"
         raise SanError(
-            f"INPUT - reads one path a line, and stdin holds {kind}",
-            hint="Print the paths alone, for example with: jq -r '.[]' LIST.json | san predict -",
+            f"INPUT - reads one path a line, and stdin holds {'XML' if is_xml else 'JSON or a list of Python'}",
+            hint="Print the paths alone"
+            + ("." if is_xml else ", perhaps: jq -r '.[]' LIST.json | san predict -"),
             code=ExitCode.NO_INPUT,
         )
 

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, name_foreign_format
@@ -12,6 +13,8 @@ from san_cli.engine.file_tree import FoundFile
 from san_cli.engine.former_results import has_result_name
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+
+_MISSING = "no such file or directory"
 
 
 class FailedInput(NamedTuple):
@@ -79,18 +82,29 @@ def nothing_found(search: Search) -> SanError:
         return SanError("no usable input: the list is empty", code=ExitCode.NO_INPUT)
     seen = search.other_suffixes
     where = f" in {some(search.searched)}" if search.searched else ""
-    message = f"no image{where}: {seen.total():,} files seen"
     if seen:
         kinds = [f"{count:,} {inert(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)]
-        message += f" ({', '.join(kinds)})"
+        message = f"no image{where}: {seen.total():,} files seen ({', '.join(kinds)})"
+    elif search.results:
+        message = f"no image{where}, only what a former run has made"
+    elif search.exclusion.left_out:
+        message = f"no image{where}: --exclude leaves out all there is"
+    else:
+        message = f"no image{where}: 0 files seen"
     return SanError(message, hint=_hint(search), code=ExitCode.NO_INPUT)
 
 
 def nothing_usable(failures: Sequence[FailedInput]) -> SanError:
-    """The error for inputs that have all failed."""
-    name, cause, _ = failures[0]
+    """The error for inputs that have all failed; it names the one of which most is known."""
+    missing = [failure for failure in failures if failure.cause == _MISSING]
+    name, cause, _ = next((failure for failure in failures if failure.cause != _MISSING), failures[0])
     more = f" (and {len(failures) - 1:,} more that can't be used)" if len(failures) > 1 else ""
-    return SanError(f"no usable input: {inert(name)}: {inert(cause)}{more}", code=ExitCode.NO_INPUT)
+    hint = ""
+    if missing and not missing[0].path.startswith("/"):
+        hint = f"Relative paths count from the folder where san runs: {inert(str(Path.cwd()))}"
+    return SanError(
+        f"no usable input: {inert(name)}: {inert(cause)}{more}", hint=hint, code=ExitCode.NO_INPUT
+    )
 
 
 def _hint(search: Search) -> str:

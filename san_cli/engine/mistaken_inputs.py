@@ -141,7 +141,9 @@ def _neighbour(folder: str, name: str) -> str | None:
         return None
     digits = re.sub(r"\D", "", name)  # another number is another photograph
     alike = [near for near in names if near[0] != "." and re.sub(r"\D", "", near) == digits]
-    return nearest(name, alike, cutoff=0.75) if name else None
+    by_stem = {os.path.splitext(near)[0]: near for near in reversed(alike)}
+    found = nearest(os.path.splitext(name)[0], by_stem, cutoff=0.75) if name else None
+    return None if found is None else by_stem[found]
 
 
 def instead_of_image(path: str) -> str:
