@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from conftest import San, make_photos, subprocess_environment, tree
-from odd_files import ODD_NAMES, make_odd_names, state
+from odd_files import ODD_NAMES, encode, make_odd_names, state
+from recipe import image
 
 from san_cli.cli import predict as predict_command
 from san_cli.datasets.images import LoadedImage
@@ -323,7 +324,7 @@ def test_closed_stderr_and_a_reader_that_is_gone(
 def test_a_locale_that_knows_ascii_only(tmp_path: Path, san_home: Path) -> None:
     """Every name fails before anything is loaded, so that this takes no time."""
     make_odd_names(tmp_path / "in", ".heic")
-    (tmp_path / "in" / "ok.jpg").touch()
+    (tmp_path / "in" / "ok.jpg").write_bytes(encode(image(0, 40, 56), "JPEG"))
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     ended = subprocess.run(
         command_line(Path("any.pth"), tmp_path / "in", "-o", tmp_path / "ß", "--fail-fast"),
