@@ -37,14 +37,6 @@ _MAGIC = (  # how files begin that are taken for text by mistake, and what they 
 )
 
 
-def read_lines(path: str, what: str) -> list[tuple[int, str]]:
-    """The lines of `path` that say something, stripped, each with its number from 1.
-
-    Raises SanError as `read_text` does, and for a file with nothing but comments.
-    """
-    return lines_of(read_text(path, what), path, what)
-
-
 def lines_of(text: str, path: str, what: str) -> list[tuple[int, str]]:
     """The lines of `text`, from `path`, that say something, stripped, each with its number from 1."""
     lines = [(number, line.strip()) for number, line in enumerate(all_lines(text), start=1)]

@@ -30,7 +30,12 @@ def _write(lines: list[str]) -> None:
 
 @app.command("list")
 def list_vocabularies() -> None:
-    """List the built-in vocabularies: name, number of classes, title."""
+    """List the built-in vocabularies: name, number of classes, title.
+
+    \b
+    Example:
+      san vocab list
+    """
     known = [load_dataset_vocabulary(name) for name in DATASET_NAMES]
     width = max(map(len, DATASET_NAMES))
     _write([f"{dataset.name:<{width}}  {len(dataset.classes):>3}  {dataset.title}" for dataset in known])
@@ -49,7 +54,17 @@ def show_vocabulary(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each class with its words.")] = False,
 ) -> None:
-    """Show the classes of a vocabulary, one per line: saved to a file, a vocabulary again (@file.txt)."""
+    """Show the classes of a vocabulary, one per line: saved to a file, a vocabulary again (@file.txt).
+
+    What a file was taken for, and what was merged, is said on stderr.
+
+    \b
+    Examples:
+      san vocab show emoji
+      san vocab show coco+"golden retriever"+-person
+      san vocab show 'tv|television,sofa|couch'
+      san vocab show @data.yaml > names.txt
+    """
     vocabulary, notes = parse_vocabulary(expression)
     for text in notes:
         console.note(text)
@@ -77,6 +92,11 @@ def show_similarity(
 
     h(A → B) is the cosine between A's strangest class and what is nearest to it in B, the Hausdorff distance
     among cosines; H is the smaller of both directions; mean is over all classes of A. The paper used ViT-L/14.
+
+    \b
+    Examples:
+      san vocab similarity coco emoji --model tiny
+      san vocab similarity coco voc pc59 ade150 --model vit-l-14
     """
     parsed = [_parsed(expression) for expression in (first, *others)]
 

@@ -2,7 +2,7 @@
 
     {"info": {"description", "version", "date_created", "san": {…}},
      "licenses": [],
-     "categories": [{"id", "name", "supercategory"}],           every class asked for, ids from 1
+     "categories": [{"id", "name", "supercategory"}],           every class asked for; id = label map's value + 1
      "images": [{"id", "file_name", "height", "width"}],        id = place among all inputs, from 1
      "annotations": [{"id", "image_id", "category_id", "segmentation": {"size", "counts"},
                       "area", "bbox", "iscrowd": 0, "score"}],  one per class and image
@@ -41,7 +41,7 @@ def dataset_info(san: Mapping[str, object]) -> dict[str, object]:
         "description": "Semantic segmentation predicted by san (Side Adapter Network)",
         "version": __version__,
         "date_created": date,
-        "san": dict(san),
+        "san": {"category_id": "value in the label maps (id in classes.json) + 1", **san},
     }
 
 

@@ -52,9 +52,20 @@ def read_label_map(path: Path) -> NDArray[np.int32]:
 
 
 def write_class_table(path: Path, names: Sequence[str]) -> None:
-    """Write what the pixels of the label maps mean: a JSON list of {"id", "name", "colour" (#rrggbb)}."""
+    """Write what the pixels of the label maps mean: a JSON list of {"id", "category_id", "name", "colour"}.
+
+    `id` is the pixel value, `category_id` what stands for the class in predictions.json (from 1, as readers of
+    COCO lose a category 0), `colour` is #rrggbb.
+    """
     rows = [
-        json_text({"id": class_id, "name": name, "colour": "#" + colour.tobytes().hex()})
+        json_text(
+            {
+                "id": class_id,
+                "category_id": class_id + 1,
+                "name": name,
+                "colour": "#" + colour.tobytes().hex(),
+            }
+        )
         for class_id, (name, colour) in enumerate(zip(names, palette(names), strict=True))
     ]
     with atomic_write(path) as stream:
