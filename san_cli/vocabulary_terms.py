@@ -200,7 +200,7 @@ def _skip_blanks(text: str, start: int) -> int:
 
 def clean_word(raw: str) -> str:
     """`raw` as a quoted word would be read: single blanks, composed characters; SanError if it is no word."""
-    return _clean(raw, True, raw)
+    return _clean(raw.strip(), True, raw)
 
 
 def _clean(raw: str, in_quotes: bool, text: str) -> str:

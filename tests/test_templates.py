@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from san_cli.errors import SanError
 from san_cli.templates import TEMPLATE_NAMES, templates
@@ -65,6 +67,62 @@ def test_a_bad_file_of_templates(tmp_path: Path, content: str, message: str) -> 
     file.write_text(content)
     with pytest.raises(SanError, match=message):
         templates(f"@{file}")
+
+
+def test_a_json_list_of_templates(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text('["a photo of a {}.", "art of {} # 1"]')
+    assert templates(f"@{file}") == ("a photo of a {}.", "art of {} # 1")
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "way"),
+    [
+        ('"a photo of a {}.",\n"art of {}.",\n', "Line 1", "quotes"),
+        ("a photo of a {c}.\n", "Line 1", "instead of {c}"),
+        ("a photo of a %s.\n", "Line 1", "instead of %s"),
+        ("0,a photo of a {}.\n1,art of {}.\n", "numbers or bullets", "alone"),
+        ("- a photo of a {}.\n- art of {}.\n", "numbers or bullets", "alone"),
+        ("['a photo of a {}.']", "no JSON list", "one a line"),
+        ('["a photo of a {}.", 3]', "no JSON list", "one a line"),
+        ("[" * 100_000, "no JSON list", "one a line"),
+        ('["a photo"]', "Entry 1", "exactly one {}"),
+        ("a photo of a {}.".encode("utf-16"), "UTF-16", "iconv"),
+        (b"PK\x03\x04", "ZIP", "templates"),
+    ],
+)
+def test_files_of_another_format_are_refused(
+    tmp_path: Path, content: str | bytes, told: str, way: str
+) -> None:
+    file = tmp_path / "templates.txt"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SanError) as caught:
+        templates(f"@{file}")
+    assert told in caught.value.message
+    assert way in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("mine.txt", "@mine.txt"), ("a photo of a {}.", "@file.txt"), ("vidl", "vild?")]
+)
+def test_what_is_no_name_of_a_set_leads_to_the_right_form(name: str, way: str) -> None:
+    with pytest.raises(SanError) as caught:
+        templates(name)
+    assert way in caught.value.hint
+
+
+@given(st.binary(max_size=40) | st.text("{}[]\"', a0\n#-", max_size=40).map(str.encode))
+def test_any_bytes_are_templates_or_one_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.txt"
+    file.write_bytes(content)
+    try:
+        found = templates(f"@{file}")
+    except SanError:
+        return
+    assert found
+    assert all(text.count("{}") == 1 for text in found)
 
 
 def test_a_missing_file_of_templates() -> None:

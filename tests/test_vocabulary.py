@@ -4,10 +4,17 @@ import os
 from pathlib import Path
 
 import pytest
+from conftest import San
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.vocabularies import dataset_lookalike, dataset_slip
-from san_cli.vocabulary import DATASET_NAMES, VocabularyEntry, load_dataset_vocabulary, parse_vocabulary
+from san_cli.vocabulary import (
+    DATASET_NAMES,
+    VocabularyEntry,
+    load_dataset_vocabulary,
+    parse_vocabulary,
+    select_entries,
+)
 
 
 def classes(*terms: str) -> list[str]:
@@ -211,6 +218,18 @@ def test_errors_say_what_is_wrong_and_the_way_out(terms: list[str], message: str
         ("pcontext", "pc59 or pc459"),
         ("voc-person", "voc"),
         ("ade150-sky", "ade150"),
+        ("cocoo", "coco"),
+        ("coc0", "coco"),
+        ("ccoo", "coco"),
+        ("coc", "coco"),
+        ("v0c", "voc"),
+        ("vooc", "voc"),
+        ("emojis", "emoji"),
+        ("emjoi", "emoji"),
+        ("pascal", "voc or pc59 or pc459"),
+        ("pascal_context", "pc59 or pc459"),
+        ("pascal-context-59", "pc59 or pc459"),
+        ("ADE20K", "ade150 or ade847"),
     ],
 )
 def test_a_slip_for_a_dataset_is_refused_unless_quoted(slip: str, meant: str) -> None:
@@ -226,7 +245,59 @@ def test_a_class_taken_from_a_dataset_without_a_separator_is_refused_with_the_ri
     assert 'coco+-"sky-other" to remove a class' in refusal('coco-"sky-other"').hint
 
 
-@pytest.mark.parametrize("word", ["cocoa", "Cocoon", "vocal", "voca"])
+@pytest.mark.parametrize(
+    "word", ["imagenet", "ImageNet-1k", "imagenet21k", "lvis", "LVIS", "Objects365", "nyu_v2", "camvid"]
+)
+def test_a_dataset_that_we_do_not_have_is_no_class(word: str) -> None:
+    error = refusal(f"cat+{word}")
+    assert f"'{word}' is a dataset" in error.message
+    assert "@FILE" in error.hint
+    assert classes(f'"{word}"') == [word]
+
+
+@pytest.mark.parametrize("name", ["cocoo", "coc0", "ade", "pascal", "cityscape", "emojis", "voc2012"])
+def test_a_misspelt_dataset_gets_the_same_suggestion_everywhere(san: San, name: str) -> None:
+    likely = " or ".join(dataset_slip(name))
+    commands = [("vocab", "show"), ("eval",), ("train",), ("data", "check"), ("data", "prepare")]
+    for command in commands:
+        ended = san(*command, name)
+        assert (ended.code, ended.out) == (ExitCode.USAGE, "")
+        assert likely in ended.err and name in ended.err
+    ended = san("predict", ".", "--vocab", name)
+    assert ended.code == ExitCode.USAGE
+    assert likely in ended.err
+
+
+@pytest.mark.parametrize(
+    "name", ["data.yaml", "classes.json", "coco.names", "labels.csv", "x.tsv", "names.txt"]
+)
+def test_a_file_without_the_at_is_no_class(name: str) -> None:
+    assert f"@{name}" in refusal(f"cat,{name}").hint
+    assert f"@{name}" in selection_refusal(name).hint
+    assert classes(f'"{name}"') == [name]
+
+
+def selection_refusal(name: str) -> SanError:
+    with pytest.raises(SanError) as caught:
+        select_entries(parse_vocabulary(["cat"])[0], [name])
+    return caught.value
+
+
+def test_any_file_that_is_there_is_no_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert classes("animals,plants") == ["animals", "plants"]
+    Path("animals").write_text("cat\n")
+    Path("plants").mkdir()
+    assert "@animals" in refusal("animals,plants").hint
+    assert classes("@animals,plants") == ["cat", "plants"]
+
+
+def test_one_class_with_commas_in_its_name_is_noted() -> None:
+    assert "is one class" in parse_vocabulary(['"cat, dog"'])[1][0]
+    assert parse_vocabulary(['"cat, dog"', "bird"])[1] == ()
+
+
+@pytest.mark.parametrize("word", ["cocoa", "Cocoon", "vocal", "voice", "loco", "doc"])
 def test_a_word_that_only_looks_like_a_dataset_is_a_class_and_perhaps_a_note(word: str) -> None:
     vocabulary, notes = parse_vocabulary([word])
     assert vocabulary.names == (word,)

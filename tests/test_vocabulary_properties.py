@@ -159,6 +159,15 @@ def test_names_that_are_none(names: list) -> None:
         vocabulary_of_names(names)
 
 
+def test_a_message_about_names_is_short() -> None:
+    for names in (parse_vocabulary(["coco"]), [["cat", 3] * 5000], "coco+" * 5000):
+        with pytest.raises(SanError) as caught:
+            vocabulary_of_names(names)  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 300
+    with pytest.raises(SanError, match="parse_vocabulary returns"):
+        vocabulary_of_names(parse_vocabulary(["coco"]))  # type: ignore[arg-type]
+
+
 def test_select_entries() -> None:
     vocabulary, _ = parse_vocabulary(["cat|kitten+dog+golden retriever+-dog+dog"])
     assert select_entries(vocabulary, ["Golden  Retriever"]) == (1,)
