@@ -1,0 +1,15 @@
+"""The one error of everything between a file and its pixels."""
+
+import os
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.inert import inert
+
+
+class BadImage(SanError):
+    """One image that cannot be used. `cause` is one line without control characters and without the path."""
+
+    def __init__(self, cause: str, *, path: str | os.PathLike[str] | None = None) -> None:
+        self.cause = inert(cause)
+        message = self.cause if path is None else f"{inert(os.fspath(path))}: {self.cause}"
+        super().__init__(message, code=ExitCode.SOME_FAILED)
