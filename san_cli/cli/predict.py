@@ -35,6 +35,7 @@ _FILE_SUFFIXES = (
 )
 
 if TYPE_CHECKING:
+    from san_cli.datasets.reading import Reading
     from san_cli.engine.inputs import Listing
     from san_cli.engine.run import Run
     from san_cli.engine.segmenter import Segmenter
@@ -72,7 +73,10 @@ def predict(
     exclude: own.Exclude = None,
     null: own.Null = False,
     limit: own.Limit = None,
+    range: own.Range = None,
+    bands: own.Bands = None,
     max_pixels: own.MaxPixels = 178_956_970,
+    max_bytes: own.MaxBytes = None,
     fail_fast: own.FailFast = False,
     batch: own.Batch = 1,
     workers: own.Workers = None,
@@ -104,6 +108,7 @@ def predict(
         from san_cli.templates import templates as template_set
 
         kinds = _kinds(save)
+        reading = _reading(range, bands)
         _check_output_name(output)
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
@@ -111,7 +116,7 @@ def predict(
         vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, report)
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,
-            show=shown, background=background, min_score=min_score, batch=batch,
+            show=shown, background=background, min_score=min_score, batch=batch, reading=reading,
         )  # fmt: skip
         listing = _listing(inputs, output, recursive, exclude or [], null, limit, team, report)
         refuse_unusable_folder(output)
@@ -125,7 +130,8 @@ def predict(
         from san_cli.engine.stages import Job, MapOptions  # only now, as importing torch takes seconds
         from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 
-        job = Job(vocabulary, MapOptions(min_score, background, shown), kinds, batch, max_pixels)
+        options = MapOptions(min_score, background, shown)
+        job = Job(vocabulary, options, kinds, batch, max_pixels, max_bytes, reading)
         segmenter = _load(model, weights, device, precision, compile, templates, report)
         _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
         settings = with_model(asked, segmenter, compile)
@@ -167,6 +173,15 @@ def _check_output_name(output: Path) -> None:
             hint="Name a folder: the overlay of cat.jpg is written there as cat.overlay.jpg, its label map as "
             "cat.labels.png.",
         )
+
+
+def _reading(range: str | None, bands: str | None) -> "Reading":
+    """What `--range` and `--bands` say."""
+    from san_cli.datasets.reading import Reading, parse_bands, parse_range
+
+    return Reading(
+        None if range is None else parse_range(range), None if bands is None else parse_bands(bands)
+    )
 
 
 def _default_vocabulary(model: str | None) -> str:

@@ -46,6 +46,36 @@ Limit = Annotated[
 MaxPixels = Annotated[
     int, typer.Option(metavar="N", min=1, help="Refuse larger images.", rich_help_panel=INPUT)
 ]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Refuse larger files; by default those over 256 MiB that have few pixels.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LO,HI|auto",
+        help="Values that become black and white, in images of more than 8 bits; auto: the 1st and 99th "
+        "percentile of each image.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,G,B",
+        help="Bands to show, counted from 1; one for grey. Others are left out, transparency too.",
+        rich_help_panel=INPUT,
+        show_default=False,
+    ),
+]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first input that fails.", rich_help_panel=INPUT)
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.engine.journal import STATE_FOLDER
 from san_cli.errors import SanError
 from san_cli.outputs.atomic import atomic_write
@@ -28,6 +29,7 @@ def asked_settings(
     background: str | None,
     min_score: float,
     batch: int,
+    reading: Reading = AS_STORED,
 ) -> Settings:
     """What the results depend on, as far as the command line tells it; the keys are the options' names."""
     return {
@@ -39,6 +41,8 @@ def asked_settings(
         "background": background,
         "min-score": min_score,
         "batch": batch,
+        "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
+        "bands": None if reading.bands is None else list(reading.bands),
     }
 
 

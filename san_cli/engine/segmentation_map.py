@@ -67,12 +67,14 @@ def segmentation_map(
     *,
     min_score: float = 0.0,
     keep_scores: bool = False,
+    no_data: np.ndarray | None = None,
     block_rows: int | None = None,
 ) -> SegmentationMap:
     """The argmax over classes of the plain formula; of equal scores the lower class index wins.
 
     `mask_logits` [N, h, w] and `class_probabilities` [N, C], both float32. Pixels whose winning score is below
-    `min_score` stay UNLABELLED. Peak memory grows neither with C nor, beyond the result, with the output.
+    `min_score` stay UNLABELLED, and so do those where `no_data` [H, W] is true.
+    Peak memory grows neither with C nor, beyond the result, with the output.
     """
     height, width = frame.output
     classes = class_probabilities.shape[1]
@@ -84,6 +86,8 @@ def segmentation_map(
         best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
         if min_score > 0:
             winner[best < min_score] = UNLABELLED
+        if no_data is not None:
+            winner[torch.from_numpy(no_data[block].ravel()).to(winner.device)] = UNLABELLED
         labels, winning = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
         shape = label_map[block].shape
         label_map[block] = labels.reshape(shape)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from san_cli.cache_dir import cache_dir
 from san_cli.datasets.images import as_rgb_array
+from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
 from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.given import ImageLike, Names, check_kind, given_image, given_images, given_vocabulary
@@ -77,6 +78,7 @@ class Segmentation:
     vocabulary: tuple[str, ...]
     class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's pixels
     scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores
+    notes: tuple[str, ...] = ()  # what reading the image did to it, one line each
 
 
 @dataclass(frozen=True)
@@ -174,15 +176,21 @@ class Segmenter:
         )  # fmt: skip
 
     def segment(
-        self, image: ImageLike, vocabulary: Names, options: MapOptions = MapOptions()
+        self,
+        image: ImageLike,
+        vocabulary: Names,
+        options: MapOptions = MapOptions(),
+        *,
+        reading: Reading = AS_STORED,
     ) -> Segmentation:
         """Segment one image: a PIL image, a path, or a uint8 RGB array [H, W, 3].
 
         Preprocessed as in the benchmarks: EXIF orientation applied, short side 640 (at most 2560 long),
-        bilinear. Raises BadImage (a SanError) for an image that can't be read, WrongType (a SanError and a
-        TypeError) for what is none. OpenCV's arrays are BGR: give array[..., ::-1].
+        bilinear. `reading` says which range of values and which bands are shown of an image that has more than
+        8 bits or more than three bands. Raises BadImage (a SanError) for an image that can't be read, WrongType
+        (a SanError and a TypeError) for what is none. OpenCV's arrays are BGR: give array[..., ::-1].
         """
-        return self.segment_batch([given_image(image)], vocabulary, options)[0]
+        return self.segment_batch([given_image(image)], vocabulary, options, reading=reading)[0]
 
     def segment_batch(
         self,
@@ -191,6 +199,7 @@ class Segmenter:
         options: MapOptions = MapOptions(),
         *,
         batch: int = 8,
+        reading: Reading = AS_STORED,
     ) -> list[Segmentation]:
         """Segment the images of any iterable; up to `batch` of equal size after resizing share a forward pass."""
         images = given_images(images)
@@ -200,7 +209,8 @@ class Segmenter:
             raise SanError(f"batch is a number of images of at least 1, not {batch}")
         words = given_vocabulary(vocabulary)
         names = shown_names(words, options)
-        pixels = [as_rgb_array(image).pixels for image in images]
+        loaded = [as_rgb_array(image, reading) for image in images]
+        pixels = [image.pixels for image in loaded]
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, array in enumerate(pixels):
             height, width = array.shape[:2]
@@ -211,11 +221,14 @@ class Segmenter:
             for start in range(0, len(indices), batch):
                 chunk = indices[start : start + batch]
                 sizes = [pixels[i].shape[:2] for i in chunk]
-                maps = self.segment_resized([self.resize(pixels[i]) for i in chunk], sizes, words, options)
+                resized, no_data = [self.resize(pixels[i]) for i in chunk], [loaded[i].no_data for i in chunk]
+                maps = self.segment_resized(resized, sizes, words, options, no_data=no_data)
                 for index, made in zip(chunk, maps, strict=True):
                     if made is None:
                         raise NotFinite(self.precision)
-                    found[index] = Segmentation(made.label_map, names, made.class_scores, made.scores)
+                    found[index] = Segmentation(
+                        made.label_map, names, made.class_scores, made.scores, loaded[index].notes
+                    )
         return [found[index] for index in range(len(images))]
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
@@ -230,10 +243,12 @@ class Segmenter:
         vocabulary: Vocabulary,
         options: MapOptions = MapOptions(),
         on_network_done: Callable[[], None] | None = None,
+        no_data: Sequence[np.ndarray | None] | None = None,
     ) -> list[SegmentationMap | None]:
         """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass.
 
         None for an image for which the network's output is not finite; the others' maps are what they would be.
+        Pixels where an image's `no_data` [H, W] is true stay unlabelled.
         `on_network_done` is called between the network and the making of the maps, for those who time them.
         """
         mask_logits, probabilities, finite = self._factors(
@@ -244,9 +259,10 @@ class Segmenter:
                 torch.cuda.synchronize(self.device)
             on_network_done()
         shown = shown_ids(vocabulary, options)
+        holes = [None] * len(sizes) if no_data is None else no_data
         maps: list[SegmentationMap | None] = []
-        for usable, masks, classes, size in zip(
-            finite.tolist(), mask_logits, probabilities, sizes, strict=True
+        for usable, masks, classes, size, hole in zip(
+            finite.tolist(), mask_logits, probabilities, sizes, holes, strict=True
         ):
             if not usable:
                 maps.append(None)
@@ -257,6 +273,7 @@ class Segmenter:
                 frame_of(resized[0], size),
                 min_score=options.min_score,
                 keep_scores=options.keep_scores,
+                no_data=hole,
             )
             if shown is not None:
                 made.label_map[~np.isin(made.label_map, shown)] = UNLABELLED

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from san_cli.datasets.images import BadImage, displayed_size, load_image
+from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.batches import Size, group_by
 from san_cli.engine.inputs import InputImage
@@ -36,6 +37,8 @@ class Job:
     save: tuple[str, ...]  # of results.KINDS
     batch: int
     max_pixels: int
+    max_bytes: int | None = None  # of a file; None: as many as its pixels can account for
+    reading: Reading = AS_STORED
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -53,6 +56,7 @@ class PassingImage:
     source: Source | None = None
     pixels: NDArray[np.uint8] | None = None  # [H, W, 3]
     resized: NDArray[np.uint8] | None = None  # at the network's size
+    no_data: NDArray[np.bool_] | None = None  # [H, W], where the image has none
     made: SegmentationMap | None = None
     exif_orientation: int = 1
     notes: tuple[str, ...] = ()
@@ -87,9 +91,15 @@ class Stages:
         path = self.images[image.position].path
         image.source = source_of(path)  # before reading: a later change is noticed by the next run
         try:
-            loaded = load_image(path, max_pixels=self.job.max_pixels)
+            loaded = load_image(
+                path,
+                max_pixels=self.job.max_pixels,
+                max_bytes=self.job.max_bytes,
+                reading=self.job.reading,
+            )
             image.pixels, image.resized = loaded.pixels, self.segmenter.resize(loaded.pixels)
             image.exif_orientation, image.notes = loaded.exif_orientation, loaded.notes
+            image.no_data = loaded.no_data
         except BadImage as fault:
             if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in (errno.EMFILE, errno.ENFILE):
                 raise stopping(fault.__cause__, self.output) from fault
@@ -139,6 +149,7 @@ class Stages:
                 self.job.vocabulary,
                 self.job.options,
                 lambda: times.append(time.perf_counter()),
+                [image.no_data for image in images],
             )
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -150,7 +161,7 @@ class Stages:
             return False
         start, between, end = times[0], times[-1], time.perf_counter()
         for image, made in zip(images, maps, strict=True):
-            image.made, image.resized = made, None
+            image.made, image.resized, image.no_data = made, None, None
             if made is None:
                 image.error = NotFinite(self.segmenter.precision).cause
             image.ms |= {
