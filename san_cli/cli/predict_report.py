@@ -1,8 +1,10 @@
 """What `san predict` says: JSONL on stdout, everything else on stderr."""
 
 import os
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from san_cli.engine.shares import Share
     from san_cli.outputs.record import ImageRecord
 
-_NOTES_SHOWN = 5
+_NOTES_SHOWN = 3  # of each kind
 _CLASSES_SHOWN = 12
 
 
@@ -37,7 +39,7 @@ class Report:
     done: int = 0
     done_before: int = 0
     failed: int = 0
-    notes: int = 0
+    notes: Counter[str] = field(default_factory=Counter)  # by kind
     seconds: dict[str, float] = field(default_factory=dict)  # by stage, summed over threads
     started: float = field(default_factory=time.monotonic)
     warned: set[str] = field(default_factory=set)
@@ -70,11 +72,12 @@ class Report:
         else:
             self.done += 1
         for note in outcome.notes:
-            self.notes += 1
-            if self.notes <= _NOTES_SHOWN:
+            kind = re.sub(r"[-+.,\d]+", "", note)  # the same but for its numbers
+            self.notes[kind] += 1
+            if self.notes[kind] <= _NOTES_SHOWN:
                 self.info(f"note: {inert(outcome.record.file_name)}: {inert(note)}")
-            elif self.notes == _NOTES_SHOWN + 1:
-                self.info("note: further notes on single images are not shown")
+            elif self.notes[kind] == _NOTES_SHOWN + 1:
+                self.info("note: further images of which the same is to be said are not named")
 
     def json_line(
         self,

@@ -82,7 +82,7 @@ def _netpbm_values(image: Image.Image, data: bytes) -> tuple[npt.NDArray[np.uint
     if header[1] in b"23":
         numbers = np.array(re.sub(rb"#[^\r\n]*", b"", body).split()[:count], dtype="S6").astype(np.int64)
     else:
-        numbers = np.frombuffer(body[: count * 2 // 2 * 2], ">u2").astype(np.int64)
+        numbers = np.frombuffer(body[: min(2 * count, len(body) // 2 * 2)], ">u2").astype(np.int64)
     if len(numbers) < count:
         raise BadImage("truncated or damaged (values are missing)")
     if numbers.max() > int(header[4]) or numbers.min() < 0:

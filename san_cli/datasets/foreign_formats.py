@@ -14,6 +14,7 @@ class _Kind:
 
 
 _UNPACK = "unpack it and give the folder"
+_TO_TIFF = "convert the picture in it to TIFF or PNG first"
 _RAW = _Kind(
     "camera raw",
     ".3fr .arw .cr2 .cr3 .dng .erf .kdc .mef .mrw .nef .nrw .orf .pef .raf .raw .rw2 .srw .x3f",
@@ -41,8 +42,13 @@ _MEDIA = (
     _Kind("GIMP", ".xcf", ((0, b"gimp xcf"),)),
     _Kind("icon", ".ico .icns .cur", ((0, b"\0\0\1\0"), (0, b"\0\0\2\0"), (0, b"icns"))),
     _Kind("Targa", ".tga"),
-    _Kind("DICOM", ".dcm .dicom", ((128, b"DICM"),)),
-    _Kind("FITS", ".fits", ((0, b"SIMPLE  ="),)),
+    _Kind("QOI", ".qoi", ((0, b"qoif"),)),
+    _Kind("DDS", ".dds", ((0, b"DDS "),)),
+    _Kind("JPEG XR", ".jxr .wdp .hdp", ((0, b"II\xbc"),)),
+    _Kind("PAM", ".pam", ((0, b"P7"),)),
+    _Kind("colour PFM", "", ((0, b"PF\n"),)),
+    _Kind("DICOM", ".dcm .dicom", ((128, b"DICM"),), _TO_TIFF),
+    _Kind("FITS", ".fits .fit .fts", ((0, b"SIMPLE  ="),), _TO_TIFF),
     _Kind(
         "PDF", ".pdf", ((0, b"%PDF"),), "make images of its pages first, for example: pdftoppm -png FILE page"
     ),
@@ -71,6 +77,10 @@ _MEDIA = (
     _Kind("RAR archive", ".rar", ((0, b"Rar!"),), _UNPACK),
 )
 _DATA = (
+    _Kind("NIfTI", ".nii", ((344, b"n+1\0"),), _TO_TIFF),
+    _Kind("NetCDF", ".nc", ((0, b"CDF"),), _TO_TIFF),
+    _Kind("NITF", ".nitf .ntf", ((0, b"NITF"),), _TO_TIFF),
+    _Kind("GRIB", ".grb .grib .grib2", ((0, b"GRIB"),), _TO_TIFF),
     _Kind("NumPy", ".npy .npz", ((0, b"\x93NUMPY"),)),
     _Kind("HDF5", ".h5 .hdf5", ((0, b"\x89HDF"),)),
     _Kind("MATLAB", ".mat", ((0, b"MATLAB"),)),

@@ -216,15 +216,30 @@ def _decode_tiff(
     try:
         with Image.open(FileBytes(picture.as_first_page(data)), formats=("TIFF",)) as image:
             loaded = convert(image, reading, warned, notes=notes)
+            nothing = _holes(picture, data, image)
     except UnidentifiedImageError as error:
-        raise BadImage(f"{tiff.describe(page)}: damaged, or of a kind that san doesn't read") from error
-    nothing = no_data(picture, data)
+        raise BadImage(
+            f"{tiff.describe(page)}: damaged, or of a kind that san doesn't read; save it as 8-bit RGB with LZW"
+        ) from error
     if nothing is None or not nothing.any():
         return loaded
-    told = f"{int(nothing.sum())} pixels have no data (mask): they stay unlabelled"
-    return LoadedImage(
-        loaded.pixels, loaded.exif_orientation, (*loaded.notes, told), upright(nothing, page.orientation)
-    )
+    if nothing.all():
+        raise BadImage("no data: every pixel is NoData")
+    told = f"{int(nothing.sum())} pixels are NoData: they stay unlabelled"
+    return LoadedImage(loaded.pixels, loaded.exif_orientation, (*loaded.notes, told), nothing)
+
+
+def _holes(picture: tiff.TiffPicture, data: bytes, image: Image.Image) -> npt.NDArray[np.bool_] | None:
+    """Where a page that Pillow has read has no data [H, W], upright: by its mask, or the value of its NoData tag."""
+    nothing = no_data(picture, data)
+    if nothing is not None:
+        nothing = upright(nothing, picture.page.orientation)
+    if picture.page.nodata is not None and image.mode in ("L", "P", "RGB"):
+        stored = np.asarray(image)
+        found = stored == picture.page.nodata
+        found = found.all(axis=2) if found.ndim == 3 else found
+        nothing = found if nothing is None else nothing | found
+    return nothing
 
 
 def _pages_note(picture: tiff.TiffPicture) -> str:

@@ -194,9 +194,10 @@ def _doubts(sample: npt.NDArray[np.float64], low: float, high: float, scale: flo
         return [f"nearly all values are {low / scale:g}"]
     bright = float(np.percentile(sample, 99.9))
     if low == 0 and bright < _DARK * high:
+        top = f"{bright / scale:.6g}"
         return [
-            f"nearly all values are below {bright / scale:.6g}, {bright / high:.2g} of the range: the picture is "
-            f"dark; --range auto stretches it, --range 0,{bright / scale:.6g} a whole folder alike"
+            f"nearly all values are below {top}, {100 * bright / high:.2g} % of the range: the picture is dark; "
+            f"--range auto stretches it, --range 0,{top} a whole folder alike"
         ]
     most = int(_MOST * (len(sample) - 1))
     widths = sample[most:] - sample[: len(sample) - most]
