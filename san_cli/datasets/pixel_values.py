@@ -177,7 +177,7 @@ def _integer_range(source: PixelValues, low: float, high: float) -> tuple[float,
     """By what the file declares, else by the number of bits; of 32 and more bits by the values."""
     if low >= 0 and source.declared >= high > 0:
         return 0, source.declared
-    if low < 0:
+    if low < 0 or (source.nodata is not None and source.values.dtype.kind == "i"):  # heights, not light
         return low, high
     if source.bits < 16:
         return 0, 2 ** (source.bits - (source.values.dtype.kind == "i")) - 1
