@@ -117,6 +117,11 @@ def cached_copies(official: OfficialFile) -> list[Path]:
     return [path for path in candidates if _is_file(path)]
 
 
+def is_published(path: Path, official: OfficialFile) -> bool:
+    """Whether the file's bytes are the published ones (hashed on first use only). Raises OSError."""
+    return path.stat().st_size == official.size and weights_sha256(path) == official.sha256
+
+
 def good_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
     """The first cached copy that is the published file, to the byte; `say` is told of those that aren't."""
     for path in cached_copies(official):

@@ -7,8 +7,13 @@ from pathlib import Path
 from san_cli.errors import SanError
 from san_cli.hub import OFFICIAL, download, good_copy, ways_to_get
 from san_cli.seal import check_seal
+from san_cli.weights_kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
 from san_cli.weights_sha256 import rehash, remembered_sha256, weights_sha256
 
+_NAME_A_FILE = (
+    "Name a .pth or .safetensors file, or a folder that holds one; without a name the published weights are used. "
+    "Without any file: --model tiny knows emoji scenes, --weights random shows how fast a model is."
+)
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CLONE = _PACKAGE / "bundled", _PACKAGE.parent / "weights"
 _BUNDLED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: setup.py copies one to the other
@@ -42,10 +47,10 @@ def local_weights(preset_name: str) -> Path | None:
     A `$SAN_WEIGHTS` that isn't a folder is returned even if nothing is there; a folder without this model is
     passed over.
     """
-    named = os.environ.get("SAN_WEIGHTS")
-    if named and not _is(Path.is_dir, Path(named)):
-        return Path(named)
-    for folder in ([Path(named)] if named else []) + [Path("weights"), _BUNDLED]:
+    named = [expanded(Path(value)) for value in [os.environ.get("SAN_WEIGHTS", "").strip()] if value]
+    if named and not _is(Path.is_dir, named[0]):
+        return named[0]
+    for folder in [*named, Path("weights"), _BUNDLED]:
         found = _in_folder(folder, preset_name)
         if found is not None:
             return found
@@ -88,27 +93,37 @@ def check_is_weights(path: Path) -> int:
     """Size in bytes of a file that isn't obviously something else. Raises SanError that says what it is."""
     try:
         if path.exists() and not path.is_file():
-            raise SanError(f"can't read weights '{path}': not a file")
+            what = "it is a folder" if path.is_dir() else "not a file"
+            raise SanError(f"can't read weights '{path}': {what}", hint=kind_of_folder(path) or _NAME_A_FILE)
         with path.open("rb") as file:
-            start = file.read(256)
+            start = file.read(HEAD)
         size = path.stat().st_size
     except (OSError, ValueError) as error:
-        raise SanError(
-            f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}",
-            hint="Name a .pth or .safetensors file, or a folder that holds one; "
-            "without a name the published weights are used.",
-        ) from error
-    what = _what_instead(start)
+        raise cant_read(path, error) from error
+    what = kind_of_bytes(start, path.suffix) or (kind_of_archive(path) if start[:2] == b"PK" else "")
     if what:
         raise SanError(
             f"'{path}' holds no weights: it is {what}",
-            hint="Get the file again: `san weights get NAME` downloads and checks it.",
+            hint="A SAN is a .pth of the authors or a .safetensors of ours: `san weights get NAME` downloads and "
+            "checks one.",
         )
     return size
 
 
+def cant_read(path: Path, error: Exception) -> SanError:
+    """The SanError for a weights file that isn't there, or can't be read."""
+    named = os.environ.get("SAN_WEIGHTS")
+    hint = (
+        f"$SAN_WEIGHTS names it: unset it, or correct it. {_NAME_A_FILE}"
+        if named == str(path)
+        else _NAME_A_FILE
+    )
+    return SanError(f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}", hint=hint)
+
+
 def _named(path: Path, preset_name: str, origin: str) -> Path:
     """The file that the user named, or the model's file in the folder that the user named."""
+    path = expanded(path)
     if not _is(Path.is_dir, path):
         if not _is(Path.exists, path) and str(path) in (*OFFICIAL, "tiny"):
             raise SanError(
@@ -118,8 +133,16 @@ def _named(path: Path, preset_name: str, origin: str) -> Path:
     found = _in_folder(path, preset_name)
     if found is None:
         message = f"{origin}: no weights of {preset_name} in folder '{path}'"
-        raise SanError(message, hint=f"Looked for {', '.join(file_names(preset_name))}.")
+        looked = f"Looked for {', '.join(file_names(preset_name))}."
+        raise SanError(message, hint=f"{looked} {kind_of_folder(path)}".rstrip())
     return found
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a `~` that no shell has expanded, as in `--weights=~/b.pth`, unless it is a file's name."""
+    if not str(path).startswith("~") or _is(Path.exists, path):
+        return path
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (a name that nobody has stays as it is)
 
 
 def _in_folder(folder: Path, preset_name: str) -> Path | None:
@@ -166,19 +189,5 @@ def _refuse_damaged_copy(path: Path, sha256: str) -> None:
         if path.stat().st_size == official.size and sha256 != official.sha256:
             raise SanError(
                 f"'{path}' is a damaged {official.filename}: sha256 {sha256}, expected {official.sha256}",
-                hint=ways_to_get(official),
+                hint=f"Delete it, or name another file.\n{ways_to_get(official)}",
             )
-
-
-def _what_instead(start: bytes) -> str:
-    """What a file that begins like this is, if it certainly isn't weights; else ""."""
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not start:
-        return "empty"
-    if text.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer to the real file (`git lfs pull` fetches that)"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "a web page, probably an error page saved by a download"
-    if text.startswith((b'{"error', b'{"message')):
-        return "a server's error message saved by a download"
-    return ""

@@ -13,10 +13,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from san_cli.errors import SanError
+from san_cli.hub import OFFICIAL, is_published
 from san_cli.inert import inert
-from san_cli.models.checkpoint import Checkpoint, expected_shapes, read_checkpoint, write_tensors
+from san_cli.models.checkpoint import (
+    Checkpoint,
+    expected_shapes,
+    preset_in_header,
+    read_checkpoint,
+    write_tensors,
+)
 from san_cli.models.clip_weights import read_clip
-from san_cli.models.presets import Preset, preset_from_json
+from san_cli.models.presets import PRESETS, Preset
 from san_cli.models.san import SAN
 from san_cli.weights import check_is_weights
 
@@ -67,7 +74,7 @@ def read_preset(path: Path) -> Preset:
     if not is_adapter(path):
         return read_checkpoint(path).preset
     with safe_open(path, framework="pt") as file:
-        return preset_from_json(file.metadata().get("preset", ""))
+        return preset_in_header(file.metadata().get("preset", ""), path)
 
 
 def read_model(
@@ -84,11 +91,14 @@ def read_model(
     `read_clip` says. Raises SanError for a CLIP other than the one that the adapter was trained on.
     """
     if not is_adapter(path):
-        return read_checkpoint(path, preset, any_input_size=any_input_size)
+        checkpoint = read_checkpoint(path, preset, any_input_size=any_input_size)
+        if preset is None:
+            _say_what_is_assumed(checkpoint.preset, path, say)
+        return checkpoint
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    preset = preset_from_json(metadata.pop("preset", ""))
+    preset = preset_in_header(metadata.pop("preset", ""), path)
     trained = trainable_names(preset)
     if state.keys() != trained:
         odd = sorted(state.keys() ^ trained)[0]
@@ -120,3 +130,20 @@ def read_model(
             hint="Name the CLIP it was trained on with --clip-weights FILE.",
         )
     return Checkpoint(preset, whole, metadata)
+
+
+def _say_what_is_assumed(preset: Preset, path: Path, say: Callable[[str], None]) -> None:
+    """Tell `say` what a file leaves open, or says otherwise than its model's name does."""
+    if path.suffix == ".safetensors":
+        known = PRESETS.get(preset.name)
+        if known not in (None, preset):
+            differing = [name for name, value in vars(preset).items() if value != getattr(known, name)]
+            say(
+                f"'{path}' calls its model {preset.name}, and differs from san's own in {', '.join(differing)}"
+            )
+    elif not any(is_published(path, official) for official in OFFICIAL.values()):
+        say(
+            f"'{path}' doesn't say which GELU its CLIP was trained with: it is run with "
+            f"{'QuickGELU, as OpenAI' if preset.clip.quick_gelu else 'plain GELU, as LAION'}'s "
+            f'(a preset of your own, --model FILE.json, sets "quick_gelu")'
+        )

@@ -5,9 +5,10 @@ Our format is one safetensors file. Its header holds `format` ("san-1"), `preset
 open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
 """
 
+import errno
 import math
 import os
-import secrets
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 from san_cli.models.clip import build_text_tower
 from san_cli.models.official import IGNORED, official_name
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
+from san_cli.outputs.atomic import temporary_path
 from san_cli.seal import UNSEALED, seal
+from san_cli.weights import cant_read
+from san_cli.weights_kind import kind_of_tensors
 
 FORMAT = "san-1"
+_LONGEST_PICKLE = 1 << 24  # bytes
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
         "preset": preset_to_json(checkpoint.preset),
         "sha256": UNSEALED,
     }
-    temporary = path.with_name(f".san-{os.getpid()}-{secrets.token_hex(4)}.safetensors")
+    temporary = temporary_path(path)
     try:
         tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
         temporary.touch(exist_ok=False)
@@ -96,7 +101,10 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
             os.fsync(written.fileno())
         temporary.replace(path)
     except (SafetensorError, OSError) as error:
-        raise SanError(f"'{path}' can't be written ({error})") from error
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        raise SanError(
+            f"'{path}' can't be written ({error})", code=ExitCode.SOME_FAILED if full else ExitCode.USAGE
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -136,15 +144,34 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
         mapped = zipfile.is_zipfile(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except FileNotFoundError as error:
+        raise cant_read(path, error) from error
     except Exception as error:  # a damaged file raises nearly anything
+        what, way = kind_of_tensors(_words_of_pickle(path))
         raise SanError(
-            f"'{path}' is not a readable PyTorch checkpoint: it is damaged, or holds more than tensors",
-            hint="A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
+            f"'{path}' is not a readable PyTorch checkpoint: it is {what or 'damaged, or holds more than tensors'}",
+            hint=way
+            or "A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
         ) from error
-    state = loaded.get("model", loaded) if isinstance(loaded, dict) else None
+    state = loaded
+    for key in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
         raise SanError(f"'{path}' holds no state dict (expected {{'model': …}} or a bare one)")
-    return state
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+def _words_of_pickle(path: Path) -> list[str]:
+    """The texts in a checkpoint that holds more than tensors, nothing of it run; [] where it can't be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(name) as pickled:
+                words = pickletools.genops(pickled.read(_LONGEST_PICKLE))
+                return [argument for _, argument, _ in words if isinstance(argument, str)]
+    except Exception:  # likewise
+        return []
 
 
 def _read_ours(path: Path) -> Checkpoint:
@@ -152,18 +179,30 @@ def _read_ours(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except FileNotFoundError as error:
+        raise cant_read(path, error) from error
     except (SafetensorError, OSError) as error:
         raise SanError(f"'{path}' is not a readable safetensors file ({error})") from error
     if metadata.pop("format", None) != FORMAT:
+        what, way = kind_of_tensors(state)
         raise SanError(
-            f"'{path}' is a safetensors file, but not one of ours",
-            hint="`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
+            f"'{path}' is a safetensors file, but not one of ours{what and ': it is '}{what}",
+            hint=way
+            or "`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
         )
     metadata.pop("sha256", None)  # the seal is checked where weights are found
-    preset = preset_from_json(metadata.pop("preset", ""))
+    preset = preset_in_header(metadata.pop("preset", ""), path)
     shapes = expected_shapes(preset)
     _compare_names(set(state), set(shapes), path)
     return _checked(Checkpoint(preset, state, metadata), shapes, path)
+
+
+def preset_in_header(text: str, path: Path) -> Preset:
+    """The preset that a safetensors file of ours states. Raises SanError, which names the file."""
+    try:
+        return preset_from_json(text)
+    except SanError as error:
+        raise SanError(f"checkpoint '{path}': {error.message}") from error
 
 
 def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
@@ -172,12 +211,17 @@ def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
         shape = ((preset.clip.image_size // preset.clip.patch_size) ** 2 + 1, preset.clip.width)
         if positions is not None and positions.shape == shape:
             return preset
-    found = (
-        "no 'clip_visual_extractor.positional_embedding'" if positions is None else f"{list(positions.shape)}"
-    )
+    what, way = kind_of_tensors(state)
+    if what:
+        what = f"it is {what}"
+    elif positions is None:
+        what = f"it has tensors such as {', '.join(sorted(state)[:3])}"
+    else:
+        what = f"its CLIP has positions of shape {list(positions.shape)}"
     raise SanError(
-        f"'{path}' is not a checkpoint of a known SAN ({found})",
-        hint=f"Known models: {', '.join(PRESETS)}. A model of your own is read with its preset given.",
+        f"'{path}' is not a checkpoint of a known SAN: {what}",
+        hint=way
+        or f"Known models: {', '.join(PRESETS)}. A model of your own needs its preset: --model FILE.json",
     )
 
 

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from san_cli.cache_dir import read_small
 from san_cli.errors import SanError
-from san_cli.hub import CLIP, OFFICIAL, download, good_copy
+from san_cli.hub import CLIP, OFFICIAL, download, good_copy, is_published
 from san_cli.inert import inert
 from san_cli.models.checkpoint import expected_shapes, read_checkpoint
 from san_cli.models.presets import ClipShape, Preset, preset_from_json
-from san_cli.weights_sha256 import weights_sha256
 
 _ACTIVATION = {True: "QuickGELU", False: "plain GELU"}
 _LONGEST_CONFIG = 1 << 20  # bytes
@@ -135,9 +134,7 @@ def _quick_gelu(file: Path) -> bool | None:
             if "preset" in (metadata := opened.metadata() or {}):
                 return preset_from_json(metadata["preset"]).clip.quick_gelu
     with suppress(OSError, SanError):
-        pinned = {each.size: each.sha256 for each in (*CLIP.values(), *OFFICIAL.values())}
-        size = file.stat().st_size
-        if size in pinned and weights_sha256(file) == pinned[size]:
+        if any(is_published(file, official) for official in (*CLIP.values(), *OFFICIAL.values())):
             return True
     for name, read in (("open_clip_config.json", _of_open_clip), ("config.json", _of_transformers)):
         with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
