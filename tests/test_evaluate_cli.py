@@ -67,7 +67,7 @@ def test_json_is_what_the_python_api_gives(evaluate: San, root: Path, tiny_weigh
     for image, truth in labels_of(root, "voc"):
         confusion += confusion_of(segmenter.segment(image, names).label_map, truth, 20, 255)
     expected = metrics_of(confusion)
-    assert (row["dataset"], row["model"], row["images"], row["classes"]) == ("voc", "tiny", 7, 20)
+    assert (row["dataset"], row["model"], row["images"], row["classes"]) == ("voc", "small", 7, 20)
     assert row["weights_sha256"] == segmenter.weights_sha256
     for name in ("mIoU", "mIoU_v06", "fwIoU", "mACC", "pACC", "classes_present"):
         assert row[name] == getattr(expected, name)

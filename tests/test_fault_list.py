@@ -201,7 +201,7 @@ def test_weights_that_are_no_model_of_ours(
         assert (ended.code, told in ended.err) == (2, True), ended.err
         assert not Path("out").exists()
     ended = predict(photos, "-o", tmp_path / "out", "--model", "vit-l-14")
-    assert (ended.code, "holds a tiny model, not vit-l-14" in ended.err) == (2, True)
+    assert (ended.code, "holds a small model, not vit-l-14" in ended.err) == (2, True)
     half = {name: tensor.half() for name, tensor in ours.state.items()}
     write_checkpoint(dataclasses.replace(ours, state=half), Path("half.safetensors"))
     assert predict(photos, "-o", tmp_path / "out", "--weights", "half.safetensors").code == 0

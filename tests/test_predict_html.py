@@ -26,7 +26,7 @@ def test_gallery_agrees_with_the_label_maps(predict: San, photos: Path, tmp_path
     assert "index.html" in ended.err
     head, rows = rows_of(out)
     assert head["links"] == {"overlay": ".overlay.jpg", "labels": ".labels.png"}
-    assert dict(head["about"])["Model"] == "tiny"
+    assert dict(head["about"])["Model"] == "small"
     names = [row[0] for row in rows]
     inner = ["p00.jpg", "p02.jpg", "p04.jpg", "sub/p01.jpg", "sub/p03.jpg", "sub/p05.jpg"]
     assert names[:-1] == [f"photos/{name}" for name in inner]

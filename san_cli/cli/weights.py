@@ -26,8 +26,12 @@ _Name = Annotated[
 def list_weights() -> None:
     """Show every model with its file, size, sha256, whether that is right, and where it is.
 
-    CHECK is `published` for the authors' file, `sealed` for one that states its own sha256 and has it, `unknown` for
-    one that nothing tells anything about, `damaged` for one that isn't what it should be.
+    \b
+    CHECK:
+      published  the authors' own file, to the byte
+      sealed     has the sha256 that its header states
+      unknown    nothing tells what it should be
+      damaged    isn't what it should be
 
     \b
     Example:
@@ -46,7 +50,7 @@ def list_weights() -> None:
 def get(name: _Name) -> None:
     """Download a model's published weights, unless they are here already, and print the path.
 
-    What was downloaded lies in $SAN_HOME/downloads (~/.cache/san/downloads). A mirror is named by HF_ENDPOINT.
+    It goes into $SAN_HOME/downloads (~/.cache/san/downloads).
 
     \b
     Examples:
@@ -123,7 +127,7 @@ def convert(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The CLIP of an adapter, as for `san train`. Default: OpenAI's, through open_clip.",
+            help="The CLIP of an adapter, as for `san train`. Default: OpenAI's.",
             show_default=False,
         ),
     ] = None,
@@ -136,7 +140,7 @@ def convert(
     \b
     Examples:
       san weights convert san_vit_b_16.pth b.safetensors
-      san weights convert adapter.safetensors whole.safetensors --clip-weights clip.safetensors
+      san weights convert adapter.safetensors b.safetensors --clip-weights clip.pt
     """
     from san_cli.models.adapter import is_adapter, read_model
     from san_cli.models.checkpoint import in_half_precision, write_checkpoint

@@ -158,7 +158,10 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise SanError(f"'{path}' holds no state dict (expected {{'model': …}} or a bare one)")
+        raise SanError(
+            f"'{path}' holds no state dict (expected {{'model': …}} or a bare one)",
+            hint="Save one: torch.save({'model': model.state_dict()}, FILE)",
+        )
     return {str(name): tensor for name, tensor in state.items()}
 
 
