@@ -2,12 +2,18 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from san_cli.cli import console
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
+
 _LINE_EVERY_S = 10.0
+_LONGEST = 25  # characters of what a bar is about, so that 60 columns hold the rest
 
 
 class _Quiet:
@@ -34,24 +40,45 @@ class _Lines:
         console.say(f"{self._what}: {done:,} of {self._total:,}, {rate:.3g} a second, {left} left")
 
 
+def bar_of(below: Callable[[], str] = lambda: "", *, transient: bool) -> "Progress":
+    """A bar of Rich's with count and time left, whatever the terminal's width, over lines that `below` gives.
+
+    What is written to stderr meanwhile appears above it.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Bar(Progress):
+        def get_renderables(self) -> "Iterator[RenderableType]":
+            yield from super().get_renderables()
+            if text := below():
+                yield Text(text)
+
+    # Count and time are never cut: the bar gives way.
+    return Bar(
+        TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        ),
+        BarColumn(bar_width=None, table_column=Column(max_width=40)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        console=Console(stderr=True),
+        transient=transient,
+        redirect_stdout=False,  # data: not ours to hold back
+        refresh_per_second=4,
+        speed_estimate_period=600,  # seconds: some steps take minutes, and one alone says nothing of the speed
+    )
+
+
 class _Bar:
-    """A bar of Rich's; what is written to stderr meanwhile appears above it."""
+    """A bar on a terminal."""
 
     def __init__(self, what: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,  # data: not ours to hold back
-            refresh_per_second=4,
-        )
-        self._task = self._progress.add_task(what, total=total)
+        self._progress = bar_of(transient=True)
+        short = what if len(what) <= _LONGEST else f"{what[: _LONGEST - 1]}…"
+        self._task = self._progress.add_task(short, total=total)
         self._progress.start()
 
     def step(self, done: int, total: int | None = None) -> None:
@@ -68,7 +95,7 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[_Quiet |
     """Progress of `total` steps called `what`; tell it with `step(done)`, or `step(done, total)`."""
     if quiet or total < 1:
         yield _Quiet()
-    elif not _is_terminal():
+    elif not is_terminal():
         yield _Lines(what, total)
     else:
         bar = _Bar(what, total)
@@ -86,7 +113,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether somebody looks at stderr."""
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # closed

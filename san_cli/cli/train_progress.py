@@ -1,40 +1,74 @@
 """What `san train` says on stderr while it runs: a bar on a terminal, a line for each line of the log elsewhere."""
 
-import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from san_cli.cli import console
-from san_cli.cli.progress import duration
+from san_cli.cli.progress import bar_of, duration, is_terminal
 
 if TYPE_CHECKING:
-    from san_cli.training.run import Report
+    from san_cli.training.run import Report, Watch
+
+_LINE_EVERY_S = 30.0  # where the log's lines are further apart
 
 
 @contextmanager
-def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Callable[[Report], None]]":
-    """Yields what shows a report of a training of `total` iterations that begins after `first`."""
-    if quiet:
-        yield lambda _: None
-    elif not _is_terminal():
-        yield lambda report: console.say(
-            f"iteration {report.iteration:,} of {total:,}  {summary(report, total)}"
-        )
-    else:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Watch]":
+    """Yields what shows a training of `total` iterations that begins after `first`."""
+    from san_cli.training.run import UNWATCHED
 
-        columns = (
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}", markup=False),
-        )
-        with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
-            task = bar.add_task("", total=total, completed=first)
-            yield lambda report: bar.update(
-                task, completed=report.iteration, description=summary(report, total)
-            )
+    if quiet:
+        yield UNWATCHED
+    elif not is_terminal():
+        yield _lines(total, first)
+    else:
+        with _bar(total, first) as watch:
+            yield watch
+
+
+def _lines(total: int, first: int) -> "Watch":
+    """The log's lines, and in between how far it is if those are slow to come."""
+    from san_cli.training.run import Watch
+
+    start = last = time.monotonic()
+
+    def on_iteration(iteration: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LINE_EVERY_S:
+            last = now
+            each = (now - start) / (iteration - first)
+            left = duration((total - iteration) * each)
+            console.say(f"iteration {iteration:,} of {total:,}, {duration(each)} each, {left} left")
+
+    def on_report(report: "Report") -> None:
+        nonlocal last
+        last = time.monotonic()
+        console.say(f"iteration {report.iteration:,} of {total:,}  {summary(report, total)}")
+
+    return Watch(on_iteration, on_report, lambda done, images: None)
+
+
+@contextmanager
+def _bar(total: int, first: int) -> "Iterator[Watch]":
+    """A bar that moves with every iteration, and the log's last line below it."""
+    from san_cli.training.run import Watch
+
+    below = ""
+    with bar_of(lambda: below, transient=False) as bar:
+        task = bar.add_task("training", total=total, completed=first)
+
+        def on_report(report: "Report") -> None:
+            nonlocal below
+            below = summary(report, total)
+
+        def on_evaluated(done: int, images: int) -> None:
+            what = f"evaluating {done}/{images}" if done < images else "training"
+            bar.update(task, description=what)
+
+        yield Watch(lambda iteration: bar.update(task, completed=iteration), on_report, on_evaluated)
 
 
 def summary(report: "Report", total: int) -> str:
@@ -52,10 +86,3 @@ def summary(report: "Report", total: int) -> str:
     if report.skipped:
         parts.append(f"{report.skipped} skipped")
     return "  ".join(parts)
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # closed
-        return False

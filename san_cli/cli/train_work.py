@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from san_cli.training.data import TrainingData
     from san_cli.training.processes import Processes
     from san_cli.training.recipe import Recipe
-    from san_cli.training.run import Training, TrainPlan
+    from san_cli.training.run import Report, Training, TrainPlan
 
 Say = Callable[[str], None]
 _RESULTS = ("model.safetensors", "best.safetensors", "metrics.jsonl")
@@ -437,10 +437,15 @@ def _train(
     leads = training.processes.leads
     with (
         stop_request(quiet=request.quiet or not leads) as asked,
-        training_progress(total, first, quiet=request.quiet or not leads) as show,
+        training_progress(total, first, quiet=request.quiet or not leads) as watch,
         noted(request.output / "tensorboard", first, board if leads else None) as note,
     ):
-        ended = training.run([show, note], asked)
+
+        def on_report(report: "Report") -> None:
+            watch.report(report)
+            note(report)
+
+        ended = training.run(replace(watch, report=on_report), asked)
     if ended.stopped:
         raise SanError(
             f"stopped after iteration {ended.iteration:,} of {total:,}",

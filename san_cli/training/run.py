@@ -68,6 +68,18 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Who hears how a training goes."""
+
+    iteration: Callable[[int], None]  # of each: how many are done
+    report: Callable[[Report], None]  # of each line of the log
+    evaluated: Callable[[int, int], None]  # in an evaluation: images done, and of how many
+
+
+UNWATCHED = Watch(lambda done: None, lambda report: None, lambda done, images: None)
+
+
+@dataclass(frozen=True)
 class Ended:
     """How a training ended."""
 
@@ -150,12 +162,12 @@ class Training:
         self.position, self.saved, self.logged = position, position.step, position.logged
         self.interval = Interval(dict(position.pending), position.pending_steps)
 
-    def run(self, on_report: Sequence[Callable[[Report], None]], should_stop: Callable[[], bool]) -> Ended:
+    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Ended:
         """Train to the end, or until `should_stop` says so in any process. Raises SanError."""
         plan, total = self.plan, self.plan.recipe.iterations
         log = self._take_up_folder() if self.processes.leads else None
         if self._evaluation_is_owed(log):
-            self._evaluate(log)
+            self._evaluate(log, watch)
         pace, weights = Pace(), None
         with explaining_worker_deaths(), explaining_memory(), closing(self._batches_or_save()) as steps:
             for parts, waited in steps:
@@ -164,13 +176,13 @@ class Training:
                 self._count(result)
                 pace.add(waited)
                 done = self.position.step
+                watch.iteration(done)
                 if done % plan.log_every == 0 or done == total:
                     report = self._report(result, pace)
                     if log is not None:
                         log.write(_row(report, plan.recipe.batch, len(self.data.source)))
                         self.logged = log.lines
-                    for show in on_report:
-                        show(report)
+                    watch.report(report)
                     self.interval, pace = Interval(), Pace()
                 if self._saves_after(result) or stop:
                     weights = self._save()
@@ -178,7 +190,7 @@ class Training:
                 if stop:
                     break
                 if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
-                    self._evaluate(log)
+                    self._evaluate(log, watch)
                     pace.leave_out()
         return self._end(weights)
 
@@ -311,13 +323,13 @@ class Training:
         self.processes.wait()
         return path
 
-    def _evaluate(self, log: MetricsLog | None) -> None:
+    def _evaluate(self, log: MetricsLog | None, watch: Watch) -> None:
         """Evaluate, draw the sheet of samples, and keep the model if it is the best so far."""
         data, step = self.data, self.position.step
         before = time.perf_counter()
         segmenter = segmenter_of(self._checkpoint(), self.text_embeddings, data, self.processes)
         indices = evaluated_images(len(data.validation), self.plan.evaluate_images)
-        found = validate(segmenter, data, indices, self.processes)
+        found = validate(segmenter, data, indices, self.processes, watch.evaluated)
         metrics = found.metrics
         if log is not None:
             row = {"mIoU": metrics.mIoU, "pACC": metrics.pACC, "mACC": metrics.mACC, "images": found.images}

@@ -1,6 +1,6 @@
 """What the model can do so far: mIoU on some labelled images, and a few of them to look at."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,9 +52,15 @@ def segmenter_of(
 
 
 def validate(
-    segmenter: Segmenter, data: TrainingData, indices: Sequence[int], processes: Processes
+    segmenter: Segmenter,
+    data: TrainingData,
+    indices: Sequence[int],
+    processes: Processes,
+    step: Callable[[int, int], None],
 ) -> Validation:
     """Evaluate these validation images as `san eval` does, shared out over the processes.
+
+    `step` hears how many of this process's images are done, and of how many.
 
     An image that can't be read is left out and named: a training doesn't end for it, nor keep others waiting.
     """
@@ -62,7 +68,9 @@ def validate(
     confusion = empty_confusion(classes)
     faults: list[str] = []
     rows: list[SheetRow] = []
-    for index in indices[processes.rank :: processes.world]:
+    own = indices[processes.rank :: processes.world]
+    for done, index in enumerate(own):
+        step(done, len(own))
         try:
             image, truth, name = data.validation.read(index)
         except SanError as fault:
@@ -77,7 +85,8 @@ def validate(
         if len(rows) < SHEET_ROWS:
             signed = np.where(truth == data.ignore_label, -1, truth.astype(np.int32))
             rows.append(SheetRow(image, signed, found.label_map))
+    step(len(own), len(own))
     everyones = processes.gather((confusion, faults))
     confusion = np.sum([matrix for matrix, _ in everyones], axis=0)
-    all_faults = tuple(fault for _, own in everyones for fault in own)
+    all_faults = tuple(fault for _, theirs in everyones for fault in theirs)
     return Validation(metrics_of(confusion), len(indices) - len(all_faults), all_faults, tuple(rows))
