@@ -15,7 +15,8 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.outputs.rle import decode
 
 NAME = "trainval_merged.json"
-_MAX_BYTES = 2**32
+_MAX_BYTES = 2**30  # the official file has 590 MB
+_LONGEST_SIDE = 2**14  # pixels, of VOC's 500
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SAFE_STEM = re.compile(r"\w[\w-]*", re.ASCII)
 
@@ -56,7 +57,15 @@ def read_detail(member: Member, *, with_segments: bool) -> dict[str, DetailImage
                 segments.append((row["image_id"], _segment(row)))
         for image_id, segment in segments:
             images[image_id].segments.append(segment)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, IndexError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        IndexError,
+    ) as error:
         raise SanError(
             f"{member} is not PASCAL in Detail's {NAME} ({type(error).__name__}: {str(error)[:80]})",
             code=ExitCode.NO_INPUT,
@@ -82,7 +91,15 @@ def _image(row: dict[str, Any]) -> DetailImage:
     stem = row["file_name"].rpartition(".")[0]
     if not _SAFE_STEM.fullmatch(stem):
         raise ValueError(f"an image called {stem!r}")
-    return DetailImage(stem, row["phase"], (int(row["height"]), int(row["width"])))
+    return DetailImage(stem, row["phase"], _size(row["height"], row["width"]))
+
+
+def _size(height: Any, width: Any) -> tuple[int, int]:
+    """ValueError for what no picture has."""
+    size = int(height), int(width)
+    if not all(0 < side <= _LONGEST_SIDE for side in size):
+        raise ValueError(f"a picture of {width} x {height} pixels"[:80])
+    return size
 
 
 def _segment(row: dict[str, Any]) -> Segment:
@@ -90,7 +107,7 @@ def _segment(row: dict[str, Any]) -> Segment:
     counts = row["segmentation"]["counts"]
     if not isinstance(counts, str) or not 0 <= row["category_id"] < 65536:
         raise ValueError("a segmentation that is not compressed run lengths")
-    return Segment(int(row["category_id"]), (int(height), int(width)), counts)
+    return Segment(int(row["category_id"]), _size(height, width), counts)
 
 
 def _elements(text: str) -> Iterator[tuple[str, Any]]:

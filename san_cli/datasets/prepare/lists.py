@@ -3,7 +3,7 @@
 from importlib import resources
 
 from san_cli.datasets.prepare.sources import Member
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 
 
 def read_stems(member: Member) -> tuple[str, ...]:
@@ -14,11 +14,11 @@ def read_stems(member: Member) -> tuple[str, ...]:
     try:
         lines = member.read(2**24).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise SanError(f"{member} is no text file") from None
+        raise SanError(f"{member} is no text file", code=ExitCode.NO_INPUT) from None
     words = [line.split()[0].replace("\\", "/") for line in lines if line.strip()]
     stems = {word.rpartition("/")[2].partition(".")[0] for word in words} - {""}
     if not stems:
-        raise SanError(f"{member} lists no images")
+        raise SanError(f"{member} lists no images", code=ExitCode.NO_INPUT)
     return tuple(sorted(stems))
 
 

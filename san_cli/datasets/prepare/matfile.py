@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_BYTES = 2**28
+_MAX_BYTES = (
+    2**26
+)  # of all that is compressed in a file; label maps have 0.2 MB, and as float64 eight times that
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15
@@ -40,9 +42,13 @@ def read_mat(data: bytes) -> dict[str, Value]:
         raise ValueError("no MAT-file of version 5")
     order = "<" if data[126:128] == b"IM" else ">"
     variables: dict[str, Value] = {}
+    left = _MAX_BYTES
     try:
         for element in _elements(memoryview(data)[128:], order):
-            for inner in _uncompressed(element, order):
+            if element.kind == _COMPRESSED:
+                element = _uncompressed(element, left)
+                left -= len(element.data)
+            for inner in _matrices(element, order):
                 name, value = _matrix(inner.data, order)
                 if value is not None:
                     variables[name] = value
@@ -66,13 +72,18 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
         at = end
 
 
-def _uncompressed(element: _Element, order: str) -> Iterator[_Element]:
+def _uncompressed(element: _Element, most: int) -> _Element:
+    """The elements in a compressed one, `most` bytes of them."""
+    unpacker = zlib.decompressobj()
+    data = unpacker.decompress(element.data, most + 1)
+    if not unpacker.eof or len(data) > most:
+        raise IndexError("compressed data is cut short, or more than any label map")
+    return _Element(_COMPRESSED, memoryview(data))
+
+
+def _matrices(element: _Element, order: str) -> Iterator[_Element]:
     if element.kind == _COMPRESSED:
-        unpacker = zlib.decompressobj()
-        data = unpacker.decompress(element.data, _MAX_BYTES)
-        if not unpacker.eof:
-            raise IndexError("compressed data is cut short, or more than any label map")
-        yield from (inner for inner in _elements(memoryview(data), order) if inner.kind == _MATRIX)
+        yield from (inner for inner in _elements(element.data, order) if inner.kind == _MATRIX)
     elif element.kind == _MATRIX:
         yield element
 

@@ -78,7 +78,11 @@ def choose(
         if place is None:
             continue
         if not member.has_safe_stem:
-            raise SanError(f"{member} has a name that no official file has", hint="Where is it from?")
+            raise SanError(
+                f"{member} has a name that no official file has",
+                hint="Give --from the official archive, or what it was unpacked to.",
+                code=ExitCode.NO_INPUT,
+            )
         first = best.setdefault(stem(member), (place, member))
         if place < first[0]:
             best[stem(member)] = place, member
@@ -86,6 +90,7 @@ def choose(
             raise SanError(
                 f"{first[1]} and {member} differ and could both be meant",
                 hint="Give --from only one of them.",
+                code=ExitCode.NO_INPUT,
             )
     return {key: member for key, (_, member) in best.items()}
 

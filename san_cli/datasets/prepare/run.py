@@ -1,5 +1,6 @@
 """`san data prepare`: plan every split, then do its tasks in parallel, resumable, file by file."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -165,7 +166,10 @@ class _Run:
         self._make_folders()
         made = [task.target for task in self._tasks() if task.convert is not None]
         empty = not any((root / target).exists() for target in made)
-        self._is_own = state.begin(root, dataset.name, plan.split, self._fingerprint, empty=empty)
+        try:
+            self._is_own = state.begin(root, dataset.name, plan.split, self._fingerprint, empty=empty)
+        except OSError as error:
+            raise _unwritable(root, error, ExitCode.USAGE) from error
 
     def _tasks(self) -> list[_Task]:
         return [*self._plan.images, *self._plan.labels]
@@ -177,7 +181,7 @@ class _Run:
                 (self._root / folder).mkdir(parents=True, exist_ok=True)
                 sweep_stale(self._root / folder)
         except OSError as error:
-            raise SanError(f"can't write below '{inert(str(self._root))}': {error.strerror}") from error
+            raise _unwritable(self._root, error, ExitCode.USAGE) from error
 
     def steps(self, before: int) -> Iterator[int]:
         """Do all tasks; yields `before` plus the number done, whenever that has grown."""
@@ -217,10 +221,7 @@ class _Run:
                     raise
                 self._faults.append(fault.message)
             except OSError as error:
-                raise SanError(
-                    f"can't write below '{inert(str(self._root))}': {error.strerror or error}",
-                    hint="Make room or set permissions, then run the same command again to go on.",
-                ) from error
+                raise _unwritable(self._root, error, ExitCode.SOME_FAILED) from error
         return waiting
 
     def _do(self, task: _Task, fetch: Callable[[], bytes]) -> bool:
@@ -270,10 +271,32 @@ class _Run:
                 + "\nMend them and run the same command again; what is done stays.",
                 code=ExitCode.SOME_FAILED,
             )
-        state.end(self._root, self._dataset.name, self._plan.split, self._fingerprint)
+        try:
+            state.end(self._root, self._dataset.name, self._plan.split, self._fingerprint)
+        except OSError as error:
+            raise _unwritable(self._root, error, ExitCode.SOME_FAILED) from error
         left_out = sum(not (self._root / task.target).exists() for task in self._plan.labels)
         kept = self._finished - self._written - left_out
         return Prepared(self._plan.split, len(self._plan.labels) - left_out, self._written, kept, left_out)
+
+
+def _unwritable(root: Path, error: OSError, code: ExitCode) -> SanError:
+    """What keeps files from being written, and the way out that fits it."""
+    way = "Set the permissions"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        way = "Make room"
+    elif isinstance(error, FileNotFoundError):
+        way = "A folder was removed or moved meanwhile: leave it in place"
+    elif isinstance(error, NotADirectoryError | FileExistsError | IsADirectoryError):
+        way = "Move what lies there away, or choose another --to"
+    elif code == ExitCode.USAGE:
+        way = "Set the permissions, or choose another --to"
+    where = inert(str(error.filename or root))
+    return SanError(
+        f"can't write below '{inert(str(root))}': {error.strerror or error} ({where})",
+        hint=f"{way}; the same command again goes on.",
+        code=code,
+    )
 
 
 def _is_same_file(path: Path, member: Member) -> bool:

@@ -3,8 +3,14 @@
 Nothing is ever extracted: an archive's member is read into memory, and where its content goes is decided from
 the dataset's layout, never from the member's path. Members with a path that leaves the archive, links and
 devices are not even listed.
+
+What is read before a member is asked for is bounded, whatever an archive's headers say: 6 MB of gzip can hold a
+header of 6 GB.
 """
 
+import bz2
+import gzip
+import lzma
 import os
 import re
 import stat
@@ -17,17 +23,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
 MAX_FILE_BYTES = 2**28  # no image or label of a benchmark comes near
+_MOST_MEMBERS = 2_000_000  # twice those of the largest benchmark (ADE20K with its instances); 1 kB each
+_LONGEST_NAME = 4096  # bytes, as of a path on Linux
+_MAX_HEADER = 2**18  # bytes of a tar member's headers: long names, extended attributes, maps of sparse files
+_MOST_GLOBALS = 1000  # of a tar's attributes for all members
+_XZ_MEMORY = 2**27  # bytes, twice what `xz -9` needs; a header may ask for 4 GB
 _SAFE_STEM = re.compile(r"\w[\w.+-]{0,150}", re.ASCII)
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     EOFError,
     OSError,
     NotImplementedError,  # a compression method
@@ -84,7 +96,9 @@ class Member:
     def read(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         """The content, complete; SanError naming source and member if it is damaged or larger."""
         if self.size > max_bytes:
-            raise SanError(f"{self} has {self.size:,} bytes, far more than such a file has")
+            raise SanError(
+                f"{self} has {self.size:,} bytes, far more than such a file has", code=ExitCode.SOME_FAILED
+            )
         try:
             data = self.source.read(self)
         except _DAMAGE as error:
@@ -150,11 +164,22 @@ class _Archive:
     path: Path
     refused: tuple[str, ...]
 
+    def _refuse(self, name: str, refused: list[str]) -> None:
+        refused.append(name[:200])
+        self._count(len(refused))
+
+    def _count(self, members: int) -> None:
+        if members > _MOST_MEMBERS:
+            raise ValueError(f"it has over {_MOST_MEMBERS:,} members, more than any benchmark's archive")
+
     def _safe_name(self, name: str, refused: list[str]) -> str | None:
         """`name` without "./"; None for what is hidden or, noted in `refused`, would lead out."""
+        if len(name) > _LONGEST_NAME:
+            self._refuse(name, refused)
+            return None
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (parts and ":" in parts[0]):
-            refused.append(name)
+            self._refuse(name, refused)
             return None
         if not parts or parts[-1].startswith(".") or parts[0] == "__MACOSX":
             return None
@@ -171,12 +196,13 @@ class _Zip(_Archive):
         self.refused = tuple(refused)
 
     def _list(self, refused: list[str]) -> Iterator[Member]:
+        self._count(len(self._zip.infolist()))
         for info in self._zip.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if info.filename.endswith("/"):  # is_dir() fails on a name that is nothing but a NUL
                 continue
             if kind not in (0, stat.S_IFREG):
-                refused.append(info.filename)
+                self._refuse(info.filename, refused)
                 continue
             name = self._safe_name(info.filename, refused)
             if name is not None:
@@ -192,19 +218,28 @@ class _Zip(_Archive):
 class _Tar(_Archive):
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._tar = tarfile.open(path, "r:*")  # noqa: SIM115 (closed by close)
+        self._stream = _BoundedHeaders(_decompressed(path))
         self._lock = threading.Lock()
         refused: list[str] = []
         with _closed_if_it_fails(self):
+            self._tar = tarfile.TarFile(fileobj=cast("IO[bytes]", self._stream))
             self.members = tuple(self._list(refused))
+        self._stream.bounded = False
         self.refused = tuple(refused)
 
     def _list(self, refused: list[str]) -> Iterator[Member]:
-        for order, info in enumerate(self._tar):
+        order = 0
+        while (info := self._tar.next()) is not None:
+            order += 1
+            self._count(order)
+            cast("Any", self._tar).members = []  # `members` below are enough
+            info.pax_headers = {}
+            if len(self._tar.pax_headers) > _MOST_GLOBALS:
+                raise tarfile.ReadError("it has far more attributes than any archive")
             if info.isdir():
                 continue
             if not info.isreg() or info.issparse():
-                refused.append(info.name)
+                self._refuse(info.name, refused)
                 continue
             name = self._safe_name(info.name, refused)
             if name is not None:
@@ -217,7 +252,55 @@ class _Tar(_Archive):
             return stream.read()
 
     def close(self) -> None:
-        self._tar.close()
+        self._stream.close()
+
+
+class _BoundedHeaders:
+    """A stream that tarfile lists members from: it asks where it is, or goes elsewhere, before each header."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._read, self.bounded = stream, 0, True
+
+    def read(self, size: int) -> bytes:
+        self._read += size
+        if self.bounded and self._read > _MAX_HEADER:
+            raise tarfile.ReadError(f"a header of over {_MAX_HEADER:,} bytes")
+        return self._stream.read(size)
+
+    def tell(self) -> int:
+        self._read = 0
+        return self._stream.tell()
+
+    def seek(self, position: int) -> int:
+        self._read = 0
+        return self._stream.seek(position)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    """The bytes of a file that may be compressed: gzip, bzip2 or xz, told by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(2**16)
+    if start.startswith(b"\x1f\x8b"):
+        return cast("IO[bytes]", gzip.open(path))
+    if start.startswith(b"BZh"):
+        return cast("IO[bytes]", bz2.open(path))
+    if start.startswith(b"\xfd7zXZ"):
+        lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(start, 1)  # refuses a larger dictionary
+        return cast("IO[bytes]", lzma.open(path))
+    return path.open("rb")
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether the first header is one of tar's; what follows it isn't read, as `tarfile.is_tarfile` does."""
+    try:
+        with _decompressed(path) as stream:
+            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except _DAMAGE:
+        return False
+    return True
 
 
 @contextmanager
@@ -245,14 +328,20 @@ def open_sources(paths: Sequence[Path]) -> Iterator[tuple[Source, ...]]:
 
 
 def _open(path: Path) -> Source:
-    if not path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError):  # a name too long, or with a NUL
+        there = False
+    if not there:
         raise SanError(f"There is no '{inert(str(path))}' to prepare from.", code=ExitCode.NO_INPUT)
     try:
         if path.is_dir():
             return _Folder(path)
+        if not path.is_file():  # a pipe would be waited for
+            raise SanError(f"'{inert(str(path))}' is neither a file nor a folder", code=ExitCode.NO_INPUT)
         if zipfile.is_zipfile(path):
             return _Zip(path)
-        if tarfile.is_tarfile(path):
+        if _is_tar(path):
             return _Tar(path)
     except _DAMAGE as error:
         raise SanError(

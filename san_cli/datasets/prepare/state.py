@@ -34,9 +34,12 @@ def _path(root: Path, name: str, split: str) -> Path:
 
 
 def _read(root: Path, name: str, split: str) -> dict[str, object]:
+    path = _path(root, name, split)
     try:
-        found = json.loads(_path(root, name, split).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
