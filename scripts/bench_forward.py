@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from san_cli import Segmenter
+from san_cli.engine.fps.flops import gflops
 from san_cli.models.presets import get_preset
 from san_cli.models.san import normalise
 
@@ -55,15 +55,15 @@ def main() -> None:
     side = 2048 if device.type == "cpu" else 8192
     a, b = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
 
-    with FlopCounterMode(display=False) as counter:
-        segmenter.model(image)
+    work = 2 * gflops(
+        lambda: segmenter.model(image)
+    )  # of multiplications and additions, fused attention's too
     network, product = [], []
     for _ in range(options.repeat + 2):
         product.append(seconds(lambda: a @ b, device))
         network.append(seconds(lambda: segmenter.network(image), device))
     rate = 2 * side**3 / statistics.median(product[2:]) / 1e9
     took = statistics.median(network[2:])
-    work = counter.get_total_flops() / 1e9
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"torch {torch.__version__}, {device}, {options.precision} ({dtype}), {torch.get_num_threads()} threads"

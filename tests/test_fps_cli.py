@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import San
+from hypothesis import given
+from hypothesis import strategies as st
 
+from san_cli.cli import fps_tables
 from san_cli.engine.fps import timing
 
 SMALL = ("fps", "--model", "tiny", "--size", "64", "--device", "cpu")
@@ -77,6 +82,58 @@ def test_tables_csv_plot_and_folder(
     assert all(float(row["fps"]) > 0 and row["name"] == "san" for row in rows)
 
 
+def test_files_that_would_be_waited_for(san: San, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for option in ("--csv", "--plot"):
+        ended = san(*SMALL, option, tmp_path / "pipe")
+        assert (ended.code, "it is no file" in ended.err, ended.out) == (2, True, "")
+
+
+def test_no_folder_to_time(san: San, tmp_path: Path) -> None:
+    ended = san(*SMALL, "--end-to-end", tmp_path / "missing")
+    assert (ended.code, "missing" in ended.err, ended.out) == (4, True, "")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100, 200])
+def test_a_terminal_of_any_width_cuts_nothing(
+    san: San, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Neither headers nor values; what doesn't fit beside each other stands below."""
+    monkeypatch.setattr(fps_tables, "_WIDE", columns)
+    ended = san(*SMALL)
+    assert ended.code == 0
+    table = ended.out.partition("Weights and text")[0]
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= columns
+    words = table.split()
+    assert words.count("paper") == 4 and words.count("SAN") >= 3
+    for header in ("params M", "GFLOPs", "executed", "FPS", "SAN is faster", "ms, median", "memory MB"):
+        assert header in table
+    assert "p10–p90" in table and "95% interval" in table
+    stages = " ".join(words)
+    for stage in ("clip", "side adapter", "mask decoder", "recognition", "output"):
+        assert re.search(stage.replace(" ", r"\s+") + r"\s+[\d.,]+", stages), stage
+    assert table.count("SAN tiny, CLIP 42") == table.count("system")  # its label isn't folded
+    assert (table.count("system") == 2) == (columns >= 200)
+
+
+@given(
+    width=st.integers(30, 250),
+    cells=st.lists(st.lists(st.integers(1, 20), min_size=6, max_size=6), min_size=2, max_size=4),
+)
+def test_columns_are_shared_out(width: int, cells: list[list[int]]) -> None:
+    """Each once and in order, groups whole, within the width unless a group alone is wider."""
+    rows = [["x" * cell for cell in row] for row in cells]
+    groups = [[1, 2], [3], [4, 5]]
+    found = fps_tables.fitting(rows, groups, width)
+    assert [column for table in found for column in table[1:]] == [1, 2, 3, 4, 5]
+    widths = [max(row[column] for row in cells) for column in range(6)]
+    for table in found:
+        assert table[0] == 0 and all((group[0] in table) == (group[-1] in table) for group in groups)
+        total = widths[0] + 2 + sum(widths[column] + 3 for column in table[1:])
+        assert total <= width or table[1:] in groups
+
+
 def test_a_csv_file_of_something_else_is_left_alone(san: San, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
@@ -100,6 +157,26 @@ def test_a_csv_file_of_something_else_is_left_alone(san: San, tmp_path: Path) ->
         (["--csv", "nowhere/runs.csv"], "its folder doesn't exist"),
         (["--model", "vit-h-14"], "unknown model"),
         (["--device", "tpu"], "Use auto"),
+        (["--size", "0"], "--size"),
+        (["--size", "-1"], "--size"),
+        (["--size", "abc"], "--size"),
+        (["--size", "100000"], "--size"),
+        (["--sizes", "0"], "no list of sizes"),
+        (["--sizes", "-64"], "no list of sizes"),
+        (["--sizes", "64,100000"], "no list of sizes"),
+        (["--sizes", ""], "no list of sizes"),
+        (["--sizes", "٦٤"], "no list of sizes"),
+        (["--clip-size", "0"], "no list of sizes"),
+        (["--clip-size", "-16"], "no list of sizes"),
+        (["--clip-size", "abc"], "no list of sizes"),
+        (["--clip-size", "100000"], "no list of sizes"),
+        (["--batch", "0"], "--batch"),
+        (["--batch", "1000000000000"], "--batch"),
+        (["--classes", "0"], "--classes"),
+        (["--precision", "fp8"], "fp8"),
+        (["--model", "missing.json"], "can't read the preset"),
+        (["--csv", "."], "it is a folder"),
+        (["--plot", "nowhere/plot.png"], "its folder doesn't exist"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(san: San, arguments: list[str], said: str) -> None:

@@ -1,8 +1,6 @@
 """`san fps`: what the user asked for is checked, then measured, then shown."""
 
-import io
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console
+from san_cli.cli.fps_tables import tables
 from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet, complete_model, some_of
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from san_cli.vocabulary import Vocabulary
 
 OUTPUT = "Output"
-_WIDE = 200  # columns where nobody looks at a terminal
 _CLASSES = 20  # with which the paper's GFLOPs come out
 
 Systems = Annotated[
@@ -67,7 +65,7 @@ ModelName = Annotated[
         "--model", metavar="NAME", help="SAN's: vit-b-16, vit-l-14 or tiny.", autocompletion=complete_model
     ),
 ]
-Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Images of a call.")]
+Batch = Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Images of a call.")]
 Classes = Annotated[
     int | None,
     typer.Option(
@@ -226,12 +224,14 @@ def _why_unwritable(path: Path) -> str:
     try:
         if path.is_dir():
             return "it is a folder"
+        if path.exists() and not path.is_file():
+            return "it is no file"  # and a pipe would be waited for
         folder = path.absolute().parent
         if not folder.is_dir():
             return "its folder doesn't exist"
         writable = os.access(path if path.exists() else folder, os.W_OK)
-    except OSError as error:
-        return error.strerror or str(error)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
     return "" if writable else "no permission"
 
 
@@ -361,37 +361,11 @@ def _show(
         return
     lines = report.footer(context, folder)
     if in_markdown:
-        tables = [report.markdown(result, context) for result in results]
-        text = "\n".join(tables) + "\n" + "\n".join(f"- {inert(line)}" for line in lines) + "\n"
+        sizes = [report.markdown(result, context) for result in results]
+        text = "\n".join(sizes) + "\n" + "\n".join(f"- {inert(line)}" for line in lines) + "\n"
     else:
-        text = _tables(results, context) + "\n".join(inert(line) for line in lines) + "\n"
+        text = tables(results, context) + "\n".join(inert(line) for line in lines) + "\n"
     typer.echo(text.encode("utf-8"), nl=False)
-
-
-def _tables(results: "Sequence[SizeResult]", context: "Context") -> str:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from san_cli.engine.fps import report
-
-    text = io.StringIO()
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if on_terminal else _WIDE
-    no_color = "NO_COLOR" in os.environ
-    out = Console(file=text, width=width, force_terminal=on_terminal, no_color=no_color, highlight=False)
-    for result in results:
-        for number, rows in enumerate((report.efficiency_rows(result), report.timing_rows(result))):
-            name = Text(report.title(result, context)) if number == 0 else None
-            table = Table(title=name, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-            for column, cell in enumerate(rows[0]):
-                left = column == 0 or cell == "stages ms"
-                table.add_column(Text(cell), justify="left" if left else "right")
-            for row in rows[1:]:
-                table.add_row(*(Text(inert(cell)) for cell in row))
-            out.print(table)
-    return text.getvalue()
 
 
 def _keep(results: "Sequence[SizeResult]", context: "Context", csv: Path | None, plot: Path | None) -> None:

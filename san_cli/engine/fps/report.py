@@ -21,6 +21,10 @@ NOTES = (
 )
 
 
+# Columns of `efficiency_rows` that stay together: ours, the paper's and what SAN's is of it.
+EFFICIENCY_GROUPS = ((1, 2, 3), (4, 5, 6, 7), (8, 9), (10, 11))
+
+
 @dataclass(frozen=True)
 class Context:
     """What all rows have in common."""
