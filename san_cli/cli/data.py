@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from san_cli.datasets.catalogue import Dataset
     from san_cli.datasets.check import Checked
 
-app = typer.Typer(help="List, prepare and check the benchmarks' data.", no_args_is_help=True)
+app = typer.Typer(
+    help="""List, prepare and check the benchmarks' data.
+
+    \b
+    Examples:
+      san data list
+      san data prepare voc --from VOCtrainval_11-May-2012.tar --to datasets
+      san data check voc
+    """,
+    no_args_is_help=True,
+)
 
 _SHOWN = 20
 
@@ -41,7 +51,13 @@ _DataRoot = Annotated[
 
 @app.command("list")
 def list_datasets(data_root: _DataRoot = None) -> None:
-    """Show every benchmark: its classes, what of it is prepared, and where to get it."""
+    """Show every benchmark: its classes, what of it is prepared, and where to get it.
+
+    \b
+    Examples:
+      san data list
+      san data list --data-root /data
+    """
     from san_cli.datasets.catalogue import CATALOGUE, find_root
     from san_cli.datasets.emoji.concepts import concepts
     from san_cli.datasets.emoji.pairs import SCENES
@@ -105,6 +121,11 @@ def prepare(
 
     Archives are read where they are, nothing is unpacked, and the sources are never changed. Files that are
     there and right are kept, so after an interruption the same command goes on.
+
+    \b
+    Examples:
+      san data prepare voc --from VOCtrainval_11-May-2012.tar --to datasets
+      san data prepare coco --from val2017.zip stuffthingmaps_trainval2017.zip
     """
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.prepare.run import prepare as prepare_dataset
@@ -141,7 +162,13 @@ def check(
     split: Annotated[str, typer.Option(metavar="SPLIT", help="val, train or all.")] = "val",
     quiet: Quiet = False,
 ) -> None:
-    """Check a prepared benchmark: pairs, sizes, label values, classes."""
+    """Check a prepared benchmark: pairs, sizes, label values, classes.
+
+    \b
+    Examples:
+      san data check emoji
+      san data check voc --data-root /data --split all
+    """
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.check import check_dataset
     from san_cli.datasets.emoji.pairs import SEEDS

@@ -57,9 +57,11 @@ def train(
 
     \b
     Examples:
+      san train --images examples/scenes --labels examples/labels \\
+        --classes examples/classes.txt --init-from tiny --batch 2 --dry-run
       san train coco --data-root /data -o run
-      san train coco --dry-run
-      san train --images photos --labels labels --classes names.txt --init-from san_vit_b_16.pth
+      san train --images photos --labels labels --classes names.txt \\
+        --init-from san_vit_b_16.pth --iterations 2000
       torchrun --nproc-per-node 8 -m san_cli train coco -o run
       san train coco -o run --resume
     """

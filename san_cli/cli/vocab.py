@@ -20,7 +20,16 @@ from san_cli.vocabulary import (
 if TYPE_CHECKING:
     from san_cli.engine.similarity import Similarity
 
-app = typer.Typer(help="List, show and compare vocabularies.", no_args_is_help=True)
+app = typer.Typer(
+    help="""List, show and compare vocabularies.
+
+    \b
+    Examples:
+      san vocab list
+      san vocab show coco+"golden retriever"+-person
+    """,
+    no_args_is_help=True,
+)
 
 
 def _write(lines: list[str]) -> None:
@@ -81,7 +90,7 @@ def show_similarity(
         str,
         typer.Argument(metavar="NAME", help="The vocabulary to compare with, usually the training set's."),
     ],
-    others: Annotated[list[str], typer.Argument(metavar="NAME...", help="The vocabularies to compare.")],
+    others: Annotated[list[str], typer.Argument(metavar="NAME", help="The vocabularies to compare.")],
     model: options.Model = None,
     weights: options.Weights = None,
     templates: options.Templates = "vild",

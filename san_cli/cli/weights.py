@@ -11,7 +11,16 @@ from san_cli.cli.options import complete_model
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 
-app = typer.Typer(help="Find, download, check and convert model weights.", no_args_is_help=True)
+app = typer.Typer(
+    help="""Find, download, check and convert model weights.
+
+    \b
+    Examples:
+      san weights list
+      san weights get vit-b-16
+    """,
+    no_args_is_help=True,
+)
 
 
 _Name = Annotated[
@@ -54,6 +63,7 @@ def get(name: _Name) -> None:
 
     \b
     Examples:
+      san weights get tiny
       san weights get vit-b-16
       HF_ENDPOINT=https://MIRROR san weights get vit-l-14
     """
@@ -139,6 +149,7 @@ def convert(
 
     \b
     Examples:
+      san weights convert weights/tiny.safetensors half.safetensors --half
       san weights convert san_vit_b_16.pth b.safetensors
       san weights convert adapter.safetensors b.safetensors --clip-weights clip.pt
     """
