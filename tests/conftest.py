@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the program does, but before torch is loaded here
+
 import pytest
 import torch
 from hypothesis import settings

@@ -1,11 +1,14 @@
 """The journal of finished images: whole lines survive whatever happens to the file."""
 
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from san_cli.engine.journal import Journal, Source, encode_line, journal_name, source_of
+from san_cli.engine.made_files import Mark, marks_from
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region
 
@@ -22,8 +25,8 @@ def record(name: str, error: str | None = None) -> ImageRecord:
     )
 
 
-def line(name: str, source: Source = SOURCE, error: str | None = None) -> bytes:
-    return encode_line(source, 1, record(name, error))
+def line(name: str, source: Source = SOURCE, error: str | None = None, size: int = 7) -> bytes:
+    return encode_line(source, 1, record(name, error), {} if error else {"labels": Mark(size, "0f")})
 
 
 def folder_with(tmp_path: Path, **files: bytes) -> Path:
@@ -110,13 +113,14 @@ def test_compacting_orders_and_seals(tmp_path: Path) -> None:
     )
     journal = read(folder)
     assert journal.seal is None
-    journal.compact(["b", "c", "a"], "digest")
+    journal.compact(["b", "c", "a", "gone"], "digest", {"html/data.js": Mark(3, "ab")})
     journal.close()
     assert [path.name for path in (folder / ".san").iterdir()] == ["journal"]
     again = read(folder)
     assert (list(again.entries), again.seal) == (["b", "c", "a", "gone"], "digest")
     first = (folder / ".san" / "journal").read_bytes()
-    again.compact(["b", "c", "a"], "digest")
+    assert again.run_marks == {"html/data.js": Mark(3, "ab")}
+    again.compact(["b", "c", "a", "gone"], "digest", again.run_marks)
     assert (folder / ".san" / "journal").read_bytes() == first
     again.open_own("journal")
     again.append(line("d"))
@@ -134,3 +138,19 @@ def test_source_of_what_is_not_there(tmp_path: Path) -> None:
     assert source_of("a\0b")[:2] == (-1, -1)
     (tmp_path / "x").write_bytes(b"abc")
     assert source_of(tmp_path / "x").size == 3
+
+
+def test_marks_of_what_was_made_before_are_kept(tmp_path: Path) -> None:
+    """A line that takes another's place may leave files behind: of a failure, or of other kinds."""
+    journal = read(folder_with(tmp_path, journal=line("a", size=5) + line("a", error="no") + line("b") * 2))
+    assert journal.entries["a"].failed
+    assert {name: [marks_from(text) for text in texts] for name, texts in journal.replaced.items()} == {
+        "a": [{"labels": Mark(5, "0f")}]
+    }
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    folder = folder_with(tmp_path)
+    os.mkfifo(folder / ".san" / "journal")
+    with pytest.raises(OSError, match="not a file"):
+        read(folder)

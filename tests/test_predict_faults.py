@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -92,6 +93,9 @@ def test_collisions_are_found_before_the_model_is_looked_for(
         (["--shard", "3/2"], "--shard"),
         (["--shard", "1/2", "--overwrite"], "--shard"),
         (["--batch", "0"], "batch"),
+        (["--min-score", "inf"], "--min-score"),
+        (["--min-score", "nan"], "--min-score"),
+        (["--min-score", "-1"], "--min-score"),
         (["-o", "-"], "-o names a folder"),
         (["--weights", "not-there.pth"], "not-there.pth"),
         (["--model", "vit-b"], "vit-b-16"),
@@ -188,6 +192,51 @@ def test_two_runs_in_one_folder(predict: San, photos: Path, tmp_path: Path) -> N
     assert predict(photos, "-o", tmp_path / "out").code == 0
 
 
+@pytest.mark.parametrize("name", ["run.json", "lock", "journal", "journal-1-of-2"])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file_of_ours(
+    predict: San, photos: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    predict(photos, "-o", out, "--limit", 1)
+    path = out / ".san" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    ended = predict(photos, "-o", out, "--limit", 1)
+    assert (ended.code, name in ended.err) == (2, True)
+    path.unlink()
+    path.mkdir()
+    ended = predict(photos, "-o", out, "--limit", 1)
+    assert (ended.code, name in ended.err) == (2, True)
+
+
+def test_settings_nested_too_deeply(predict: San, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, "-o", out, "--limit", 1)
+    (out / ".san" / "run.json").write_bytes(b"[" * 200_000)
+    ended = predict(photos, "-o", out, "--limit", 1)
+    assert (ended.code, "run.json" in ended.err) == (2, True)
+    assert predict(photos, "-o", out, "--limit", 1, "--overwrite").code == 0
+
+
+def test_folder_that_is_removed_under_a_run(
+    predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from san_cli.engine.journal import Journal
+
+    real, out = Journal.append, tmp_path / "out"
+
+    def append(journal: Journal, line: bytes) -> None:
+        real(journal, line)
+        shutil.rmtree(out, ignore_errors=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", append)
+        ended = predict(photos, "-o", out)
+    assert (ended.code, "was removed or moved" in ended.err) == (3, True)
+    shutil.rmtree(out, ignore_errors=True)  # what a thread wrote meanwhile
+    assert predict(photos, "-o", out).code == 0
+
+
 class _FullDisk:
     """Lets so many writes pass, then says that the disk is full, wherever it stands in."""
 
@@ -232,10 +281,10 @@ def test_trouble_with_one_name_fails_one_image(
 
     real = stages.write_results
 
-    def write(output: Path, name: str, *arguments: object) -> None:
+    def write(output: Path, name: str, *arguments: object) -> object:
         if name == "p02.jpg":
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        real(output, name, *arguments)  # type: ignore[arg-type]
+        return real(output, name, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stages, "write_results", write)
     ended = predict(photos, "-o", tmp_path / "out")

@@ -1,6 +1,6 @@
 """A run into a folder that already holds results: nothing twice, nothing mixed, the same bytes in the end."""
 
-import json
+import random
 import shutil
 import signal
 import subprocess
@@ -56,7 +56,8 @@ def test_overwrite_does_all_again(predict: San, photos: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     predict(photos, "-o", out)
     undisturbed = tree(out)
-    (out / "p00.labels.png").write_bytes(b"tampered with")
+    labels = (out / "p00.labels.png").read_bytes()
+    (out / "p00.labels.png").write_bytes(labels[:-1] + b"!")  # as long as before
     assert "6 done before" in predict(photos, "-o", out).err
     ended = predict(photos, "-o", out, "--overwrite")
     assert "6 done in" in ended.err
@@ -112,14 +113,122 @@ def test_failed_images_are_tried_again(predict: San, photos: Path, tmp_path: Pat
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
-def test_image_that_is_gone_leaves_the_predictions(predict: San, photos: Path, tmp_path: Path) -> None:
-    predict(photos, "-o", tmp_path / "out")
+def test_image_that_is_gone_leaves_nothing_behind(predict: San, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, "-o", out, "--save", "overlay,labels,json,html")
+    (out / "sub" / "notes.txt").write_text("mine")
     (photos / "p00.jpg").unlink()
-    assert predict(photos, "-o", tmp_path / "out").code == 0
-    document = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert [row["id"] for row in document["images"]] == [1, 2, 3, 4, 5]
-    assert "p00.jpg" not in {row["file_name"] for row in document["images"]}
-    assert (tmp_path / "out" / "p00.overlay.jpg").exists()
+    shutil.rmtree(photos / "sub")
+    assert predict(photos, "-o", out, "--save", "overlay,labels,json,html").code == 0
+    assert (out / "sub" / "notes.txt").exists()
+    assert not (out / "html" / "sub").exists()
+    (out / "sub" / "notes.txt").unlink()
+    predict(photos, "-o", tmp_path / "fresh", "--save", "overlay,labels,json,html")
+    assert tree(out) == tree(tmp_path / "fresh")
+
+
+def test_image_that_turned_unreadable_leaves_nothing_behind(
+    predict: San, photos: Path, tmp_path: Path
+) -> None:
+    predict(photos, "-o", tmp_path / "out")
+    (photos / "p02.jpg").write_bytes(b"damaged")
+    (photos / "sub" / "p01.jpg").unlink()
+    (photos / "sub" / "p01.jpg").symlink_to("nowhere")
+    assert predict(photos, "-o", tmp_path / "out").code == 3
+    predict(photos, "-o", tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_nothing_but_our_own_files_is_removed(predict: San, photos: Path, tmp_path: Path) -> None:
+    """Not what has changed since, not what a link leads to, not what inputs that are there still own."""
+    out = tmp_path / "out"
+    predict(photos, "-o", out)
+    before = tree(out)
+    (out / "p00.overlay.jpg").write_bytes(b"mine now")
+    (out / "p00.labels.png").rename(tmp_path / "labels.png")
+    (out / "p00.labels.png").symlink_to(tmp_path / "labels.png")
+    (out / "sub").rename(tmp_path / "elsewhere")
+    (out / "sub").symlink_to(tmp_path / "elsewhere")
+    (photos / "p00.jpg").unlink()
+    shutil.rmtree(photos / "sub")
+    assert predict(photos, "-o", out, "--limit", 1).code == 0
+    assert (out / "p00.overlay.jpg").read_bytes() == b"mine now"
+    assert (out / "p00.labels.png").is_symlink()
+    assert (tmp_path / "labels.png").exists()
+    assert {p.name for p in (tmp_path / "elsewhere").iterdir()} >= {"p01.labels.png", "p01.overlay.jpg"}
+    assert (out / "p04.labels.png").read_bytes() == before["p04.labels.png"]  # beyond the limit, but there
+    assert "nothing new, 2 done before" in predict(photos, "-o", out).err
+
+
+def test_overwriting_takes_away_what_the_old_run_made(predict: San, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(photos, "-o", out)
+    (out / "notes.txt").write_text("mine")
+    other = ["--vocab", "voc+graffiti", "--save", "labels", "--limit", 3]
+    assert predict(photos, "-o", out, "--overwrite", *other).code == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    (out / "notes.txt").unlink()
+    predict(photos, "-o", tmp_path / "fresh", *other)
+    assert tree(out) == tree(tmp_path / "fresh")
+
+
+def test_overwriting_keeps_results_of_inputs_that_are_not_given_now(
+    predict: San, photos: Path, tmp_path: Path
+) -> None:
+    predict(photos, "-o", tmp_path / "out")
+    predict(photos, "-o", tmp_path / "out", "--overwrite", "--limit", 2)
+    assert "nothing new, 6 done before" in predict(photos, "-o", tmp_path / "out").err
+
+
+def test_a_result_that_was_cut_short_is_made_again(predict: San, photos: Path, tmp_path: Path) -> None:
+    out, save = tmp_path / "out", ("--save", "overlay,labels,json,html")
+    predict(photos, "-o", out, *save)
+    whole = tree(out)
+    for name in (
+        "p00.labels.png",
+        "predictions.json",
+        "classes.json",
+        "html/data.js",
+        "html/sub/p01.photo.jpg",
+    ):
+        (out / name).write_bytes(whole[name][: len(whole[name]) // 2])
+        assert predict(photos, "-o", out, *save).code == 0
+        assert tree(out) == whole, name
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_folder_ends_as_that_of_a_fresh_run(
+    predict: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Inputs come, go, break and are mended; runs are whole, interrupted, or parts of one."""
+    dice = random.Random(seed)
+    photos, good = tmp_path / "photos", tmp_path / "good"
+    make_photos(photos, 5)
+    make_photos(good, 8)
+    names = sorted(tree(good))
+    for step in range(4):
+        for _ in range(2):
+            path = photos / dice.choice(names)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            happens = dice.choice(["add", "remove", "damage", "swap"])
+            path.unlink(missing_ok=True)
+            if happens == "damage":
+                path.write_bytes((good / path.relative_to(photos)).read_bytes()[:300])
+            elif happens != "remove":
+                source = path.relative_to(photos) if happens == "add" else dice.choice(names)
+                shutil.copyfile(good / source, path)
+        shutil.copyfile(good / "p00.jpg", photos / "always.jpg")
+        ends = dice.choice(["whole", "interrupted", "shards"])
+        if ends == "interrupted":
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "append", _method(_Interrupt(dice.randrange(4), Journal.append)))
+                predict(photos, "-o", tmp_path / "out")
+        for shard in dice.sample(["1/2", "2/2"], 2) if ends == "shards" else ():
+            predict(photos, "-o", tmp_path / "out", "--shard", shard)
+        if ends != "shards":
+            predict(photos, "-o", tmp_path / "out")
+        predict(photos, "-o", tmp_path / f"fresh-{step}")
+        assert tree(tmp_path / "out") == tree(tmp_path / f"fresh-{step}"), (step, ends)
 
 
 def test_another_file_of_the_same_name_is_refused(predict: San, photos: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`san predict`: what the user asked for is checked, cheap things first; then the run."""
 
+import math
 import sys
 import time
 import traceback
@@ -108,6 +109,10 @@ def predict(
         from san_cli.templates import templates as template_set
 
         kinds = _kinds(save)
+        if not math.isfinite(min_score):
+            raise SanError(
+                "--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1."
+            )
         reading = _reading(range, bands)
         _check_output_name(output)
         share, team = _share(shard, overwrite)

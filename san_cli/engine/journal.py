@@ -6,25 +6,31 @@
     DIR/.san/journal-2-of-4      lines of process 2 of 4, until the last one merges them into `journal`
 
 A line is three fields between tabs: the CRC-32 of the rest, the head (a JSON list: name, the source's size,
-mtime in ns and a hash of its path, EXIF orientation, whether it failed) and the image's record (outputs).
-The head is apart so that a start over 100,000 lines parses 20 MB and not 3 GB. A line whose CRC doesn't fit
-(a kill or a power cut tore it) counts as not written. The last line of a finished journal is a seal: it says
-for which list of inputs everything was done and merged.
+mtime in ns and a hash of its path, EXIF orientation, whether it failed, marks of its files) and the image's
+record (outputs). The head is apart so that a start over 100,000 lines parses 30 MB and not 3 GB. A line whose
+CRC doesn't fit (a kill or a power cut tore it) counts as not written. The last line of a finished journal is a
+seal: it says for which list of inputs everything was done and merged, and has the marks of the run's own files.
+
+An image's files get their names only after its line is there: no file of ours is unknown to the journal.
 """
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from san_cli.engine.made_files import Mark, marks_from, marks_text
 from san_cli.outputs.atomic import atomic_write
 from san_cli.outputs.record import ImageRecord
 
 STATE_FOLDER = ".san"
 _MERGED = "journal"
+_HEAD_LENGTH = 7
 
 
 class Source(NamedTuple):
@@ -41,17 +47,21 @@ class Entry(NamedTuple):
     source: Source
     exif_orientation: int
     failed: bool
+    marks: str  # of its files by kind, see `marks_from`
     file: str
     offset: int
     length: int  # bytes, line end included
 
 
 def source_of(path: str | os.PathLike[str]) -> Source:
-    """The state of a file now; no error if it can't be looked at."""
+    """The state of a file now; size and time are -1 where it can't be read."""
     where = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]  # noqa: PTH100 (as it is named)
     try:
         status = Path(path).stat()
+        readable = os.access(path, os.R_OK)
     except (OSError, ValueError):
+        return Source(-1, -1, where)
+    if not readable:
         return Source(-1, -1, where)
     return Source(status.st_size, status.st_mtime_ns, where)
 
@@ -61,9 +71,12 @@ def same_content(one: Source, other: Source) -> bool:
     return one[:2] == other[:2]
 
 
-def encode_line(source: Source, exif_orientation: int, record: ImageRecord) -> bytes:
+def encode_line(
+    source: Source, exif_orientation: int, record: ImageRecord, marks: Mapping[str, Mark]
+) -> bytes:
     """The journal's line about an image that is finished, or that failed (`record.error`)."""
-    head = json.dumps([record.file_name, *source, exif_orientation, record.error is not None])
+    failed = record.error is not None
+    head = json.dumps([record.file_name, *source, exif_orientation, failed, marks_text(marks)])
     return _framed(head, record.to_json_line())
 
 
@@ -72,17 +85,29 @@ def journal_name(index: int, count: int) -> str:
     return _MERGED if count == 1 else f"{_MERGED}-{index + 1}-of-{count}"
 
 
+def open_state_file(path: Path, flags: int) -> int:
+    """Open or make a file of ours; the descriptor. OSError for anything but a file: a pipe would wait for ever."""
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return descriptor
+
+
 class Journal:
     """Everything known to be finished in a folder of results, and the file that this process appends to."""
 
     def __init__(self, output: Path, current: Callable[[str], Source | None]) -> None:
         """Read all journals of the folder. `current` gives a name's source as it is now, None if no input.
 
-        A name may be in several files: a line about the present content wins over any other, and a success
-        over a failure.
+        In one file a later line wins. A name may be in several files: a line about the present content wins
+        over any other, and a success over a failure.
         """
         self.folder = output / STATE_FOLDER
         self.entries: dict[str, Entry] = {}
+        self.replaced: dict[str, set[str]] = {}  # marks in lines that another line has taken the place of
+        self.run_marks: dict[str, Mark] = {}  # of the files that concern all images, at the last seal
         self.seal: str | None = None  # of the merged journal, if nothing was added since
         self._current = current
         self._readers: dict[str, BinaryIO] = {}
@@ -93,8 +118,7 @@ class Journal:
 
     def open_own(self, name: str) -> int:
         """Open the file to append to, its torn end cut off; returns the descriptor. OSError if that fails."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(self.folder / name, flags, 0o644)
+        descriptor = open_state_file(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._own = name, descriptor
         end = self._ends.setdefault(name, 0)
         if os.fstat(descriptor).st_size > end:
@@ -116,17 +140,12 @@ class Journal:
         """The record of a finished image, from disk."""
         return ImageRecord.from_json_line(self._line(self.entries[name]).split(b"\t", 2)[2].decode("ascii"))
 
-    def compact(self, names: Iterable[str], seal: str) -> None:
-        """Make the merged journal: the lines of `names` in that order, what else there is by name, the seal.
-
-        All of them must be in `entries`. Atomic.
-        """
-        first = list(names)
-        rest = sorted(self.entries.keys() - set(first))
+    def compact(self, names: Iterable[str], seal: str, run_marks: Mapping[str, Mark]) -> None:
+        """Make the merged journal: the lines of `names`, all in `entries`, in that order, and the seal. Atomic."""
         with atomic_write(self.folder / _MERGED) as stream:
-            for name in (*first, *rest):
+            for name in names:
                 stream.write(self._line(self.entries[name]))
-            stream.write(_framed(json.dumps({"seal": seal}), ""))
+            stream.write(_framed(json.dumps({"seal": seal, "files": marks_text(run_marks)}), ""))
         self.remove_others()
 
     def remove_others(self) -> None:
@@ -147,7 +166,7 @@ class Journal:
 
     def _read(self, name: str) -> None:
         self._ends[name] = 0
-        with (self.folder / name).open("rb") as file:
+        with open(open_state_file(self.folder / name, os.O_RDONLY), "rb") as file:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
@@ -159,14 +178,16 @@ class Journal:
         self.seal = None
         head = _head(line)
         if isinstance(head, dict) and file == _MERGED:
-            self.seal = head.get("seal")
+            self.seal, self.run_marks = head["seal"], marks_from(head["files"])
         if not isinstance(head, list):
             return
-        name, size, mtime_ns, where, exif_orientation, failed = head
-        entry = Entry(Source(size, mtime_ns, where), exif_orientation, failed, file, offset, len(line))
+        name, size, mtime_ns, where, exif_orientation, failed, marks = head
+        entry = Entry(Source(size, mtime_ns, where), exif_orientation, failed, marks, file, offset, len(line))
         known = self.entries.get(name)
-        if known is None or self._rank(name, entry) >= self._rank(name, known):
-            self.entries[name] = entry
+        if known is None or known.file == file or self._rank(name, entry) >= self._rank(name, known):
+            self.entries[name], entry = entry, known or entry
+        if entry.marks and entry.marks != self.entries[name].marks:
+            self.replaced.setdefault(name, set()).add(entry.marks)
 
     def _rank(self, name: str, entry: Entry) -> int:
         current = self._current(name)
@@ -176,7 +197,8 @@ class Journal:
 
     def _line(self, entry: Entry) -> bytes:
         if entry.file not in self._readers:
-            self._readers[entry.file] = (self.folder / entry.file).open("rb")
+            descriptor = open_state_file(self.folder / entry.file, os.O_RDONLY)
+            self._readers[entry.file] = open(descriptor, "rb")  # noqa: PTH123, SIM115
         reader = self._readers[entry.file]
         reader.seek(entry.offset)
         return reader.read(entry.length)
@@ -198,6 +220,7 @@ def _head(line: bytes) -> object:
     try:
         if int(crc, 16) != zlib.crc32(rest):
             return None
-        return json.loads(rest.partition(b"\t")[0])
-    except ValueError:
+        head = json.loads(rest.partition(b"\t")[0])
+    except (ValueError, RecursionError):
         return None
+    return head if isinstance(head, dict) or (isinstance(head, list) and len(head) == _HEAD_LENGTH) else None

@@ -2,13 +2,14 @@
 
     threads: decode, resize  →  this one: network, label map  →  threads: encode, write  →  this one: journal
 
-Both queues are bounded, so memory doesn't grow with the list, and keep the order. An image's journal line is
-written after its files are in place: whatever ends the run, a rerun continues from the journal.
+Both queues are bounded, so memory doesn't grow with the list, and keep the order. An image's files are complete
+before its journal line is written and get their names after: whatever ends the run, a rerun continues from the
+journal, and knows every file that was made.
 """
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from san_cli.datasets.images import raise_pillow_limit, silence_decoders
 from san_cli.engine.batches import plan_batches
 from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Journal, same_content, source_of
+from san_cli.engine.made_files import has_size, marks_from
 from san_cli.engine.pipeline import threaded
 from san_cli.engine.results import result_paths, stopping
 from san_cli.engine.run import Run
@@ -60,7 +62,9 @@ def predict_images(
         wanted[position] = not is_done(images[position], run.journal, run.output, job.save)
     stages = Stages(images, job, segmenter, run.output, say)
     held: dict[int, PassingImage] = {}  # finished before their turn: at most a window of batches
-    with closing(_finished(stages, run.share, wanted, workers)) as finished:
+    with ExitStack() as stack:
+        stack.callback(stages.discard_unnamed)
+        finished = stack.enter_context(closing(_finished(stages, run.share, wanted, workers)))
         for position in positions:
             if not wanted[position]:
                 yield _done_before(images[position].name, run.journal, reread)
@@ -69,7 +73,7 @@ def predict_images(
                 image = next(finished)
                 held[image.position] = image
             image = held.pop(position)
-            _append(run.journal, image.line, run.output)
+            _journal(run, stages, image)
             assert image.record is not None
             yield Outcome(image.record, image.exif_orientation, ms=image.ms, notes=image.notes)
 
@@ -82,11 +86,13 @@ def default_workers(device_type: str) -> int:
 
 
 def is_done(image: InputImage, journal: Journal, output: Path, save: Sequence[str]) -> bool:
-    """Whether the image is finished, unchanged since then, and its files are there."""
+    """Whether the image is finished, unchanged since then, and its files are there in full."""
     entry = journal.entries.get(image.name)
     if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
         return False
-    return all((output / path).is_file() for path in result_paths(image.name, save).values())
+    marks = marks_from(entry.marks)
+    paths = result_paths(image.name, save)
+    return all(has_size(output / path, marks.get(kind)) for kind, path in paths.items())
 
 
 def _done_before(name: str, journal: Journal, reread: bool) -> Outcome:
@@ -94,11 +100,12 @@ def _done_before(name: str, journal: Journal, reread: bool) -> Outcome:
     return Outcome(record, journal.entries[name].exif_orientation, done_before=True)
 
 
-def _append(journal: Journal, line: bytes, output: Path) -> None:
+def _journal(run: Run, stages: Stages, image: PassingImage) -> None:
     try:
-        journal.append(line)
+        run.journal.append(image.line)
+        stages.name_results(image)
     except OSError as error:
-        raise stopping(error, output) from error
+        raise stopping(error, run.output) from error
 
 
 def _finished(

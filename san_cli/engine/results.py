@@ -2,20 +2,24 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.images import os_cause
 from san_cli.engine.journal import STATE_FOLDER
+from san_cli.engine.made_files import Mark, mark_of
 from san_cli.engine.output_names import output_stem
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.outputs import gallery
+from san_cli.outputs.atomic import temp_path
 from san_cli.outputs.label_map import write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
 from san_cli.outputs.thumbnails import write_layer, write_photo
@@ -48,6 +52,14 @@ def run_files(save: Sequence[str]) -> list[str]:
     return [path for kind in save for path in _RUN_FILES.get(kind, [])]
 
 
+class Written(NamedTuple):
+    """A result that is complete, but under a temporary name until the journal tells of it."""
+
+    temp: Path
+    path: Path
+    mark: Mark
+
+
 def write_results(
     output: Path,
     name: str,
@@ -55,25 +67,62 @@ def write_results(
     pixels: NDArray[np.uint8],
     label_map: NDArray[np.integer],
     classes: Sequence[str],
+) -> dict[str, Written]:
+    """Write an image's own files, by kind, under temporary names, and remove what has theirs.
+
+    OSError where that fails; nothing new is left then.
+    """
+    if not (output / STATE_FOLDER).is_dir():  # nor is it to be made again under a run that began elsewhere
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
+    written: dict[str, Written] = {}
+    try:
+        for kind, relative in result_paths(name, save).items():
+            path = output / relative
+            make_folder(output, path.parent)
+            temp = temp_path(path.parent)
+            _write(kind, temp, pixels, label_map, classes)
+            written[kind] = Written(temp, path, mark_of(temp))
+            path.unlink(missing_ok=True)  # or it might be taken for the new one after a kill
+    except BaseException:
+        discard(written)
+        raise
+    return written
+
+
+def _write(
+    kind: str,
+    path: Path,
+    pixels: NDArray[np.uint8],
+    label_map: NDArray[np.integer],
+    classes: Sequence[str],
 ) -> None:
-    """Write an image's own files; OSError where that fails."""
-    for kind, relative in result_paths(name, save).items():
-        path = output / relative
-        make_folder(output, path.parent)
-        if kind == "overlay":
-            write_overlay(path, render_overlay(pixels, label_map, classes))
-        elif kind == "labels":
-            write_label_map(path, label_map, classes)
-        elif kind == "thumbnail":
-            write_photo(path, pixels)
-        else:
-            write_layer(path, label_map, classes)
+    if kind == "overlay":
+        write_overlay(path, render_overlay(pixels, label_map, classes))
+    elif kind == "labels":
+        write_label_map(path, label_map, classes)
+    elif kind == "thumbnail":
+        write_photo(path, pixels)
+    else:
+        write_layer(path, label_map, classes)
+
+
+def discard(written: Mapping[str, Written]) -> None:
+    """Remove results that are not to be; no error if that fails, as a later run sweeps them."""
+    for result in written.values():
+        with suppress(OSError):
+            result.temp.unlink(missing_ok=True)
+
+
+def make_folder(output: Path, folder: Path) -> None:
+    """Make a folder for results; OSError where that fails, SanError if a link would lead out of `output`."""
+    if folder != output and not folder.is_dir():  # `output` itself is there, or was removed and stays so
+        make_folder(output, folder.parent)
+        folder.mkdir(exist_ok=True)
+    _refuse_outside(output, folder)
 
 
 @lru_cache(maxsize=1024)
-def make_folder(output: Path, folder: Path) -> None:
-    """Make a folder for results; OSError where that fails, SanError if a link would lead out of `output`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _refuse_outside(output: Path, folder: Path) -> None:
     real, inside = os.path.realpath(folder), os.path.realpath(output)
     if os.path.commonpath([real, inside]) != inside:
         raise SanError(
@@ -113,6 +162,12 @@ def cause_of_one_image(error: OSError) -> str | None:
 
 def stopping(error: OSError, output: Path) -> SanError:
     """What ends a run that can't write any more, as a sentence."""
+    if not os.path.lexists(output / STATE_FOLDER):
+        return SanError(
+            f"'{output}' was removed or moved while the run was writing to it",
+            hint="Run the same command again: it does everything anew.",
+            code=ExitCode.SOME_FAILED,
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         message, hint = f"no space left for the results in '{output}'", "Make room"
     elif error.errno in (errno.EMFILE, errno.ENFILE):

@@ -5,18 +5,33 @@ alone (the usual case)   locks the folder, appends to `journal`, finishes
 torchrun                 process 0 locks and finishes, all append to theirs; they meet at both ends
 """
 
+import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from san_cli.engine.finish import Tally, failed_records, finish, list_digest, unfinished
+from san_cli.engine.finish import (
+    Tally,
+    failed_records,
+    finish,
+    list_digest,
+    remove_stale,
+    still_there,
+    unfinished,
+)
 from san_cli.engine.inputs import InputImage, Listing
 from san_cli.engine.journal import STATE_FOLDER, Journal, Source, journal_name, same_content, source_of
 from san_cli.engine.results import foreign_file, make_folder, refuse_unusable_folder, stopping
 from san_cli.engine.run_lock import lock_file, locked
-from san_cli.engine.run_settings import Settings, read_settings, refuse_other_settings, write_settings
+from san_cli.engine.run_settings import (
+    Settings,
+    other_settings,
+    read_settings,
+    refuse_other_settings,
+    write_settings,
+)
 from san_cli.engine.shares import WHOLE, Share
 from san_cli.engine.team import Team
 from san_cli.errors import ExitCode, SanError
@@ -91,13 +106,15 @@ def open_run(
         lock = None
         try:
             if team is None or team.leads:
+                is_old = (output / STATE_FOLDER).exists()
+                output.mkdir(parents=True, exist_ok=True)
                 make_folder(output, output / STATE_FOLDER)
                 shard = team is None and share.count > 1
                 lock = stack.enter_context(locked(output, shared=shard, wait_s=_MERGE_S if shard else 0))
-                _claim(output, listing.images, save, settings, overwrite)
+                _claim(output, listing, save, settings, overwrite, is_old=is_old)
             if team is not None:
                 _agree(team, output, settings, listing)
-            journal = _read_journals(output, listing.images)
+            journal = _open_journals(output, listing.images)
             stack.callback(journal.close)
             _refuse_other_sources(journal, listing.images, output)
             if not lock_file(journal.open_own(journal_name(share.index, share.count))):
@@ -105,22 +122,45 @@ def open_run(
                     f"another process is doing share {share.index + 1}/{share.count} in '{output}'"
                 )
         except OSError as error:
-            raise stopping(error, output) from error
+            raise _unusable(error, output) from error
         yield Run(output, listing, save, info, share, team, lock, journal)
 
 
+def _unusable(error: OSError, output: Path) -> SanError:
+    """Why a run can't even begin in the folder."""
+    fault = stopping(error, output)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
+        return fault
+    what = f"'{error.filename}'" if error.filename else f"'{output}'"
+    return SanError(
+        f"{inert(what)} can't be used: {(error.strerror or str(error)).lower()}",
+        hint="Choose another folder with -o.",
+    )
+
+
 def _claim(
-    output: Path, images: Sequence[InputImage], save: Sequence[str], settings: Settings, overwrite: bool
+    output: Path, listing: Listing, save: Sequence[str], settings: Settings, overwrite: bool, *, is_old: bool
 ) -> None:
     """Make sure that what is in the folder is ours to go on with, or to replace."""
-    if overwrite:
-        for path in sorted((output / STATE_FOLDER).glob("journal*")):
-            path.unlink()
-        write_settings(output, settings)
-    elif check_folder(output, images, save, settings):
+    if is_old:
         sweep_stale(output)
-    else:
+    if overwrite:
+        _forget(output, listing, settings)
         write_settings(output, settings)
+    elif not check_folder(output, listing.images, save, settings):
+        write_settings(output, settings)
+
+
+def _forget(output: Path, listing: Listing, settings: Settings) -> None:
+    """Remove what a run before has made, but for results of inputs not given now that are as they would be made."""
+    journal = _open_journals(output, listing.images)
+    try:
+        same = not other_settings(read_settings(output) or {}, settings)
+    except SanError:  # damaged, and replaced now
+        same = False
+    kept = still_there(journal, listing) if same else []
+    remove_stale(output, journal, kept, ())
+    journal.compact(kept, "", {})
 
 
 def _agree(team: Team, output: Path, settings: Settings, listing: Listing) -> None:
@@ -207,6 +247,14 @@ def _finish(run: Run, journal: Journal, classes: Sequence[str]) -> Tally | None:
 
 
 def _read_journals(output: Path, images: Sequence[InputImage]) -> Journal:
+    """The journals at the end of a run; SanError where they can't be read any more."""
+    try:
+        return _open_journals(output, images)
+    except OSError as error:
+        raise stopping(error, output) from error
+
+
+def _open_journals(output: Path, images: Sequence[InputImage]) -> Journal:
     paths = {image.name: image.path for image in images}
 
     @cache

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from san_cli.engine.journal import STATE_FOLDER
+from san_cli.engine.journal import STATE_FOLDER, open_state_file
 from san_cli.errors import SanError
+from san_cli.inert import inert
 
 try:
     import fcntl
@@ -23,12 +24,13 @@ def locked(output: Path, *, shared: bool = False, wait_s: float = 0.0) -> Iterat
 
     SanError if another run has it for longer than `wait_s`. The system frees the lock of a dead process.
     """
-    descriptor = os.open(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_state_file(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT)
     try:
         if not lock_file(descriptor, shared=shared, wait_s=wait_s):
             raise SanError(
                 f"another san predict is writing to '{output}'",
-                hint="Wait for it to end, or choose another folder with -o.",
+                hint="Wait for it to end, or choose another folder with -o. Where none is running, on any machine "
+                f"that shares the folder, remove {inert(str(output / STATE_FOLDER / 'lock'))}.",
             )
         yield descriptor
     finally:

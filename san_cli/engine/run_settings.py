@@ -1,13 +1,15 @@
 """The settings that make a run's results what they are, kept beside them so that no folder mixes two."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from san_cli.datasets.reading import AS_STORED, Reading
-from san_cli.engine.journal import STATE_FOLDER
+from san_cli.engine.journal import STATE_FOLDER, open_state_file
 from san_cli.errors import SanError
+from san_cli.inert import inert
 from san_cli.outputs.atomic import atomic_write
 from san_cli.outputs.json_text import json_text
 from san_cli.vocabulary import Vocabulary
@@ -15,7 +17,7 @@ from san_cli.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
 
-FORMAT = 1  # of the results; raise it whenever the same settings give other bytes
+FORMAT = 2  # of the results; raise it whenever the same settings give other bytes
 
 Settings = Mapping[str, Any]  # JSON values
 
@@ -65,12 +67,14 @@ def read_settings(output: Path) -> Settings | None:
     """The settings of the run that the folder holds, None if there is none; SanError if unreadable."""
     path = output / STATE_FOLDER / "run.json"
     try:
-        found = json.loads(path.read_bytes())
+        with open(open_state_file(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123
+            found = json.loads(file.read())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "it is damaged"
         raise SanError(
-            f"can't read the settings of the run in '{output}' ({error})",
+            f"can't read '{inert(str(path))}', the settings of the run in that folder: {reason.lower()}",
             hint="Add --overwrite to do everything anew, or choose another folder with -o.",
         ) from error
     return found if isinstance(found, dict) else {}
@@ -82,12 +86,17 @@ def write_settings(output: Path, settings: Settings) -> None:
         stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
 
 
+def other_settings(found: Settings, wanted: Settings) -> list[str]:
+    """The names of the wanted settings that are others in what was found."""
+    return [key for key in wanted if json.loads(json_text(wanted[key])) != found.get(key)]
+
+
 def refuse_other_settings(output: Path, found: Settings, wanted: Settings) -> None:
     """SanError that names what differs, if a run with the `wanted` settings would mix with the results found.
 
     `wanted` may lack settings that are not known yet; they are not compared.
     """
-    other = [key for key in wanted if json.loads(json_text(wanted[key])) != found.get(key)]
+    other = other_settings(found, wanted)
     if other:
         told = "; ".join(_difference(key, found, wanted) for key in other)
         raise SanError(

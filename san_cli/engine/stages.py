@@ -20,7 +20,7 @@ from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.batches import Size, group_by
 from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Source, encode_line, source_of
-from san_cli.engine.results import cause_of_one_image, stopping, write_results
+from san_cli.engine.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.engine.segmenter import MapOptions, NotFinite, Segmenter, shown_names
 from san_cli.outputs.record import ImageRecord
@@ -63,6 +63,7 @@ class PassingImage:
     error: str | None = None
     ms: dict[str, float] = field(default_factory=dict)
     record: ImageRecord | None = None
+    written: dict[str, Written] = field(default_factory=dict)
     line: bytes = b""  # for the journal
 
 
@@ -75,6 +76,23 @@ class Stages:
     segmenter: Segmenter
     output: Path
     say: Callable[[str], None]
+    unnamed: dict[int, dict[str, Written]] = field(
+        default_factory=dict
+    )  # results still under temporary names
+    ended: bool = False
+
+    def name_results(self, image: PassingImage) -> None:
+        """Give an image's results their names, now that the journal has its line; OSError where that fails."""
+        for result in image.written.values():
+            result.temp.replace(result.path)
+        self.unnamed.pop(image.position, None)
+
+    def discard_unnamed(self) -> None:
+        """Remove what a run that ends early has not come to name, now and from here on."""
+        self.ended = True
+        for written in list(self.unnamed.values()):
+            discard(written)
+        self.unnamed.clear()
 
     def network_size(self, position: int) -> Size | None:
         """The size at the network's input that the file's header promises, None if it promises none."""
@@ -184,7 +202,8 @@ class Stages:
         if image.record is None:
             image.record = ImageRecord(name, 0, 0, error=image.error)
         assert image.source is not None
-        image.line = encode_line(image.source, image.exif_orientation, image.record)
+        marks = {kind: result.mark for kind, result in image.written.items()}
+        image.line = encode_line(image.source, image.exif_orientation, image.record, marks)
         image.pixels = image.made = None
         image.ms["write"] = _ms_since(start)
         return image
@@ -193,7 +212,12 @@ class Stages:
         assert image.pixels is not None
         assert image.made is not None
         label_map, scores = image.made.label_map, image.made.class_scores
-        write_results(self.output, name, self.job.save, image.pixels, label_map, self.job.classes)
+        image.written = write_results(
+            self.output, name, self.job.save, image.pixels, label_map, self.job.classes
+        )
+        self.unnamed[image.position] = image.written
+        if self.ended:  # a thread that a second interrupt didn't wait for
+            discard(image.written)
         regions = encode_label_map(label_map)
         if "json" not in self.job.save:  # only its areas are wanted, and run lengths are most of a journal
             regions = {class_id: Region("", r.area, r.bbox) for class_id, r in regions.items()}

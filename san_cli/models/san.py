@@ -52,9 +52,7 @@ class SAN(nn.Module):
         `image` [B, 3, H, W] is the output of `normalise`. Returns one output per decoded layer, the final
         layer first: only that one, or with `all_supervised` also those of deep supervision (Sec. 4.2).
         """
-        clip_image = F.interpolate(  # asymmetric input resolution (Table 8)
-            image, scale_factor=self.preset.clip_scale, mode="bilinear", align_corners=False
-        )
+        clip_image = _scaled(image, self.preset.clip_scale)  # asymmetric input resolution (Table 8)
         features, grid = clip_features(
             self.visual, clip_image, self.preset, self.recompute
         )  # {layer: [B, 1+hw, width]}
@@ -102,3 +100,15 @@ def normalise(pixels: Tensor) -> Tensor:
     std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
     height, width = pixels.shape[-2:]
     return F.pad((pixels.float() - mean) / std, (0, -width % PAD_TO, 0, -height % PAD_TO))
+
+
+def _scaled(image: Tensor, scale: float) -> Tensor:
+    """An image [B, 3, H, W] resized bilinearly, to the same bits whatever the number of threads.
+
+    PyTorch's CPU kernel for planes rounds otherwise in several threads than in one; that for interleaved channels,
+    of which it wants four, doesn't.
+    """
+    if image.device.type == "cpu":
+        image = F.pad(image, (0, 0, 0, 0, 0, 1)).contiguous(memory_format=torch.channels_last)
+    resized = F.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+    return resized[:, :3].contiguous()

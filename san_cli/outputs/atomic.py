@@ -49,6 +49,11 @@ def temporary_path(path: Path) -> Path:
     return path.parent / f".san-tmp-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}"
 
 
+def temp_path(folder: Path) -> Path:
+    """A name in `folder` that nobody else takes, and that `sweep_stale` knows once this process is dead."""
+    return folder / f".san-tmp-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}"
+
+
 def sweep_stale(directory: Path, *, below: bool = True) -> int:
     """Remove what killed processes left in `directory` (and `below` it), and return how many files that were.
 
