@@ -369,6 +369,17 @@ def test_notes_on_ids(tmp_path: Path) -> None:
     assert any("palettes" in note for note in task_of(make(tmp_path / "b", permuted)).notes)
 
 
+def test_notes_on_images_of_more_bits(tmp_path: Path) -> None:
+    folder = make(tmp_path, image="{}.png")
+    for path in (folder / "i").iterdir():
+        dark = np.asarray(Image.open(path))[..., 0].astype(np.uint16) * 10  # 4 % of the range
+        Image.fromarray(dark).save(path)
+    told = [note for note in task_of(folder).notes if "dark" in note]
+    assert len(told) == 1 and "0.png" in told[0]
+    assert "--range" not in told[0] and "8-bit" in told[0]  # the option is predict's alone
+    assert not [note for note in task_of(make(tmp_path / "plain")).notes if ".jpg" in note]
+
+
 # Names
 
 

@@ -144,6 +144,7 @@ def own_task(
     what the file of classes was taken for. The other arguments are those of `list_own_pairs`. SanError where the
     labels can't be meant like that, see `label_survey`.
     """
+    from san_cli.datasets.image_survey import survey_images
     from san_cli.datasets.label_survey import survey_labels
     from san_cli.datasets.own_pairs import list_own_pairs
 
@@ -173,7 +174,7 @@ def own_task(
         values[0] if values else default,
         own_words=words is not None,
         limited=len(pairs) < len(found.pairs),
-        notes=(*found.notes, *uncounted, *surveyed),
+        notes=(*found.notes, *uncounted, *surveyed, *survey_images(pairs)),
         ignored=values,
     )
 
