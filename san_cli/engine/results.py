@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -121,7 +120,6 @@ def make_folder(output: Path, folder: Path) -> None:
     _refuse_outside(output, folder)
 
 
-@lru_cache(maxsize=1024)
 def _refuse_outside(output: Path, folder: Path) -> None:
     real, inside = os.path.realpath(folder), os.path.realpath(output)
     if os.path.commonpath([real, inside]) != inside:
