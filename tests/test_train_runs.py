@@ -255,3 +255,13 @@ def test_tensorboard_is_an_extra(san: San, folder: Path, tmp_path: Path) -> None
         assert (ended.code, "pip install tensorboard" in ended.err) == (2, True)
     else:
         assert ended.code == 0 and list((tmp_path / "out" / "tensorboard").iterdir())
+
+
+def test_what_tiny_knows_is_told(san: San, folder: Path, tmp_path: Path) -> None:
+    """One line where it is to learn other words than its own; none for its own world."""
+    (folder / "classes.txt").write_text("\n".join(["asphalt", "kerb", "awning", "bollard"]))
+    words = ("--init-from", "tiny", "--batch", 1, "--iterations", 1, "--dry-run")
+    ended = train(san, folder, *words)
+    assert ended.code == 0, ended.err
+    assert ended.err.count("tiny has learned nothing but drawn scenes") == 1
+    assert "tiny has learned" not in train(san, folder, "--batch", 1, "--dry-run").err

@@ -82,6 +82,7 @@ class Request:
 def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
     from san_cli.engine.alike_words import word_notes
+    from san_cli.engine.tiny_world import note_on_words
     from san_cli.templates import templates
 
     request = _with_file_of_model(request)
@@ -95,6 +96,9 @@ def run(request: Request) -> None:
         say = console.say if processes.leads and not request.quiet else _silent
         for note in data.notes:
             say(f"note: {note}")
+        of_tiny = note_on_words(preset, data.vocabulary) if data.name != "emoji" else None
+        if of_tiny is not None:
+            say(f"warning: {of_tiny}")
         plan = _plan(request, recipe, processes)
         settings = _settings(request, plan, preset, data, checkpoint)
         if not request.dry_run:
