@@ -26,15 +26,15 @@ def test_prepare_check_and_list(san: San, tmp_path: Path, monkeypatch: pytest.Mo
     ended = san("data", "prepare", "voc", "--from", archive, "--to", root)
     assert ended.code == 0
     assert ended.out.splitlines() == [
-        f"voc val: 1 pairs in {root} (2 files written, 0 kept)",
-        f"voc train: 1 pairs in {root} (2 files written, 0 kept)",
+        f"voc val: 1 pair in {root} (2 files written, 0 kept)",
+        f"voc train: 1 pair in {root} (2 files written, 0 kept)",
     ]
-    assert "voc val: 1 pairs in the sources, 1,449 in the official data" in ended.err
+    assert "voc val: 1 pair in the sources, 1,449 in the official data" in ended.err
 
     monkeypatch.setenv("SAN_DATASETS", str(root))
     ended = san("data", "check", "voc")
     assert ended.code == 0
-    assert ended.out.startswith("voc val: 1 pairs, 0 at fault, 2 of 20 classes occur (not: bicycle; ")
+    assert ended.out.startswith("voc val: 1 pair, 0 at fault, 2 of 20 classes occur (not: bicycle; ")
 
     ended = san("data", "list")
     assert ended.code == 0
@@ -51,7 +51,7 @@ def test_sources_may_follow_one_from(san: San, tmp_path: Path) -> None:
     coco = tmp_path / "raw/coco"
     several = [coco / "val2017", coco / "stuffthingmaps"]
     ended = san("data", "prepare", "coco", "--from", *several, "--to", tmp_path / "root", "--split", "val")
-    assert (ended.code, ended.out.split(" in ")[0]) == (0, "coco val: 1 pairs")
+    assert (ended.code, ended.out.split(" in ")[0]) == (0, "coco val: 1 pair")
 
 
 def test_check_says_what_is_missing_and_how_to_make_it(san: San, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_check_finds_every_kind_of_fault(san: San, tmp_path: Path) -> None:
     ended = san("data", "check", "ade150", "--data-root", tmp_path, "--split", "all")
     assert ended.code == 3
     assert "lone.png' has no image" in ended.err
-    assert "ade150 train: 1 pairs, 0 at fault" in ended.out
+    assert "ade150 train: 1 pair, 0 at fault" in ended.out
 
 
 @pytest.mark.parametrize(

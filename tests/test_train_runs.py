@@ -165,7 +165,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(san: San, folder: Path, tmp
     assert plan["evaluated on"] == "the training images, every 2 iterations"
     assert plan["model"] == "micro, input 64 px"
     assert "short_side_range = (320, 1024)" in plan["recipe"] and "points = 64" in plan["recipe"]
-    assert plan["batch"] == "4 images: 1 processes x 1 parts"
+    assert plan["batch"] == "4 images: 1 process x 1 part"
     parameters = {n: p for n, p in SAN(micro_preset()).named_parameters() if p.requires_grad}
     for part in ("side_adapter.blocks", "mask_decoder.query_mlp", "background_embedding"):
         count = sum(p.numel() for name, p in parameters.items() if name.startswith(part))

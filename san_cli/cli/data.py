@@ -12,6 +12,7 @@ from san_cli.cli.options import Quiet, one_of
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.plural import counted
 from san_cli.vocabularies import DATASET_NAMES
 
 if TYPE_CHECKING:
@@ -149,8 +150,8 @@ def prepare(
         done = prepare_dataset(dataset, given, root, splits, workers=workers, warn=console.warn, step=step)
     for result in done:
         _print(
-            f"{dataset.name} {result.split}: {result.pairs:,} pairs in {root} "
-            f"({result.written:,} files written, {result.kept:,} kept"
+            f"{dataset.name} {result.split}: {counted(result.pairs, 'pair')} in {root} "
+            f"({counted(result.written, 'file')} written, {result.kept:,} kept"
             + (f", {result.left_out:,} labels without any class left out)" if result.left_out else ")")
         )
 
@@ -215,7 +216,7 @@ def _report(dataset: "Dataset", split: str, checked: "Checked") -> None:
         console.say(f"… and {len(checked.faults) - _SHOWN:,} more")
     if checked.known_pairs is not None and checked.pairs != checked.known_pairs:
         console.warn(
-            f"{dataset.name} {split} has {checked.pairs:,} pairs, the official data {checked.known_pairs:,}"
+            f"{dataset.name} {split} has {counted(checked.pairs, 'pair')}, the official data {checked.known_pairs:,}"
         )
     if checked.unexpected:
         console.warn(
@@ -224,7 +225,7 @@ def _report(dataset: "Dataset", split: str, checked: "Checked") -> None:
     classes = len(checked.images_with)
     absent = f" (not: {_some(checked.absent)})" if checked.absent else ""
     _print(
-        f"{dataset.name} {split}: {checked.pairs:,} pairs, {len(checked.faults):,} at fault, "
+        f"{dataset.name} {split}: {counted(checked.pairs, 'pair')}, {len(checked.faults):,} at fault, "
         f"{classes - len(checked.absent)} of {classes} classes occur{absent}"
     )
 

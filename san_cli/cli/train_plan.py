@@ -6,6 +6,7 @@ import typer
 
 from san_cli.cli.progress import duration
 from san_cli.inert import inert
+from san_cli.plural import counted
 
 if TYPE_CHECKING:
     from san_cli.training.recipe import Recipe
@@ -21,10 +22,13 @@ def print_plan(training: "Training", trial: "Trial") -> None:
     other = differences(recipe)
     total = sum(p.numel() for p in training.trainer.model.san.parameters())
     lines = [
-        ("data", f"{inert(data.name)}: {len(data.source):,} images, {len(data.vocabulary)} classes"),
+        (
+            "data",
+            f"{inert(data.name)}: {counted(len(data.source), 'image')}, {counted(len(data.vocabulary), 'class')}",
+        ),
         (
             "evaluated on",
-            f"{inert(data.validation_name)}, every {plan.evaluate_every:,} iterations"
+            f"{inert(data.validation_name)}, every {counted(plan.evaluate_every, 'iteration')}"
             if plan.evaluate_every
             else "nothing",
         ),
@@ -35,7 +39,11 @@ def print_plan(training: "Training", trial: "Trial") -> None:
         ("frozen", f"{total - sum(parameters_by_part(training).values()):>13,} (image tower alone)"),
         ("optimiser", f"{_optimisers(training)}, {_decay(training)}, clip {recipe.clip_norm:g}"),
         ("schedule", _schedule(recipe)),
-        ("batch", f"{recipe.batch} images: {training.processes.world} processes x {plan.accumulate} parts"),
+        (
+            "batch",
+            f"{counted(recipe.batch, 'image')}: {counted(training.processes.world, 'process')} x "
+            f"{counted(plan.accumulate, 'part')}",
+        ),
         ("device", f"{training.processes.device}, {str(plan.precision).removeprefix('torch.')}"),
         ("first losses", "  ".join(f"{name} {value:.4g}" for name, value in trial.losses.items())),
         ("memory", f"{trial.memory_mb:,.0f} MB peak"),

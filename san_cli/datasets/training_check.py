@@ -13,6 +13,7 @@ from san_cli.datasets.labels import check_range
 from san_cli.datasets.training_set import PairSource, Source
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.plural import counted
 
 MOST = 500  # images read: seconds
 
@@ -32,9 +33,9 @@ class CheckedSource:
         """For the user."""
         classes = len(self.pixels)
         images = f"{self.read:,} of " if self.read < self.images else ""
-        images += f"{self.images:,} images read"
+        images += f"{counted(self.images, 'image')} read"
         absent = inert(", ".join(self.absent[:5])) + (", …" if len(self.absent) > 5 else "")
-        found = f"{classes - len(self.absent):,} of {classes:,} classes occur in them"
+        found = f"{classes - len(self.absent):,} of {counted(classes, 'class')} occur in them"
         return f"{images}; {found}" + (f" (not: {absent})" if absent else "")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from san_cli.class_files import read_label_classes
 from san_cli.errors import SanError
 from san_cli.inert import inert
+from san_cli.plural import counted
 from san_cli.vocabularies import datasets_hint
 from san_cli.vocabulary import (
     Vocabulary,
@@ -199,7 +200,7 @@ def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> V
     if len(words) != len(classes):
         first, last = inert(words.names[0]), inert(words.names[-1])
         raise SanError(
-            f"the words given make {len(words)} classes ({first} … {last}), the labels of {inert(what)} "
+            f"the words given make {counted(len(words), 'class')} ({first} … {last}), the labels of {inert(what)} "
             f"have {len(classes)}",
             hint="Give one class for each label id, in their order; a class named twice counts once. "
             "`san vocab show` lists what an expression comes to.",

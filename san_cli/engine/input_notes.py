@@ -13,6 +13,7 @@ from san_cli.engine.file_tree import FoundFile
 from san_cli.engine.former_results import has_result_name
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.plural import counted
 
 _MISSING = "no such file or directory"
 
@@ -84,7 +85,7 @@ def nothing_found(search: Search) -> SanError:
     where = f" in {some(search.searched)}" if search.searched else ""
     if seen:
         kinds = [f"{count:,} {inert(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)]
-        message = f"no image{where}: {seen.total():,} files seen ({', '.join(kinds)})"
+        message = f"no image{where}: {counted(seen.total(), 'file')} seen ({', '.join(kinds)})"
     elif search.results:
         message = f"no image{where}, only what a former run has made"
     elif search.exclusion.left_out:
@@ -118,7 +119,7 @@ def _hint(search: Search) -> str:
             "a quoted pattern takes results too: 'san-out/**/*.overlay.jpg'"
         )
     if search.exclusion.left_out:
-        return f"--exclude leaves out {search.exclusion.left_out:,} files or folders."
+        return f"--exclude leaves out {counted(search.exclusion.left_out, 'file or folder', 'files or folders')}."
     if media:
         return f"{media[0]}: {name_foreign_format(b'', media[0])}."
     if search.not_entered:

@@ -39,6 +39,7 @@ from san_cli.inert import inert
 from san_cli.outputs.atomic import sweep_stale
 from san_cli.outputs.coco import dataset_info
 from san_cli.outputs.record import ImageRecord
+from san_cli.plural import counted
 
 _MERGE_S = 60.0  # how long shards wait for one another's last steps
 
@@ -227,7 +228,7 @@ def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:
         missing = unfinished(journal, run.listing.images)
         if missing:
             raise SanError(
-                f"{len(missing)} images are not done, e.g. {inert(missing[0].name)}: "
+                f"{counted(len(missing), 'image')} not done, e.g. {inert(missing[0].name)}: "
                 "they have changed meanwhile, or the processes see different folders",
                 hint="Run the same command again.",
                 code=ExitCode.SOME_FAILED,

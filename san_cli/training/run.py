@@ -17,6 +17,7 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.models.checkpoint import Checkpoint
 from san_cli.outputs.sample_sheet import write_sample_sheet
+from san_cli.plural import counted
 from san_cli.training import checkpoints
 from san_cli.training.best import keep_best, kept_best
 from san_cli.training.checkpoints import Position
@@ -339,7 +340,9 @@ class Training:
                 self.best_mIoU = float(metrics.mIoU)
             scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f} %, pixel accuracy {metrics.pACC:.2f} %"
             seconds = time.perf_counter() - before
-            self.say(f"{scores} on {found.images} images ({inert(data.validation_name)}), {seconds:.0f} s")
+            self.say(
+                f"{scores} on {counted(found.images, 'image')} ({inert(data.validation_name)}), {seconds:.0f} s"
+            )
             for fault in found.faults:
                 self.say(f"warning: left out of the evaluation: {fault}")
             try:

@@ -24,6 +24,7 @@ from san_cli.datasets.prepare.voc import plan_voc
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
 from san_cli.outputs.atomic import atomic_write, sweep_stale
+from san_cli.plural import counted
 from san_cli.vocabularies import load_dataset_vocabulary
 
 PLANNERS: dict[str, Planner] = {
@@ -79,8 +80,8 @@ def prepare(
             known = get_split(dataset, plan.split).count
             if known is not None and known != len(plan.labels):
                 warn(
-                    f"{dataset.name} {plan.split}: {len(plan.labels):,} pairs in the sources, {known:,} in the "
-                    "official data"
+                    f"{dataset.name} {plan.split}: {counted(len(plan.labels), 'pair')} in the sources, {known:,} in "
+                    "the official data"
                 )
         total = sum(len(plan.images) + len(plan.labels) for plan in plans)
         done = 0

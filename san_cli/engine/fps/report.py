@@ -10,6 +10,7 @@ from san_cli.engine.fps.measure import Row, SizeResult
 from san_cli.engine.fps.published import SOURCE
 from san_cli.engine.fps.systems import Setup
 from san_cli.engine.fps.timing import CONFIDENCE
+from san_cli.plural import counted
 
 NOTES = (
     "Weights and text embeddings are random: only the architecture matters here. Text embedding and loading are "
@@ -140,8 +141,8 @@ def title(result: SizeResult, context: Context) -> str:
     setup = context.setup
     compiled = ", compiled" if setup.compile else ""
     return (
-        f"{result.size}×{result.size}, {setup.classes} classes, batch {setup.batch}, {context.precision} on "
-        f"{setup.device}{compiled}"
+        f"{result.size}×{result.size}, {counted(setup.classes, 'class')}, batch {setup.batch}, {context.precision} "
+        f"on {setup.device}{compiled}"
     )
 
 
@@ -170,8 +171,8 @@ def folder_line(folder: FolderRate) -> str:
     stages = " · ".join(f"{stage} {_ms(ms)}" for stage, ms in folder.stages_ms.items())
     failed = f", {folder.failed} failed" if folder.failed else ""
     return (
-        f"Folder: {folder.images} images{failed}, {folder.images_per_s:.3g} images a second from files to files "
-        f"({folder.classes} classes, {folder.weights} weights; ms an image, which overlap: {stages})."
+        f"Folder: {counted(folder.images, 'image')}{failed}, {folder.images_per_s:.3g} images a second from files to "
+        f"files ({counted(folder.classes, 'class')}, {folder.weights} weights; ms an image, which overlap: {stages})."
     )
 
 
