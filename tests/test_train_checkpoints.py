@@ -203,7 +203,7 @@ def test_what_does_not_matter_may_change(san: San, folder: Path, whole: Path, tm
         (["--precision", "bf16"], "precision"),
         (["--set", "fusion=[[0,0]]"], "preset.fusion"),
         (["--limit", "5"], "data.images"),
-        (["--ignore", "254"], "data.ignore_label"),
+        (["--ignore", "254", "--ignore", "255"], "data.ignore"),
         (["--templates", "photo"], "templates"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
