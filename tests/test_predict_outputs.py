@@ -1,6 +1,7 @@
 """What `san predict` writes, and what its options change."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,10 @@ def test_background_competes_under_its_name(predict: San, photos: Path, tmp_path
 def test_few_words_are_pointed_out(predict: San, photos: Path, tmp_path: Path) -> None:
     few = predict(photos, "-o", tmp_path / "few", "--save", "none", "--vocab", "cat+dog")
     assert "every pixel must be one of 2 classes" in few.err
+    strict = predict(
+        photos, "-o", tmp_path / "strict", "--save", "none", "--vocab", "cat+dog", "--min-score", 0.1
+    )
+    assert "every pixel" not in strict.err  # with it that isn't true
     many = predict(photos, "-o", tmp_path / "many", "--save", "none")
     assert "every pixel" not in many.err
 
@@ -193,3 +198,34 @@ def test_names_are_inert(predict: San, tmp_path: Path) -> None:
     assert "\x1b" not in ended.err + ended.out
     assert "failed: two\\nlines.jpg: " in ended.err
     assert len(ended.out.splitlines()) == 4
+
+
+def test_the_first_line_says_what_runs(
+    predict: San, photos: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    ended = predict(photos, "-o", tmp_path / "out")
+    first = ended.err.splitlines()[0]
+    for told in ("tiny", tiny_weights.name, "on cpu (as asked)", "fp32", "20 classes", "6 images"):
+        assert told in first
+    assert "load" in ended.err and "text" in ended.err
+
+
+def test_results_are_not_named_where_there_are_none(predict: San, photos: Path, tmp_path: Path) -> None:
+    assert "results:" in predict(photos, "-o", tmp_path / "out").err
+    assert "results:" not in predict(photos, "-o", tmp_path / "none", "--save", "none").err
+    for path in photos.rglob("*.jpg"):
+        path.write_bytes(path.read_bytes()[:300])
+    assert "results:" not in predict(photos, "-o", tmp_path / "failed").err
+
+
+def test_nothing_found_is_said_with_the_largest_score(predict: San, photos: Path, tmp_path: Path) -> None:
+    found = predict(photos, "-o", tmp_path / "0", "--save", "json", "--jsonl")
+    lines = [json.loads(line) for line in found.out.splitlines()]
+    best = max(one["score"] for line in lines for one in line["classes"])
+    ended = predict(photos, "-o", tmp_path / "1", "--min-score", 9)
+    said = re.search(r"reached --min-score 9; the largest score was ([\d.]+) \((\w+)\)", ended.err)
+    assert said is not None, ended.err
+    assert best * 0.99 <= float(said[1]) < 9
+    ended = predict(photos, "-o", tmp_path / "2", "--vocab", "voc+unicorn horn", "--show", "unicorn horn")
+    assert ("nothing of unicorn horn" in ended.err) == ("unicorn horn  " not in ended.err)
+    assert "nothing found" not in found.err

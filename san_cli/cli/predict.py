@@ -15,7 +15,7 @@ import typer
 from san_cli.cli import console
 from san_cli.cli import predict_options as own
 from san_cli.cli.options import Compile, Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
-from san_cli.cli.predict_report import Report
+from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
 from san_cli.errors import ExitCode, SanError
@@ -118,7 +118,9 @@ def predict(
         share, team = _share(shard, overwrite)
         report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
         refuse_stray_words(inputs, may_be_word)
-        vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, report)
+        vocabulary, shown = _vocabulary(
+            vocab, _default_vocabulary(model), show, background, min_score, report
+        )
         asked = asked_settings(
             vocabulary, template_set(templates), kinds,
             show=shown, background=background, min_score=min_score, batch=batch, reading=reading,
@@ -137,13 +139,21 @@ def predict(
 
         options = MapOptions(min_score, background, shown)
         job = Job(vocabulary, options, kinds, batch, max_pixels, max_bytes, reading)
-        segmenter = _load(model, weights, device, precision, compile, templates, report)
+        with report.timed("load"):
+            segmenter = _load(model, weights, device, precision, compile, templates, report)
+        report.info(
+            run_line(
+                segmenter, weights, device, len(vocabulary) + (background is not None), len(listing.images)
+            )
+        )
         _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
         settings = with_model(asked, segmenter, compile)
         with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
-            _embed(segmenter, vocabulary, team, report)
+            with report.timed("text"):
+                _embed(segmenter, vocabulary, team, report)
             _work(run, job, segmenter, workers, fail_fast, report)
             _tell_of_tiny(note_on_pictures(segmenter.pictures, segmenter.strange_pictures), report)
+            report.nothing_found(job.classes, shown, min_score)
             ending = end_run(run, job.classes)
             _print_team(run, job, report)
         report.end(ending, job.classes, share)
@@ -219,6 +229,7 @@ def _vocabulary(
     default: str,
     show: list[str] | None,
     background: str | None,
+    min_score: float,
     report: Report,
 ) -> "tuple[Vocabulary, tuple[str, ...] | None]":
     """The vocabulary, and the names that `--show` keeps."""
@@ -234,9 +245,10 @@ def _vocabulary(
             raise SanError(
                 f"--background '{background}' is in the vocabulary, too", hint="Give it a name of its own."
             )
-    if len(vocabulary) <= 3 and background is None and not show:
+    if len(vocabulary) <= 3 and background is None and not show and not min_score:
+        only = "of the one class" if len(vocabulary) == 1 else f"one of {len(vocabulary)} classes"
         report.info(
-            f"note: every pixel must be one of {len(vocabulary)} classes; with --vocab coco+… and --show … "
+            f"note: every pixel must be {only}; with --vocab coco+… and --show … "
             "the classes of coco compete, with --background NAME whatever is no object"
         )
     if not show:
@@ -391,6 +403,7 @@ def _work(
             shown.step(number + 1)
             if fail_fast and outcome.record.error is not None:
                 raise _stopped()
+    report.work_seconds = time.monotonic() - report.work_started
     if own_lines:
         for failure, record in zip(run.listing.failures, failed_records(run.listing.failures), strict=True):
             report.json_line(failure.path, record, job.classes)

@@ -5,7 +5,8 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from san_cli.engine.finish import Tally
     from san_cli.engine.predict import Outcome
     from san_cli.engine.run import Ending
+    from san_cli.engine.segmenter import Segmenter
     from san_cli.engine.shares import Share
     from san_cli.outputs.record import ImageRecord
 
@@ -44,6 +46,16 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     warned: set[str] = field(default_factory=set)
     work_started: float = 0.0  # once the model is loaded and the vocabulary embedded
+    work_seconds: float = 0.0  # from then to the last image
+    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class
+    has_regions: bool = False  # whether any image done now has some
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count what is done meanwhile as a stage."""
+        started = time.monotonic()
+        yield
+        self.seconds[stage] = time.monotonic() - started
 
     def info(self, text: str) -> None:
         """A line that `--quiet` leaves out."""
@@ -71,6 +83,8 @@ class Report:
             self.done_before += 1
         else:
             self.done += 1
+            self.has_regions |= bool(outcome.record.regions)
+            self.highest = max(self.highest, outcome.highest)
         for note in outcome.notes:
             kind = re.sub(r"[-+.,\d]+", "", note)  # the same but for its numbers
             self.notes[kind] += 1
@@ -109,12 +123,12 @@ class Report:
         counts = [f"{self.done:,} done"] if self.done or not self.done_before else ["nothing new"]
         counts += [f"{self.done_before:,} done before"] * (self.done_before > 0)
         counts += [f"{self.failed:,} failed"] * (self.failed > 0)
-        rate = f", {self.done / (now - self.work_started):.3g} images a second" if self.done > 1 else ""
+        rate = f", {self.done / self.work_seconds:.3g} images a second" if self.done > 1 else ""
         part = f"share {share.index + 1}/{share.count}: " if share.count > 1 else ""
         self.info(f"{part}{', '.join(counts)} in {duration(now - self.started)}{rate}")
         if self.done:
             stages = (f"{stage} {duration(seconds)}" for stage, seconds in self.seconds.items())
-            self.info(f"time by stage (stages overlap): {', '.join(stages)}")
+            self.info(f"time by stage (the last four overlap): {', '.join(stages)}")
         if ending.tally is not None and share.count > 1:
             self.info(f"all shares: {ending.tally.images:,} images, {ending.tally.failed:,} failed")
         if ending.tally is not None:
@@ -125,8 +139,23 @@ class Report:
                 f"{ending.missing:,} images of other shards are still missing; "
                 "the shard that ends last merges the results"
             )
+        if not (self.done or self.done_before) or not self.save:
+            return
         there = [kind for kind in self.save if kind != "json" or not ending.missing]
         self.info(f"results: {inert(str(self.output))}{_files(there)}")
+
+    def nothing_found(self, classes: Sequence[str], show: Sequence[str] | None, min_score: float) -> None:
+        """Say why no image done now has a class, and how near it was."""
+        if self.has_regions or not self.highest[0]:
+            return
+        score, class_id = self.highest
+        if score < min_score:
+            why = f"no pixel reached --min-score {min_score:g}; the largest score was {score:.2g}"
+        elif show:
+            why = f"nothing of {named(show)} came out first anywhere; the largest score was {score:.2g}"
+        else:
+            return
+        self.info(f"note: nothing found: {why} ({inert(classes[class_id])})")
 
     def exit_code(self, ending: "Ending") -> ExitCode:
         """What the counts come to, over all images where they are known; of a team only the leader tells."""
@@ -138,6 +167,44 @@ class Report:
         if failed:
             return ExitCode.NO_INPUT if failed == total else ExitCode.SOME_FAILED
         return ExitCode.DONE
+
+
+def run_line(segmenter: "Segmenter", weights: str | None, device: str, classes: int, images: int) -> str:
+    """What runs, on one line: model, weights, device and why, precision, classes, images."""
+    import torch
+
+    from san_cli.engine.device import PRECISIONS
+    from san_cli.weights import local_weights
+
+    model = segmenter.preset.name
+    path = weights or local_weights(model)
+    where = str(segmenter.device)
+    if segmenter.device.type == "cuda":
+        where += f" ({torch.cuda.get_device_name(segmenter.device)})"
+    elif where == "cpu":
+        where += " (no GPU found)" if device == "auto" else " (as asked)"
+    precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
+    counts = f"{_counted(classes, 'class', 'classes')}, {_counted(images, 'image', 'images')}"
+    return (
+        f"{model} ({inert(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
+    )
+
+
+def _short(path: object) -> str:
+    """A path as it is shortest to read: from here, and not more than its last parts where it is long."""
+    text = str(path)
+    with suppress(ValueError, OSError):
+        text = min(text, os.path.relpath(text), key=len)
+    return text if len(text) <= 44 else f"…{text[-43:]}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few of many names."""
+    return ", ".join(inert(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ class Outcome:
     done_before: bool = False
     ms: dict[str, float] = field(default_factory=dict)  # stage → milliseconds; a batch's are shared out
     notes: tuple[str, ...] = ()
+    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, of an image done now
 
 
 def predict_images(
@@ -75,7 +76,9 @@ def predict_images(
             image = held.pop(position)
             _journal(run, stages, image)
             assert image.record is not None
-            yield Outcome(image.record, image.exif_orientation, ms=image.ms, notes=image.notes)
+            yield Outcome(
+                image.record, image.exif_orientation, ms=image.ms, notes=image.notes, highest=image.highest
+            )
 
 
 def default_workers(device_type: str) -> int:

@@ -46,6 +46,7 @@ class SegmentationMap:
     label_map: np.ndarray  # [H, W] int16, class index or UNLABELLED
     class_scores: np.ndarray  # [C] float32: mean winning score over a class's pixels, 0 where it has none
     scores: np.ndarray | None = None  # [H, W] float32, the winning score per pixel, where asked for
+    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, `min_score` or not
 
 
 def segmentation_scores(mask_logits: Tensor, class_probabilities: Tensor, frame: Frame) -> Tensor:
@@ -82,8 +83,11 @@ def segmentation_map(
     label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
     scores = np.empty((height, width), dtype=np.float32) if keep_scores else None
     pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.float64)
+    highest = (0.0, 0)
     for block, masks in _mask_blocks(mask_logits, frame, block_rows):
         best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
+        top = int(best.argmax())
+        highest = max(highest, (float(best[top]), int(winner[top])), key=lambda found: found[0])
         if min_score > 0:
             winner[best < min_score] = UNLABELLED
         if no_data is not None:
@@ -96,7 +100,8 @@ def segmentation_map(
         bins = labels.astype(np.intp) + 1  # unlabelled pixels fall into bin 0
         pixels += np.bincount(bins, minlength=classes + 1)[1:]
         sums += np.bincount(bins, weights=winning, minlength=classes + 1)[1:]
-    return SegmentationMap(label_map, (sums / np.maximum(pixels, 1)).astype(np.float32), scores)
+    class_scores = (sums / np.maximum(pixels, 1)).astype(np.float32)
+    return SegmentationMap(label_map, class_scores, scores, highest)
 
 
 def _mask_blocks(

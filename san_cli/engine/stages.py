@@ -62,6 +62,7 @@ class PassingImage:
     notes: tuple[str, ...] = ()
     error: str | None = None
     ms: dict[str, float] = field(default_factory=dict)
+    highest: tuple[float, int] = (0.0, 0)  # see `SegmentationMap`
     record: ImageRecord | None = None
     written: dict[str, Written] = field(default_factory=dict)
     line: bytes = b""  # for the journal
@@ -211,7 +212,7 @@ class Stages:
     def _write(self, name: str, image: PassingImage) -> ImageRecord:
         assert image.pixels is not None
         assert image.made is not None
-        label_map, scores = image.made.label_map, image.made.class_scores
+        label_map, scores, image.highest = image.made.label_map, image.made.class_scores, image.made.highest
         image.written = write_results(
             self.output, name, self.job.save, image.pixels, label_map, self.job.classes
         )
