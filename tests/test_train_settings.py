@@ -260,10 +260,16 @@ def test_refused_before_anything_is_done(
         (["coco", "--val-images", "a"], "--val-images and --val-labels belong together"),
         (["coco", "--val-images", "a", "--val-labels", "b"], "--val-images goes with --images"),
         (["cocoa"], "cocoa"),
+        (["tests"], "'tests' is a folder, and no dataset is called so"),
+        (["docs/small-preset.json"], "is a file, and no dataset is called so"),
+        (["x" * 5000], "There is no dataset"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_options_that_do_not_go_together(san: San, words: list[str], message: str) -> None:
+def test_options_that_do_not_go_together(
+    san: San, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parent.parent)
     ended = san("train", *words)
     assert (ended.code, "Traceback" in ended.err) == (2, False)
     assert message in ended.err

@@ -96,6 +96,8 @@ def run(request: Request) -> None:
         say = console.say if processes.leads and not request.quiet else _silent
         for note in data.notes:
             say(f"note: {note}")
+        if request.images is not None and request.val_images is None and request.evaluate_every != 0:
+            say("note: without --val-images scores are on the training images, and better than on others")
         of_tiny = note_on_words(preset, data.vocabulary) if data.name != "emoji" else None
         if of_tiny is not None:
             say(f"warning: {of_tiny}")
@@ -137,12 +139,28 @@ def refuse_contradictions(
             "nothing to train on",
             hint="Name a dataset, such as `san train coco`, or give --images, --labels and --classes.",
         )
+    if name is not None and _is_path(name):
+        raise SanError(
+            f"'{inert(name)}' is a {'folder' if Path(name).is_dir() else 'file'}, and no dataset is called so",
+            hint="For data of your own give --images DIR, --labels DIR and --classes FILE.",
+        )
     if (val_images is None) != (val_labels is None):
         raise SanError("--val-images and --val-labels belong together", hint="Give both.")
     if val_images is not None and name:
         raise SanError(
             "--val-images goes with --images", hint=f"{inert(name)} has a split of its own for that."
         )
+
+
+def _is_path(name: str) -> bool:
+    """Whether there is a file or folder of that name, and no dataset."""
+    from san_cli.engine.eval_task import dataset_name
+
+    try:
+        dataset_name(name)
+        return False
+    except SanError:
+        return os.path.exists(name)  # noqa: PTH110 (False for what is no path at all)
 
 
 def _with_file_of_model(request: Request) -> Request:
