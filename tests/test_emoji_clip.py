@@ -61,9 +61,10 @@ def test_every_caption_has_tokens_of_its_own() -> None:
     things, ground = range(0, tiny_crops.THINGS, 3), tiny_crops.THINGS
     crowds = [tiny_captions.caption(rng, list(things[i : i + 1 + i % 4]), [ground]) for i in range(120)]
     assert any(", " in text and " and " in text for text, _ in crowds)
+    tokenizer = open_clip.get_tokenizer("ViT-B-16")
     for text, _ in [*tiny_captions.single_captions(rng), *crowds]:
         tokens = tiny_captions.token_ids()[tiny_captions.token_places(text)]
-        assert torch.equal(tokens, open_clip.get_tokenizer("ViT-B-16")(text)[0])
+        assert torch.equal(tokens, tokenizer(text)[0])
 
 
 # Crops
