@@ -40,6 +40,9 @@ def templates(name: str) -> tuple[str, ...]:
     if name.startswith("@"):
         return _from_file(name[1:])
     if name.casefold() == "imagenet":
+        from san_cli.models import import_hub_settings
+
+        import_hub_settings()
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 
         return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)

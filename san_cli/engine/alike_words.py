@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
+from san_cli.models.text import SimpleTokenizer
 from san_cli.vocabulary import Vocabulary
 from san_cli.vocabulary_terms import shown
 
