@@ -13,6 +13,7 @@ from san_cli.datasets.labels import read_label
 from san_cli.datasets.prepare.cv2_resize import resize_linear, resize_nearest
 from san_cli.datasets.prepare.run import PLANNERS, prepare
 from san_cli.errors import ExitCode, SanError
+from san_cli.plural import counted
 from san_cli.vocabularies import load_dataset_vocabulary
 
 
@@ -44,7 +45,8 @@ def test_raw_tree_becomes_train_ids(name: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(found, expected(name, raw[f"{split}/{pair.stem}"]))
         checked = check_dataset(dataset, split, tmp_path / "root")
         assert checked.faults == ()
-        assert any(f"{name} {split}: {len(pairs)} pairs" in text for text in warnings)  # not the real number
+        told = f"{name} {split}: {counted(len(pairs), 'pair')}"  # not the real number
+        assert any(told in text for text in warnings)
 
 
 def test_rules_that_are_easily_got_wrong(tmp_path: Path) -> None:
