@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from tiff_files import LZW, write_tiff
+from tiff_files import LZW, PACKBITS, write_tiff
 
 from san_cli.datasets.images import BadImage, LoadedImage, as_rgb_array, displayed_size, load_image_bytes
 from san_cli.datasets.reading import Reading, parse_bands, parse_range
@@ -105,6 +105,12 @@ def test_netpbm_range_is_the_header_s(kind: str, values: np.ndarray) -> None:
 def test_plain_netpbm() -> None:
     text = " ".join(str(value * 1000 // 255) for value in GREY[:, :, 0].ravel().tolist())
     assert np.abs(read(f"P2\n{W} {H} 1000\n{text}".encode()).pixels.astype(int) - GREY).max() <= 1
+
+
+def test_plain_netpbm_with_leading_zeros_is_read_in_full() -> None:
+    shown = read(b"P2 2 1 65535 0000065535 0000000000").pixels[0, :, 0]
+    assert shown.tolist() == [255, 0]
+    assert "digits" in cause(b"P2 2 1 65535 00000065535 0")
 
 
 def test_pfm_is_read_from_the_bottom_up() -> None:
@@ -347,6 +353,14 @@ def test_sparse_tiff() -> None:
 )  # fmt: skip
 def test_other_tiffs_are_named(data: bytes, said: str) -> None:
     assert said in cause(data)
+
+
+@pytest.mark.parametrize("compression", [1, PACKBITS])
+def test_predictor_means_nothing_without_a_compression_that_knows_it(compression: int) -> None:
+    """As in libtiff, and so in what Pillow reads."""
+    tags = {317: (3, [2])}
+    for values in (WIDE * 257, RGB):
+        assert np.array_equal(read(write_tiff(values, compression=compression, tags=tags)).pixels, RGB)
 
 
 def test_damaged_strips_fail() -> None:

@@ -12,6 +12,7 @@ from san_cli.datasets.pixel_values import PixelValues, chosen_bands
 from san_cli.datasets.reading import Reading
 
 _PNG_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type
+_LONGEST_NUMBER = 10  # digits, as in Pillow
 _JP2_SIZE = b"\xff\x4f\xff\x51"  # start of codestream and its size marker
 
 
@@ -80,7 +81,10 @@ def _netpbm_values(image: Image.Image, data: bytes) -> tuple[npt.NDArray[np.uint
     shape = image.height, image.width, channels
     count, body = shape[0] * shape[1] * channels, data[header.end() :]
     if header[1] in b"23":
-        numbers = np.array(re.sub(rb"#[^\r\n]*", b"", body).split()[:count], dtype="S6").astype(np.int64)
+        words = re.sub(rb"#[^\r\n]*", b"", body).split(None, count)[:count]
+        if any(len(word) > _LONGEST_NUMBER for word in words):
+            raise BadImage("damaged (a value of too many digits)")
+        numbers = np.array(words, dtype=f"S{_LONGEST_NUMBER}").astype(np.int64)
     else:
         numbers = np.frombuffer(body[: min(2 * count, len(body) // 2 * 2)], ">u2").astype(np.int64)
     if len(numbers) < count:

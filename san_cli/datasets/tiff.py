@@ -19,12 +19,15 @@ _TEXT = 2
 _THUMBNAIL, _MASK = 1, 4  # bits of the subfile type
 COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # photometric → samples that are colour
 ALPHA = {1: True, 2: False}  # kind of extra sample → whether colours are multiplied by it
-NONE, DEFLATE, BY_LIBTIFF = 1, (8, 32946), (5, 32773, 34925, 50000)  # LZW, PackBits, LZMA, Zstandard
+NONE, DEFLATE, PACKBITS = 1, (8, 32946), 32773
+BY_LIBTIFF = (5, PACKBITS, 34925, 50000)  # LZW, LZMA, Zstandard
 _COMPRESSIONS = {
     6: "JPEG", 7: "JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000", 34887: "LERC",
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _MOST_PAGES, _MOST_TAGS = 1000, 4096
+_MOST_VALUES = 2**23  # of a file's tags in all: many pages may point at one table
+_MOST_TEXT = 2**16  # bytes; what matters stands at the beginning
 
 
 class Tag(IntEnum):
@@ -216,22 +219,25 @@ def _pages(file: BinaryIO) -> Iterator[Page]:
     except struct.error:
         return
     seen: set[int] = set()
-    waiting = [next_page]
+    waiting, left = [next_page], _MOST_VALUES
     while waiting and len(seen) < _MOST_PAGES:
         start = waiting.pop()
         if start == 0 or start in seen:
             continue
         seen.add(start)
         try:
-            page, following = _page(file, start, order, is_big)
+            page, following = _page(file, start, order, is_big, left)
         except (struct.error, OSError, ValueError, OverflowError):
             continue
+        left -= sum(map(len, page.tags.values()))
         waiting.append(following)
         waiting.extend(reversed(page.numbers(Tag.SUB_PAGES)[:_MOST_PAGES]))
         yield page
 
 
-def _page(file: BinaryIO, start: int, order: Literal["<", ">"], is_big: bool) -> tuple[Page, int]:
+def _page(
+    file: BinaryIO, start: int, order: Literal["<", ">"], is_big: bool, most_values: int
+) -> tuple[Page, int]:
     count_size, entry_size, value_size = (8, 20, 8) if is_big else (2, 12, 4)
     offset = order + ("Q" if is_big else "I")
     count = struct.unpack(order + ("Q" if is_big else "H"), _bytes_at(file, start, count_size))[0]
@@ -244,6 +250,10 @@ def _page(file: BinaryIO, start: int, order: Literal["<", ">"], is_big: bool) ->
         if tag not in _WANTED or tag in tags or (kind not in _INTEGERS and kind != _TEXT):
             continue
         number = struct.unpack_from(offset, rows, at + 4)[0]
+        number = min(number, _MOST_TEXT) if kind == _TEXT else number
+        most_values -= number
+        if most_values < 0:
+            raise ValueError("too much")
         code = "s" if kind == _TEXT else _INTEGERS[kind]
         size = number * (1 if code == "s" else struct.calcsize(order + code))
         raw = rows[at + 4 + value_size : at + 4 + value_size + size]

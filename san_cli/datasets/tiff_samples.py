@@ -21,6 +21,8 @@ from san_cli.datasets.pixel_values import PixelValues, chosen_bands
 from san_cli.datasets.reading import Reading
 from san_cli.datasets.tiff import Page, Tag, TiffPicture
 
+# A strip or tile may unpack to so many bytes, and more as the picture has pixels or the file bytes for it.
+_MANY_BYTES, _BYTES_A_PIXEL, _BYTES_A_BYTE = 2**28, 64, 16
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -75,7 +77,7 @@ def _refuse_unknown(page: Page) -> None:
         raise BadImage(f"{tiff.describe(page)}: san doesn't read these; convert it to 8 or 16 bits")
     if page.number(Tag.COMPRESSION, 1) not in (tiff.NONE, *tiff.DEFLATE, *tiff.BY_LIBTIFF):
         raise BadImage(f"{tiff.describe(page)}: san doesn't read these; save it with LZW or Deflate")
-    predictor = page.number(Tag.PREDICTOR, 1)
+    predictor = _predictor(page)
     if not (
         predictor == 1
         or (predictor == 2 and bits <= {8, 16, 32, 64})
@@ -103,6 +105,8 @@ def _samples(page: Page, data: bytes, bands: Sequence[int]) -> npt.NDArray[np.ge
     if min(len(starts), len(sizes)) < across * down * (page.samples if is_planar else 1):
         raise BadImage("truncated or damaged (strips or tiles are missing)")
     dtype = _dtype(page)
+    depth = 1 if is_planar else page.samples
+    plain_size = high * math.ceil(wide * depth * page.bits[0] / 8)  # of a strip or tile
     missing = 0 if page.nodata is None else _as(page.nodata, dtype)
     found = np.empty((height, width, len(bands)), dtype)
     for place in range(len(bands) if is_planar else 1):
@@ -118,12 +122,16 @@ def _samples(page: Page, data: bytes, bands: Sequence[int]) -> npt.NDArray[np.ge
                 continue
             if start + size > len(data):
                 raise BadImage("truncated or damaged (a strip or tile lies outside the file)")
+            if plain_size > _MANY_BYTES + _BYTES_A_PIXEL * width * height + _BYTES_A_BYTE * size:
+                raise BadImage(
+                    f"{tiff.describe(page)}: far more bytes than its pixels or its file can account for"
+                )
             segment = _segment(
                 page,
-                data[start : start + size],
+                data[start : start + min(size, 2 * plain_size + 4096)],
                 high if is_tiled else rows,
                 wide,
-                1 if is_planar else page.samples,
+                depth,
             )
             area[...] = segment[:rows, : area.shape[1], [0] if is_planar else list(bands)]
     return found
@@ -150,14 +158,21 @@ def _segment(page: Page, raw: bytes, rows: int, wide: int, depth: int) -> npt.ND
     plain = _unpacked(page, raw, rows, row_bytes)
     if bits not in (8, 16, 32, 64):
         return _from_bits(plain, rows, row_bytes, wide * depth, bits).reshape(rows, wide, depth).astype(dtype)
-    if page.number(Tag.PREDICTOR, 1) == 3:
+    predictor = _predictor(page)
+    if predictor == 3:
         return _from_float_differences(plain, rows, wide, depth, dtype)
     stored = np.frombuffer(plain, dtype.newbyteorder(page.order)).reshape(rows, wide, depth)
-    if page.number(Tag.PREDICTOR, 1) == 2:
+    if predictor == 2:
         whole = np.dtype(f"u{dtype.itemsize}")
         differences = stored.view(whole.newbyteorder(page.order)).astype(whole)
         return np.cumsum(differences, axis=1, dtype=whole).view(dtype)
     return stored
+
+
+def _predictor(page: Page) -> int:
+    """What the samples are differences of; 1, nothing, where the compression knows none, whatever the tag says."""
+    knows = page.number(Tag.COMPRESSION, 1) not in (tiff.NONE, tiff.PACKBITS)
+    return page.number(Tag.PREDICTOR, 1) if knows else 1
 
 
 def _unpacked(page: Page, raw: bytes, rows: int, row_bytes: int) -> bytes:
