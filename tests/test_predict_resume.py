@@ -1,6 +1,7 @@
 """A run into a folder that already holds results: nothing twice, nothing mixed, the same bytes in the end."""
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import San, make_photos, subprocess_environment, tree
+from PIL import Image
 
 from san_cli.engine.journal import Journal
 from san_cli.engine.results import write_results
@@ -119,7 +121,11 @@ def test_image_that_is_gone_leaves_nothing_behind(predict: San, photos: Path, tm
     (out / "sub" / "notes.txt").write_text("mine")
     (photos / "p00.jpg").unlink()
     shutil.rmtree(photos / "sub")
-    assert predict(photos, "-o", out, "--save", "overlay,labels,json,html").code == 0
+    ended = predict(photos, "-o", out, "--save", "overlay,labels,json,html")
+    assert ended.code == 0
+    assert re.search(
+        r"removed: \d+ results of inputs that are gone .* p00\.|removed: \d+ results .* sub/", ended.err
+    )
     assert (out / "sub" / "notes.txt").exists()
     assert not (out / "html" / "sub").exists()
     (out / "sub" / "notes.txt").unlink()
@@ -194,6 +200,24 @@ def test_a_result_that_was_cut_short_is_made_again(predict: San, photos: Path, t
         (out / name).write_bytes(whole[name][: len(whole[name]) // 2])
         assert predict(photos, "-o", out, *save).code == 0
         assert tree(out) == whole, name
+
+
+def test_a_result_that_was_edited_is_left_alone_with_a_word(
+    predict: San, photos: Path, tmp_path: Path
+) -> None:
+    """A label map corrected by hand is hours of somebody's work."""
+    out, save = tmp_path / "out", ("--save", "overlay,labels")
+    predict(photos, "-o", out, *save)
+    for name in ("p00.labels.png", "p00.overlay.jpg"):
+        with Image.open(out / name) as image:
+            image.crop((0, 0, 9, 9)).save(out / name)
+    edited = tree(out)
+    result = predict(photos, "-o", out, *save)
+    assert result.code == 0 and "left alone: 2 results" in result.err
+    assert tree(out) == edited
+    (out / "p00.labels.png").unlink()
+    predict(photos, "-o", out, *save)
+    assert tree(out)["p00.labels.png"] != edited["p00.labels.png"]
 
 
 @pytest.mark.parametrize("seed", range(3))

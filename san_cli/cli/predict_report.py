@@ -16,6 +16,7 @@ from san_cli.cli import console
 from san_cli.cli.progress import duration
 from san_cli.errors import ExitCode, SanError
 from san_cli.inert import inert
+from san_cli.plural import counted
 
 if TYPE_CHECKING:
     from san_cli.engine.finish import Tally
@@ -131,6 +132,12 @@ class Report:
             self.info(f"time by stage (the last four overlap): {', '.join(stages)}")
         if ending.tally is not None and share.count > 1:
             self.info(f"all shares: {ending.tally.images:,} images, {ending.tally.failed:,} failed")
+        if ending.tally is not None and ending.tally.removed:
+            removed = ending.tally.removed
+            self.info(
+                f"removed: {counted(len(removed), 'result')} of inputs that are gone or can't be read any more, "
+                f"e.g. {inert(removed[0])}"
+            )
         if ending.tally is not None:
             for line in coverage_table(ending.tally, classes):
                 self.info(line)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,7 @@ class Tally:
     pixels: int = 0
     class_pixels: dict[int, int] = field(default_factory=dict)
     class_images: dict[int, int] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()  # results of inputs that are gone or failed, below the folder
 
     def add(self, record: ImageRecord) -> None:
         """Count one image."""
@@ -88,7 +89,7 @@ def finish(
         return None
     counted = _CountedRecords(journal, names, listing.failures)
     try:
-        remove_stale(output, journal, {*names, *kept}, save)
+        removed = remove_stale(output, journal, {*names, *kept}, save)
         if "labels" in save:
             write_class_table(output / CLASSES, classes)
         if "json" in save:
@@ -111,7 +112,7 @@ def finish(
         journal.compact([*names, *kept], seal, run_marks)
     except OSError as error:
         raise stopping(error, output) from error
-    return counted.tally
+    return replace(counted.tally, removed=removed)
 
 
 def _whole(output: Path, journal: Journal, save: Sequence[str]) -> bool:
@@ -153,10 +154,12 @@ def _is_gone(name: str, where: str, roots: Iterable[str], failed: Container[str]
     return False
 
 
-def remove_stale(output: Path, journal: Journal, names: Container[str], save: Sequence[str]) -> None:
+def remove_stale(
+    output: Path, journal: Journal, names: Container[str], save: Sequence[str]
+) -> tuple[str, ...]:
     """Remove what we made for inputs that failed or are not among `names`, as far as it is still ours to the byte.
 
-    So are files of the whole run that `save` doesn't ask for. OSError where that fails.
+    So are files of the whole run that `save` doesn't ask for. Returns what was removed; OSError where that fails.
     """
     stale = [
         (path, marks[kind])
@@ -168,16 +171,18 @@ def remove_stale(output: Path, journal: Journal, names: Container[str], save: Se
     ]
     stale += [(path, mark) for path, mark in journal.run_marks.items() if path not in run_files(save)]
     if not stale:
-        return
+        return ()
     owned = {
         _any_case(path): path
         for name, entry in journal.entries.items()
         if name in names and not entry.failed
         for path in result_paths(name, save).values()
     }
-    for path, mark in stale:
-        if not _is_same(output, path, owned.get(_any_case(path))):
-            remove_made(output, path, mark)
+    return tuple(
+        path
+        for path, mark in stale
+        if not _is_same(output, path, owned.get(_any_case(path))) and remove_made(output, path, mark)
+    )
 
 
 def _any_case(path: str) -> str:

@@ -1,7 +1,7 @@
 """The files that a run has made: known by size and content, so that nobody else's is ever taken for one.
 
-The journal keeps a mark of every result. By its size a rerun notices what was cut short; what belongs to an input
-that is gone is removed only while it is, to the byte, what we wrote.
+The journal keeps a mark of every result. By its size a rerun notices what was cut short, or what somebody has changed
+and is left alone; what belongs to an input that is gone is removed only while it is, to the byte, what we wrote.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
+
+_ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of a whole PNG or JPEG
 
 
 class Mark(NamedTuple):
@@ -34,6 +36,17 @@ def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
         return False
 
 
+def was_edited(path: str | os.PathLike[str], mark: Mark | None) -> bool:
+    """Whether a picture is there, up to its last bytes, and of another length than its mark says."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (as has_size)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 12))
+            return mark is not None and size != mark.size and file.read().endswith(_ENDS)
+    except (OSError, ValueError):
+        return False
+
+
 def marks_text(marks: Mapping[str, Mark]) -> str:
     """Marks by kind on one line, short, as a journal of 100,000 images is held in memory."""
     return " ".join(f"{kind}:{mark.size}:{mark.digest}" for kind, mark in marks.items())
@@ -45,22 +58,23 @@ def marks_from(text: str) -> dict[str, Mark]:
     return {kind: Mark(int(size), digest) for kind, size, digest in parts}
 
 
-def remove_made(output: Path, relative: str, mark: Mark) -> None:
-    """Remove a result and the folders below `output` that this leaves empty; OSError where that fails.
+def remove_made(output: Path, relative: str, mark: Mark) -> bool:
+    """Remove a result and the folders below `output` that this leaves empty; whether. OSError where that fails.
 
     Nothing happens where the file is not, to the byte, what was marked, or where a link leads to it.
     """
     path = output / relative
     inside = os.path.join(os.path.realpath(output), "")  # noqa: PTH118
     if not os.path.join(os.path.realpath(path.parent), "").startswith(inside):  # noqa: PTH118
-        return
+        return False
     try:
         status = path.lstat()
     except OSError:
-        return
+        return False
     if not stat.S_ISREG(status.st_mode) or status.st_size != mark.size or mark_of(path) != mark:
-        return
+        return False
     path.unlink()
     for folder in path.relative_to(output).parents[:-1]:
         with suppress(OSError):  # not empty
             (output / folder).rmdir()
+    return True

@@ -17,7 +17,7 @@ from san_cli.datasets.images import raise_pillow_limit, silence_decoders
 from san_cli.engine.batches import plan_batches
 from san_cli.engine.inputs import InputImage
 from san_cli.engine.journal import Journal, same_content, source_of
-from san_cli.engine.made_files import has_size, marks_from
+from san_cli.engine.made_files import Mark, has_size, marks_from, was_edited
 from san_cli.engine.pipeline import threaded
 from san_cli.engine.results import result_paths, stopping
 from san_cli.engine.run import Run
@@ -25,7 +25,9 @@ from san_cli.engine.segmenter import Segmenter
 from san_cli.engine.shares import Share
 from san_cli.engine.stages import Job, PassingImage, Stages
 from san_cli.engine.team import processes_here
+from san_cli.inert import inert
 from san_cli.outputs.record import ImageRecord
+from san_cli.plural import counted
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,16 @@ def predict_images(
     silence_decoders()
     images = run.listing.images
     positions = list(run.share.positions(len(images), job.batch))
-    wanted = bytearray(len(images))
+    wanted, edited = bytearray(len(images)), list[str]()
     for position in positions:
         wanted[position] = not is_done(images[position], run.journal, run.output, job.save)
+        if not wanted[position]:
+            edited += _edited(images[position].name, run.journal, run.output, job.save)
+    if edited:
+        say(
+            f"left alone: {counted(len(edited), 'result')} that somebody has changed, e.g. {inert(edited[0])} "
+            "(remove one, and all results of its image are made anew)"
+        )
     stages = Stages(images, job, segmenter, run.output, say)
     held: dict[int, PassingImage] = {}  # finished before their turn: at most a window of batches
     with ExitStack() as stack:
@@ -89,13 +98,23 @@ def default_workers(device_type: str) -> int:
 
 
 def is_done(image: InputImage, journal: Journal, output: Path, save: Sequence[str]) -> bool:
-    """Whether the image is finished, unchanged since then, and its files are there in full."""
+    """Whether the image is finished, unchanged since then, and its files are there in full, be it as edited."""
     entry = journal.entries.get(image.name)
     if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
         return False
-    marks = marks_from(entry.marks)
-    paths = result_paths(image.name, save)
-    return all(has_size(output / path, marks.get(kind)) for kind, path in paths.items())
+    results = _marked(image.name, journal, output, save)
+    return all(has_size(path, mark) or was_edited(path, mark) for path, mark in results)
+
+
+def _edited(name: str, journal: Journal, output: Path, save: Sequence[str]) -> list[str]:
+    """Those of a finished image's files that somebody has changed."""
+    results = _marked(name, journal, output, save)
+    return [str(path) for path, mark in results if not has_size(path, mark)]
+
+
+def _marked(name: str, journal: Journal, output: Path, save: Sequence[str]) -> list[tuple[Path, Mark | None]]:
+    marks = marks_from(journal.entries[name].marks)
+    return [(output / path, marks.get(kind)) for kind, path in result_paths(name, save).items()]
 
 
 def _done_before(name: str, journal: Journal, reread: bool) -> Outcome:
