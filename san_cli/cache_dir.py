@@ -29,7 +29,7 @@ def read_small(path: Path, limit: int) -> bytes:
     Nothing is waited for: what lies there may be a pipe, a device, a folder. What another user (but root) put into
     a cache that several can write to is not believed.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
         mine = not hasattr(os, "getuid") or status.st_uid in (0, os.getuid())

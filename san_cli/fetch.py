@@ -65,7 +65,7 @@ def fetch(url: str, file: BinaryIO, size: int, progress: Callable[[int], None]) 
                     progress(have)
         except _Cut as error:
             failures = 1 if have - reached >= _WORTH_IT else failures + 1
-            reached = have
+            reached = max(reached, have)  # or a server that begins anew each time could keep us for ever
             if not answered:
                 raise FetchError(str(error)) from error
             if failures >= _TRIES:
@@ -103,7 +103,7 @@ def _answer(url: str, have: int) -> Iterator[tuple[http.client.HTTPResponse, soc
         try:
             try:
                 connection.request("GET", target, headers=headers)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, UnicodeError) as error:
                 raise _Cut(_words(error)) from error
             connected = connection.sock  # the connection forgets it, as it is used for one answer alone
             with _deadline(connected):

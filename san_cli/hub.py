@@ -164,6 +164,8 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
             _check_space(official, folder, os.fstat(part.fileno()).st_size)
             say(f"downloading {official.filename} ({megabytes(official.size)}) from {endpoint}")
             wrong = _bring(official, f"{endpoint}/{official.path}", part, say)
+            if fcntl is None:  # Windows neither renames nor removes a file that is open
+                part.close()
             if wrong:
                 partial.unlink()
                 raise FetchError(f"what came is not the published file ({wrong}); it was deleted")

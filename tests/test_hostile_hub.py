@@ -172,6 +172,55 @@ def test_answers_without_end_or_measure(
         assert said in failure
 
 
+def test_a_server_that_begins_anew_and_cuts_for_ever_is_left(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "_WORTH_IT", 1)
+    with serve(CONTENT, "cut here and there") as fake:
+        monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
+        with pytest.raises(SanError, match="sent only"):
+            hub.download(FILE, say=lambda line: None)
+    assert len(fake.asked) < 20
+
+
+def test_a_redirect_to_a_foreign_name_through_a_proxy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which an HTTP proxy can't be asked in its own letters."""
+    with serve(CONTENT, location="http://b\xfccher.example/cdn") as fake:
+        monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+        monkeypatch.setenv("http_proxy", fake.endpoint)
+        with pytest.raises(SanError, match="can't get"):
+            hub.download(FILE, say=lambda line: None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux to see what is open")
+@pytest.mark.parametrize("fault", ["", "wrong bytes"])
+def test_where_files_can_not_be_locked_none_is_renamed_or_removed_while_open(
+    fault: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, which refuses that."""
+
+    def refusing(method: str) -> None:
+        real = getattr(Path, method)
+
+        def checked(self: Path, *args: object, **options: object) -> object:
+            opened = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+            assert os.path.realpath(self) not in opened
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(Path, method, checked)
+
+    monkeypatch.setattr(hub, "fcntl", None)
+    refusing("replace")
+    refusing("unlink")
+    with serve(CONTENT, fault) as fake:
+        monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
+        if fault:
+            with pytest.raises(SanError, match="not the published file"):
+                hub.download(FILE, say=lambda line: None)
+        else:
+            assert hub.download(FILE, say=lambda line: None).read_bytes() == CONTENT
+
+
 def test_a_wrong_beginning_from_another_server_is_fetched_anew(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

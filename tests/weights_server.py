@@ -83,6 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, content[:-1] + b"\x00")
         elif fault == "cut every time" or (fault.startswith("reset once") and times == 1):
             self._send(200, content, cut=half)
+        elif fault == "cut here and there":
+            self._send(200, content, cut=half // (1 + times % 2))
         elif fault == "endless":
             self._endless(1 << 16, 0.0)
         elif fault == "drip":
