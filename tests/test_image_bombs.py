@@ -54,6 +54,16 @@ def test_many_bands_are_read_where_the_file_has_the_bytes_for_them() -> None:
     assert load_image_bytes(write_tiff(values, compression=8)).pixels.shape == (24, 32, 3)
 
 
+@pytest.mark.parametrize("samples", [2**32 - 1, 2**62])
+def test_damage_that_makes_bands_beyond_count(samples: int) -> None:
+    """Each was given a kind, one after another."""
+    data = bytearray(write_tiff(np.zeros((4, 4, 3), np.uint16), big=True))
+    at = data.index(struct.pack("<HHQ", 277, 3, 1))
+    data[at : at + 20] = struct.pack("<HHQQ", 277, 16, 1, samples)
+    with pytest.raises(BadImage):
+        load_image_bytes(bytes(data))
+
+
 def test_tiles_that_each_claim_the_whole_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each was copied, and its bits turned round, as long as it claimed to be."""
     side, tile, filling = 64, 16, 2**20

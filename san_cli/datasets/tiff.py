@@ -27,6 +27,7 @@ _COMPRESSIONS = {
 }  # fmt: skip
 _MOST_PAGES, _MOST_TAGS = 1000, 4096
 _MOST_VALUES = 2**23  # of a file's tags in all: many pages may point at one table
+_MOST_SAMPLES = 65535  # what the tag's own type holds; damage may give it another
 _MOST_TEXT = 2**16  # bytes; what matters stands at the beginning
 
 
@@ -260,7 +261,10 @@ def _page(
         if size > value_size:
             raw = _bytes_at(file, struct.unpack_from(offset, rows, at + 4 + value_size)[0], size)
         tags[tag] = raw if code == "s" else struct.unpack(f"{order}{number}{code}", raw)
-    return Page(start, order, tags), struct.unpack_from(offset, rows, count * entry_size)[0]
+    page = Page(start, order, tags)
+    if not 0 <= page.samples <= _MOST_SAMPLES:
+        raise ValueError("no number of bands")
+    return page, struct.unpack_from(offset, rows, count * entry_size)[0]
 
 
 def _bytes_at(file: BinaryIO, start: int, size: int) -> bytes:

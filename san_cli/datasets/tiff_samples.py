@@ -120,7 +120,7 @@ def _samples(page: Page, data: bytes, bands: Sequence[int]) -> npt.NDArray[np.ge
             if not size and not start:  # of a sparse file
                 area[...] = missing
                 continue
-            if start + size > len(data):
+            if start < 0 or start + size > len(data):
                 raise BadImage("truncated or damaged (a strip or tile lies outside the file)")
             if plain_size > _MANY_BYTES + _BYTES_A_PIXEL * width * height + _BYTES_A_BYTE * size:
                 raise BadImage(
