@@ -17,8 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from san_cli.files import atomic_write
 from san_cli.models.presets import TINY, preset_to_json
-from san_cli.outputs.atomic import atomic_write
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,18 @@ from bench_postprocess import masks_and_probabilities
 from PIL import Image
 
 from san_cli import Segmenter
-from san_cli.cache_dir import cache_dir
 from san_cli.datasets.labels import write_label
 from san_cli.datasets.own_pairs import list_own_pairs
+from san_cli.datasets.task import Task
 from san_cli.engine.ensemble import Member
-from san_cli.engine.eval_run import EvalPlan, run_evaluation
-from san_cli.engine.eval_task import Task
-from san_cli.engine.map_source import ModelMaps
 from san_cli.engine.metrics import metrics_of
-from san_cli.engine.predict import default_workers
 from san_cli.engine.segmentation_map import Frame
 from san_cli.engine.text_cache import TextCache
-from san_cli.vocabulary import load_dataset_vocabulary, vocabulary_of_names
+from san_cli.evaluate.map_source import ModelMaps
+from san_cli.evaluate.run import EvalPlan, run_evaluation
+from san_cli.predict.pipeline import default_workers
+from san_cli.vocabulary.grammar import load_dataset_vocabulary, vocabulary_of_names
+from san_cli.weights.cache_dir import cache_dir
 
 
 def make_images(folder: Path, count: int, size: int, classes: int) -> None:

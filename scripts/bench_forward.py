@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 
 from san_cli import Segmenter
-from san_cli.engine.fps.flops import gflops
+from san_cli.fps.flops import gflops
 from san_cli.models.presets import get_preset
 from san_cli.models.san import normalise
 

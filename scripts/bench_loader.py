@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from san_cli.datasets.augment import OFFICIAL, augment
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import load_image
 from san_cli.datasets.labels import read_label, write_label
-from san_cli.datasets.loader import batches
 from san_cli.datasets.own_pairs import list_own_pairs
-from san_cli.datasets.training_set import PairSource, TrainingSet
+from san_cli.train.augment import OFFICIAL, augment
+from san_cli.train.loader import batches
+from san_cli.train.training_set import PairSource, TrainingSet
 
 CLASSES, IGNORE = 256, 255
 

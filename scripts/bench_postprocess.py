@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from san_cli.engine.heap import keep_heap
+from san_cli.engine.memory import keep_heap
 from san_cli.engine.segmentation_map import Frame, segmentation_map, segmentation_scores
 
 FRAMES = {

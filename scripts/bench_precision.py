@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from san_cli import Segmenter
-from san_cli.vocabulary import parse_vocabulary
+from san_cli.vocabulary.grammar import parse_vocabulary
 
 
 def main() -> None:

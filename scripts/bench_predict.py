@@ -18,7 +18,7 @@ from pathlib import Path
 
 from san_cli import Segmenter
 from san_cli.datasets.images import load_image
-from san_cli.vocabulary import parse_vocabulary
+from san_cli.vocabulary.grammar import parse_vocabulary
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "photos"
 

@@ -19,17 +19,17 @@ from dataclasses import replace
 import torch
 
 from san_cli.engine.device import choose_device, choose_precision
-from san_cli.engine.fps.memory import peak_growth_mb
-from san_cli.engine.heap import keep_heap
-from san_cli.models.checkpoint import random_checkpoint
+from san_cli.engine.memory import keep_heap
+from san_cli.fps.memory import peak_growth_mb
 from san_cli.models.presets import get_preset
-from san_cli.training.memory import peak_memory_mb
-from san_cli.training.model import TrainedModel
-from san_cli.training.processes import Processes
-from san_cli.training.recipe import Recipe
-from san_cli.training.step import MicroBatch, Trainer
-from san_cli.training.targets import targets_of
-from san_cli.vocabulary import vocabulary_of_names
+from san_cli.train.memory import peak_memory_mb
+from san_cli.train.model import TrainedModel
+from san_cli.train.processes import Processes
+from san_cli.train.recipe import Recipe
+from san_cli.train.step import MicroBatch, Trainer
+from san_cli.train.targets import targets_of
+from san_cli.vocabulary.grammar import vocabulary_of_names
+from san_cli.weights.checkpoint import random_checkpoint
 
 ROWS = {
     "all of CLIP trained (baseline)": "whole",

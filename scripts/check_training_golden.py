@@ -3,8 +3,9 @@
     python scripts/check_training_golden.py golden_tiny_train.npz [--all]
 
 The file holds what the official implementation computed in a few optimiser steps, with the small model of
-`tests/presets.py`, weights and images by seed (`tests/recipe.py`), and every random number of the loss given by
-seed (`rand_calls`). Sizes are the file's: images, points, classes, steps. What a file lacks is not compared.
+`tests/support/presets.py`, weights and images by seed (`tests/support/recipe.py`), and every random number of the
+loss given by seed (`rand_calls`). Sizes are the file's: images, points, classes, steps. What a file lacks is not
+compared.
 
 Exit 1 where the matching differs, or a loss term of step 0, a learning rate or a parameter's gradient norm by more
 than 1e-4 of its value. Later steps are shown for information: AdamW moves every weight by about the learning rate,
@@ -31,16 +32,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import recipe
 from presets import GOLDEN_TINY
 
-from san_cli.models.checkpoint import load_into, read_checkpoint
-from san_cli.models.official import official_name
 from san_cli.models.san import SAN, SanOutput, normalise
 from san_cli.models.text import TextEncoder
-from san_cli.templates import templates
-from san_cli.training.losses import WEIGHTS, SetLoss, normalisers_of, set_loss
-from san_cli.training.matcher import match, matching_costs
-from san_cli.training.optimizer import parameter_groups, poly_lr
-from san_cli.training.points import Draw, draw_uncertain_points
-from san_cli.training.targets import Targets, targets_of
+from san_cli.train.losses import WEIGHTS, SetLoss, normalisers_of, set_loss
+from san_cli.train.matcher import match, matching_costs
+from san_cli.train.optimizer import parameter_groups, poly_lr
+from san_cli.train.points import Draw, draw_uncertain_points
+from san_cli.train.targets import Targets, targets_of
+from san_cli.vocabulary.templates import templates
+from san_cli.weights.checkpoint import load_into, read_checkpoint
+from san_cli.weights.official import official_name
 
 IGNORED = 255
 LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM, ITERATIONS = 1e-4, 1e-4, 0.01, 10

@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from san_cli.datasets.emoji.concepts import all_ids, concepts
 from san_cli.datasets.emoji.pairs import ScenePair, scene_pairs
-from san_cli.models.checkpoint import load_into
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.presets import TINY
 from san_cli.models.san import normalise
-from san_cli.templates import VILD
-from san_cli.training.start import embed_words, fresh_model
-from san_cli.vocabulary import vocabulary_of_names
+from san_cli.train.start import embed_words, fresh_model
+from san_cli.vocabulary.emoji_concepts import all_ids, concepts
+from san_cli.vocabulary.grammar import vocabulary_of_names
+from san_cli.vocabulary.templates import VILD
+from san_cli.weights.checkpoint import load_into
 
 OUTSIDE = -10.0  # attention bias
 SMALL, LARGE = 0.02, 0.04  # of the picture's pixels

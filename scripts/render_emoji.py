@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from san_cli.datasets.emoji.concepts import all_ids, concepts
 from san_cli.datasets.emoji.pairs import SIZE
 from san_cli.datasets.emoji.scenes import EmojiScenes
+from san_cli.vocabulary.emoji_concepts import all_ids, concepts
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
-from san_cli.datasets.emoji.concepts import concepts
 from san_cli.models.presets import TINY
-from san_cli.templates import VILD
+from san_cli.vocabulary.emoji_concepts import concepts
+from san_cli.vocabulary.templates import VILD
 
 OPENINGS = ("", "a photo of ", "There is ", "a picture of ")
 RELATIONS = (" on ", " in front of ", " and ")

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from san_cli.datasets.emoji.concepts import all_ids, concepts
 from san_cli.datasets.emoji.scenes import EmojiScenes, Layout
 from san_cli.models.presets import TINY
+from san_cli.vocabulary.emoji_concepts import all_ids, concepts
 
 SEED = 20_000  # of the scenes; other seeds are for SAN
 CROPS = 12  # of a picture, beside the whole

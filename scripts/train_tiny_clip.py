@@ -35,12 +35,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 
-from san_cli.datasets.emoji.concepts import concepts
 from san_cli.datasets.emoji.pairs import ScenePair
 from san_cli.models.clip import build_image_tower, build_text_tower, clip_features, recognise_regions
 from san_cli.models.presets import TINY
 from san_cli.models.san import normalise
 from san_cli.models.text import encode_prompts
+from san_cli.vocabulary.emoji_concepts import concepts
 
 STATE = "state.pt"
 PHASES = "80:75000,160:310000,320:65000"  # pixels:pictures

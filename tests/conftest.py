@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the program does, but before torch is loaded here
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # several tests at once: more threads than cores would wait in turns
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # several tests at once: more threads than cores would wait in turns
 
 import pytest
 import torch

@@ -2,7 +2,7 @@
 
 import sys
 
-from san_cli.inert import inert
+from san_cli.text import inert
 
 
 def say(text: str) -> None:

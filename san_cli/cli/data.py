@@ -11,9 +11,8 @@ from san_cli.cli import console
 from san_cli.cli.options import Quiet, one_of
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
-from san_cli.plural import counted
-from san_cli.vocabularies import DATASET_NAMES
+from san_cli.text import counted, inert
+from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,10 +59,10 @@ def list_datasets(data_root: _DataRoot = None) -> None:
       san data list --data-root /data
     """
     from san_cli.datasets.catalogue import CATALOGUE, find_root
-    from san_cli.datasets.emoji.concepts import concepts
     from san_cli.datasets.emoji.pairs import SCENES
-    from san_cli.engine.eval_task import EMOJI
-    from san_cli.vocabulary import load_dataset_vocabulary
+    from san_cli.datasets.task import EMOJI
+    from san_cli.vocabulary.emoji_concepts import concepts
+    from san_cli.vocabulary.grammar import load_dataset_vocabulary
 
     root = find_root(data_root)
     rows = [("NAME", "CLASSES", "VAL", "TRAIN", "TITLE")]
@@ -129,8 +128,8 @@ def prepare(
       san data prepare coco --from val2017.zip stuffthingmaps_trainval2017.zip
     """
     from san_cli.datasets.catalogue import find_root, get_dataset
-    from san_cli.datasets.prepare.run import prepare as prepare_dataset
-    from san_cli.engine.eval_task import EMOJI, dataset_name
+    from san_cli.datasets.task import EMOJI, dataset_name
+    from san_cli.prepare.run import prepare as prepare_dataset
 
     if dataset_name(name) == EMOJI:
         raise SanError(
@@ -173,7 +172,7 @@ def check(
     from san_cli.datasets.catalogue import find_root, get_dataset
     from san_cli.datasets.check import check_dataset
     from san_cli.datasets.emoji.pairs import SEEDS
-    from san_cli.engine.eval_task import EMOJI, dataset_name
+    from san_cli.datasets.task import EMOJI, dataset_name
 
     if dataset_name(name) == EMOJI:
         for each in SEEDS if split == "all" else (split,):
@@ -200,7 +199,7 @@ def check(
 
 def _check_emoji(split: str) -> None:
     """Its scenes are rendered as they are read: one shows whether everything for it is here."""
-    from san_cli.engine.eval_task import EMOJI, dataset_task
+    from san_cli.datasets.task import EMOJI, dataset_task
 
     task = dataset_task(EMOJI, None, split=split)
     task.pairs[0].read_image()

@@ -14,13 +14,13 @@ from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, 
 from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates
 from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
-from san_cli.vocabulary import DATASET_NAMES, nearest
+from san_cli.text import inert
+from san_cli.vocabulary.grammar import DATASET_NAMES, nearest
 
 if TYPE_CHECKING:
-    from san_cli.engine.eval_task import Task
-    from san_cli.engine.team import Team
-    from san_cli.vocabulary import Vocabulary
+    from san_cli.datasets.task import Task
+    from san_cli.runs.processes import Team
+    from san_cli.vocabulary.grammar import Vocabulary
 
 
 def evaluate(
@@ -163,7 +163,7 @@ def _refuse_contradictions(
 def _refuse_outputs(
     output: Path | None, save_predictions: Path | None, weights: list[str] | None, tasks: "Sequence[Task]"
 ) -> None:
-    from san_cli.engine.prediction_spool import refuse_unwritable
+    from san_cli.evaluate.prediction_parts import refuse_unwritable
 
     if output is not None:
         try:
@@ -186,7 +186,7 @@ def _refuse_outputs(
 
 
 def _words(vocab: list[str] | None, synonyms: str | None) -> "Vocabulary | None":
-    from san_cli.engine.eval_task import other_words
+    from san_cli.datasets.task import other_words
 
     words, notes = other_words(vocab, synonyms)
     for note in notes:
@@ -205,7 +205,7 @@ def _own_task(
 ) -> "Task":
     """The user's own data, looked at."""
     from san_cli.datasets.own_pairs import NoPartner, ignored_values
-    from san_cli.engine.eval_task import own_task
+    from san_cli.datasets.task import own_task
 
     try:
         return own_task(
@@ -227,7 +227,7 @@ def _tasks(
     keep_going: bool,
 ) -> "tuple[list[Task], list[tuple[str, str]]]":
     """What to evaluate, and the datasets that are skipped with the reason."""
-    from san_cli.engine.eval_task import BENCHMARKS, dataset_name, dataset_task
+    from san_cli.datasets.task import BENCHMARKS, dataset_name, dataset_task
 
     asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
     tasks, skipped = [], []
@@ -247,7 +247,7 @@ def _tasks(
 @contextmanager
 def _alone(request: Request) -> Iterator[None]:
     """Have -o for ourselves."""
-    from san_cli.engine.eval_state import locked
+    from san_cli.evaluate.state import locked
 
     if request.output is None or not request.leads:
         yield
@@ -286,7 +286,7 @@ def _reported(
 
 
 def _team() -> "Team | None":
-    from san_cli.engine.team import Team, team_share
+    from san_cli.runs.processes import Team, team_share
 
     share = team_share()
     return None if share is None else Team.meet(share)
@@ -296,8 +296,8 @@ def _settings(
     request: Request, found: Found, words: "Vocabulary | None", synonyms: str | None, *, paper: bool
 ) -> dict[str, Any]:
     """What the report says of how the numbers came about."""
-    from san_cli.engine.published import OFFICIAL_LOG_SOURCE, TABLE_2_SOURCE
     from san_cli.engine.versions import versions
+    from san_cli.evaluate.published import OFFICIAL_LOG_SOURCE, TABLE_2_SOURCE
 
     quotes_log = any(result.logged for result in found.results)
     quotes_paper = paper or any(result.paper for result in found.results)
@@ -328,9 +328,9 @@ def _report(
     as_json: bool,
 ) -> None:
     from san_cli.cli.eval_table import print_json, print_tables
-    from san_cli.engine.published import paper_rows
-    from san_cli.outputs.eval_report import write_report
-    from san_cli.outputs.eval_result import trials_of
+    from san_cli.evaluate.published import paper_rows
+    from san_cli.evaluate.report import write_report
+    from san_cli.evaluate.report_data import trials_of
 
     trials = trials_of(found.results)
     quoted = paper_rows() if paper else []

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from san_cli.cli.options import MODEL, VOCABULARY, one_of
-from san_cli.vocabularies import DATASET_NAMES
-from san_cli.vocabulary import complete_vocabulary
+from san_cli.vocabulary.class_lists import DATASET_NAMES
+from san_cli.vocabulary.grammar import complete_vocabulary
 
 DATA, OUTPUT, SPEED = "Data", "Output", "Speed"
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from san_cli.inert import inert
+from san_cli.text import inert
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from san_cli.outputs.eval_result import EvalResult, Trials
+    from san_cli.evaluate.report_data import EvalResult, Trials
 
 _WIDE = 180  # columns where nobody looks at a terminal
 
@@ -23,9 +23,9 @@ def print_json(
     results: "Sequence[EvalResult]", trials: "Sequence[Trials]", skipped: Sequence[tuple[str, str]]
 ) -> None:
     """The results as JSON; `trials` only where there are several weights, skipped datasets where there are any."""
-    from san_cli.outputs.eval_report import trials_json
-    from san_cli.outputs.eval_result import result_json
-    from san_cli.outputs.json_text import json_text
+    from san_cli.evaluate.report import trials_json
+    from san_cli.evaluate.report_data import result_json
+    from san_cli.json_text import json_text
 
     document: dict[str, Any] = {"results": [result_json(result) for result in results]}
     if trials:
@@ -45,7 +45,7 @@ def print_tables(
     """The table of results, what is to be known about it, and quoted rows apart from it."""
     from rich.console import Console
 
-    from san_cli.outputs.eval_report import RULES, skip_lines, summary_rows, trials_line
+    from san_cli.evaluate.report import RULES, skip_lines, summary_rows, trials_line
 
     text = io.StringIO()
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -64,7 +64,7 @@ def print_tables(
     if any(result.rules_differ for result in results):
         out.print(RULES, markup=False)
     if quoted:
-        from san_cli.engine.published import TABLE_2_SOURCE
+        from san_cli.evaluate.published import TABLE_2_SOURCE
 
         _print_table(out, quoted, TABLE_2_SOURCE)
     for result in results:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 from san_cli.cli import console
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 if TYPE_CHECKING:
+    from san_cli.datasets.task import Task
     from san_cli.engine.ensemble import Member
-    from san_cli.engine.eval_run import EvalPlan
-    from san_cli.engine.eval_tally import Tally
-    from san_cli.engine.eval_task import Task
-    from san_cli.engine.map_source import MapSource
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.engine.team import Team
-    from san_cli.outputs.eval_result import EvalResult
+    from san_cli.evaluate.map_source import MapSource
+    from san_cli.evaluate.report_data import EvalResult
+    from san_cli.evaluate.run import EvalPlan
+    from san_cli.evaluate.tally import Tally
+    from san_cli.runs.processes import Team
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def predictions_path(path: Path, task: "Task") -> Path:
 
 def score_predictions(request: Request, tasks: "Sequence[Task]", found: Found) -> None:
     """Score a file of predictions."""
-    from san_cli.engine.map_source import PredictedMaps, category_convention
-    from san_cli.outputs.detectron2_json import image_stem, index_predictions
+    from san_cli.evaluate.detectron2_json import image_stem, index_predictions
+    from san_cli.evaluate.map_source import PredictedMaps, category_convention
 
     assert request.predictions is not None
     index = index_predictions(request.predictions)
@@ -99,9 +99,9 @@ def score_predictions(request: Request, tasks: "Sequence[Task]", found: Found) -
 def run_models(request: Request, tasks: "Sequence[Task]", found: Found) -> None:
     """Every weights file on every dataset."""
     from san_cli.engine.ensemble import Member, check_members, parse_member
-    from san_cli.engine.map_source import ModelMaps
-    from san_cli.engine.predict import default_workers
-    from san_cli.templates import templates as template_set
+    from san_cli.evaluate.map_source import ModelMaps
+    from san_cli.predict.pipeline import default_workers
+    from san_cli.vocabulary.templates import templates as template_set
 
     second: list[Member] = []
     if request.ensemble is not None:
@@ -141,7 +141,7 @@ def _load(request: Request, model: str | None, weights: str | None) -> "Segmente
     import torch
 
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.engine.team import local_rank
+    from san_cli.runs.processes import local_rank
 
     device, devices = request.device, torch.cuda.device_count()
     if device in ("auto", "cuda") and devices > 1:
@@ -185,9 +185,9 @@ def _evaluate(
     notes: tuple[str, ...],
 ) -> None:
     """One dataset with one source of label maps."""
-    from san_cli.engine.eval_result import result_of
-    from san_cli.engine.eval_run import EvalPlan
-    from san_cli.engine.evaluate import nothing_left
+    from san_cli.evaluate.counting import nothing_left
+    from san_cli.evaluate.result import result_of
+    from san_cli.evaluate.run import EvalPlan
 
     predictions = None
     if request.save_predictions is not None:
@@ -223,7 +223,7 @@ def _evaluate(
 def _counted(
     request: Request, plan: "EvalPlan", task: "Task", source: "MapSource", settings: dict[str, Any]
 ) -> "Tally | None":
-    from san_cli.engine.eval_run import run_evaluation
+    from san_cli.evaluate.run import run_evaluation
 
     with progress(task.name, len(task.pairs), quiet=request.quiet or not request.leads) as shown:
 
@@ -244,7 +244,7 @@ def _pictures(
     result: "EvalResult",
     worst: int,
 ) -> list[str]:
-    from san_cli.engine.eval_pictures import write_pictures
+    from san_cli.evaluate.pictures import write_pictures
 
     try:
         return write_pictures(output, name, task, source, tally, result, worst=worst, say=console.note)

@@ -15,16 +15,16 @@ from san_cli.cli.fps_tables import tables
 from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet, complete_model, some_of
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError
-from san_cli.inert import inert
-from san_cli.vocabulary import complete_vocabulary
+from san_cli.text import inert
+from san_cli.vocabulary.grammar import complete_vocabulary
 
 if TYPE_CHECKING:
-    from san_cli.engine.fps.end_to_end import FolderRate
-    from san_cli.engine.fps.measure import SizeResult
-    from san_cli.engine.fps.report import Context
-    from san_cli.engine.fps.systems import Setup
+    from san_cli.fps.end_to_end import FolderRate
+    from san_cli.fps.measure import SizeResult
+    from san_cli.fps.report import Context
+    from san_cli.fps.systems import Setup
     from san_cli.models.presets import Preset
-    from san_cli.vocabulary import Vocabulary
+    from san_cli.vocabulary.grammar import Vocabulary
 
 OUTPUT = "Output"
 _CLASSES = 20  # with which the paper's GFLOPs come out
@@ -166,8 +166,8 @@ def fps(
         if end_to_end is not None:
             _refuse_folder(end_to_end, clip_sizes)
 
-        from san_cli.engine.fps.measure import cases_at
-        from san_cli.engine.fps.systems import setup_for
+        from san_cli.fps.measure import cases_at
+        from san_cli.fps.systems import setup_for
         from san_cli.models.presets import get_preset
 
         preset = get_preset(model)
@@ -210,11 +210,11 @@ def _refuse_outputs(csv: Path | None, plot: Path | None) -> None:
         if fault:
             raise SanError(f"can't write '{inert(str(path))}': {fault}", hint="Choose another file.")
     if csv is not None:
-        from san_cli.engine.fps.csv_file import refuse_other_columns
+        from san_cli.fps.csv_file import refuse_other_columns
 
         refuse_other_columns(csv)
     if plot is not None:
-        from san_cli.engine.fps.plot import refuse_without_matplotlib
+        from san_cli.fps.plot import refuse_without_matplotlib
 
         refuse_without_matplotlib()
 
@@ -237,8 +237,8 @@ def _why_unwritable(path: Path) -> str:
 
 def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
     """Before minutes of measuring, not after."""
-    from san_cli.engine.input_notes import nothing_usable
-    from san_cli.engine.inputs import discover
+    from san_cli.predict.input_notes import nothing_usable
+    from san_cli.predict.inputs import discover
 
     if clip_sizes:
         raise SanError("--end-to-end runs SAN at its own CLIP size", hint="Leave out --clip-size.")
@@ -249,7 +249,7 @@ def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
 
 def _systems(text: str) -> list[str]:
     """The systems named, in the order of naming."""
-    from san_cli.vocabulary import nearest
+    from san_cli.vocabulary.grammar import nearest
 
     known = ("san", "simseg", "ovseg", "maskclip")
     asked = [name.strip().lower() for name in text.split(",")]
@@ -272,7 +272,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _vocabulary(vocab: list[str] | None, quiet: bool) -> "Vocabulary":
-    from san_cli.vocabulary import parse_vocabulary
+    from san_cli.vocabulary.grammar import parse_vocabulary
 
     vocabulary, notes = parse_vocabulary(vocab or ["voc"])
     for text in notes if not quiet else ():
@@ -291,9 +291,9 @@ def _measured(
     import torch
 
     from san_cli.engine.device import PRECISIONS
-    from san_cli.engine.fps.machine import gpu_state, machine
-    from san_cli.engine.fps.measure import measure, text_ms_per_word
-    from san_cli.engine.fps.report import Context
+    from san_cli.fps.machine import gpu_state, machine
+    from san_cli.fps.measure import measure, text_ms_per_word
+    from san_cli.fps.report import Context
 
     before = machine(setup)
     if before["load"] is not None and before["load"] > 0.5 * before["cores"]:
@@ -330,7 +330,7 @@ def _folder(
     precision: str,
     quiet: bool,
 ) -> "FolderRate":
-    from san_cli.engine.fps.end_to_end import folder_rate
+    from san_cli.fps.end_to_end import folder_rate
 
     with progress("images", 1, quiet=quiet) as shown:
         return folder_rate(
@@ -351,8 +351,8 @@ def _show(
     """Print the results on stdout."""
     from dataclasses import asdict
 
-    from san_cli.engine.fps import report
-    from san_cli.outputs.json_text import json_text
+    from san_cli.fps import report
+    from san_cli.json_text import json_text
 
     if as_json:
         for result in results:
@@ -370,14 +370,14 @@ def _show(
 
 def _keep(results: "Sequence[SizeResult]", context: "Context", csv: Path | None, plot: Path | None) -> None:
     """Write the files that were asked for."""
-    from san_cli.engine.fps import report
+    from san_cli.fps import report
 
     if csv is not None:
-        from san_cli.engine.fps.csv_file import append_csv
+        from san_cli.fps.csv_file import append_csv
 
         append_csv(csv, results, context)
     if plot is not None:
-        from san_cli.engine.fps.plot import write_plot
+        from san_cli.fps.plot import write_plot
 
         try:
             write_plot(plot, results, report.title(results[0], context))

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from san_cli.inert import inert
+from san_cli.text import inert
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from san_cli.engine.fps.measure import SizeResult
-    from san_cli.engine.fps.report import Context
+    from san_cli.fps.measure import SizeResult
+    from san_cli.fps.report import Context
 
 _BETWEEN, _EDGES = 3, 2  # columns of space
 _NARROWEST_STAGES = 25  # their cells may be folded
@@ -26,7 +26,7 @@ def tables(results: "Sequence[SizeResult]", context: "Context") -> str:
     """All results, each size's tables one below the other; nothing in them is cut."""
     from rich.console import Console
 
-    from san_cli.engine.fps import report
+    from san_cli.fps import report
 
     text = io.StringIO()
     on_terminal = sys.stdout is not None and sys.stdout.isatty()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from san_cli.vocabulary import complete_vocabulary
+from san_cli.vocabulary.grammar import complete_vocabulary
 
 Complete = Callable[[str], list[str]]  # what was typed to what the shell offers
 

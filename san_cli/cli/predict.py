@@ -19,7 +19,7 @@ from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 _FILE_SUFFIXES = (
     ".jpg",
@@ -37,13 +37,13 @@ _FILE_SUFFIXES = (
 
 if TYPE_CHECKING:
     from san_cli.datasets.reading import Reading
-    from san_cli.engine.inputs import Listing
-    from san_cli.engine.run import Run
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.engine.shares import Share
-    from san_cli.engine.stages import Job
-    from san_cli.engine.team import Team
-    from san_cli.vocabulary import Vocabulary
+    from san_cli.predict.inputs import Listing
+    from san_cli.predict.run import Run
+    from san_cli.predict.stages import Job
+    from san_cli.runs.processes import Team
+    from san_cli.runs.shares import Share
+    from san_cli.vocabulary.grammar import Vocabulary
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
     **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
@@ -101,12 +101,12 @@ def predict(
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
     with _tracebacks(debug):
-        from san_cli.engine.inputs import fail_unreadable
-        from san_cli.engine.journal import STATE_FOLDER
-        from san_cli.engine.results import refuse_unusable_folder
-        from san_cli.engine.run import check_folder, end_run, open_run
-        from san_cli.engine.run_settings import asked_settings, with_model
-        from san_cli.templates import templates as template_set
+        from san_cli.predict.inputs import fail_unreadable
+        from san_cli.predict.results import refuse_unusable_folder
+        from san_cli.predict.run import check_folder, end_run, open_run
+        from san_cli.runs.journal import STATE_FOLDER
+        from san_cli.runs.settings import asked_settings, with_model
+        from san_cli.vocabulary.templates import templates as template_set
 
         kinds = _kinds(save)
         if not math.isfinite(min_score):
@@ -134,8 +134,8 @@ def predict(
         if not overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
             check_folder(output, listing.images, kinds, asked)
 
-        from san_cli.engine.stages import Job, MapOptions  # only now, as importing torch takes seconds
         from san_cli.engine.tiny_world import note_on_pictures, note_on_words
+        from san_cli.predict.stages import Job, MapOptions  # only now, as importing torch takes seconds
 
         options = MapOptions(min_score, background, shown)
         job = Job(vocabulary, options, kinds, batch, max_pixels, max_bytes, reading)
@@ -162,8 +162,8 @@ def predict(
 
 def _kinds(save: str) -> tuple[str, ...]:
     """The kinds that `--save` names, in their usual order."""
-    from san_cli.engine.results import KINDS
-    from san_cli.vocabulary import nearest
+    from san_cli.predict.results import KINDS
+    from san_cli.vocabulary.grammar import nearest
 
     asked = [kind.strip().lower() for kind in save.split(",")]
     if asked in ([""], ["none"]):
@@ -208,8 +208,8 @@ def _default_vocabulary(model: str | None) -> str:
 
 def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
     """Our share of the list, and the processes that torchrun started with us, if it did."""
-    from san_cli.engine.shares import WHOLE, parse_shard
-    from san_cli.engine.team import Team, team_share
+    from san_cli.runs.processes import Team, team_share
+    from san_cli.runs.shares import WHOLE, parse_shard
 
     of_team = team_share()
     if shard is None:
@@ -233,8 +233,8 @@ def _vocabulary(
     report: Report,
 ) -> "tuple[Vocabulary, tuple[str, ...] | None]":
     """The vocabulary, and the names that `--show` keeps."""
-    from san_cli.vocabulary import parse_vocabulary, select_entries
-    from san_cli.vocabulary_terms import check_word, word_key
+    from san_cli.vocabulary.grammar import parse_vocabulary, select_entries
+    from san_cli.vocabulary.terms import check_word, word_key
 
     vocabulary, notes = parse_vocabulary(vocab or [default])
     for text in notes:
@@ -268,8 +268,8 @@ def _listing(
     team: "Team | None",
     report: Report,
 ) -> "Listing":
-    from san_cli.engine.inputs import Listing, discover
-    from san_cli.engine.output_names import check_collisions
+    from san_cli.predict.inputs import Listing, discover
+    from san_cli.predict.output_names import check_collisions
 
     if null and "-" not in inputs:
         report.info("note: -0 is about a list on stdin, and there is no INPUT - that reads one")
@@ -289,7 +289,7 @@ def _listing(
 
 def _stdin(team: "Team | None") -> BinaryIO | None:
     """The list on stdin; in a team only the first process reads it and tells the others."""
-    from san_cli.engine.input_list import LONGEST_LIST
+    from san_cli.predict.input_list import LONGEST_LIST
 
     stdin = None if sys.stdin is None else sys.stdin.buffer
     if team is None or stdin is None:
@@ -301,8 +301,8 @@ def _stdin(team: "Team | None") -> BinaryIO | None:
 
 def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
     """Inputs that came to no image at all; SanError if none is left."""
-    from san_cli.engine.finish import failed_records
-    from san_cli.engine.input_notes import nothing_usable
+    from san_cli.predict.finish import failed_records
+    from san_cli.predict.input_notes import nothing_usable
 
     failures = listing.failures
     if report.leads and (listing.images or len(failures) > 1):
@@ -321,7 +321,7 @@ def _check_model(model: str | None, weights: str | None, device: str, precision:
     """Whatever can be wrong with these options and is known without loading the model; SanError if it is."""
     from san_cli.engine.device import choose_device, choose_precision
     from san_cli.models.presets import get_preset
-    from san_cli.weights import find_weights
+    from san_cli.weights.find import find_weights
 
     choose_precision(precision, choose_device(device))
     if weights != "random":
@@ -340,7 +340,7 @@ def _load(
     import torch
 
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.engine.team import local_rank
+    from san_cli.runs.processes import local_rank
 
     devices = torch.cuda.device_count()
     if device in ("auto", "cuda") and devices > 1:
@@ -380,8 +380,8 @@ def _work(
     run: "Run", job: "Job", segmenter: "Segmenter", workers: int | None, fail_fast: bool, report: Report
 ) -> None:
     """Do our share of the images."""
-    from san_cli.engine.finish import failed_records
-    from san_cli.engine.predict import default_workers, predict_images
+    from san_cli.predict.finish import failed_records
+    from san_cli.predict.pipeline import default_workers, predict_images
 
     images, own_lines = run.listing.images, report.jsonl and run.team is None
     outcomes = predict_images(
@@ -411,7 +411,7 @@ def _work(
 
 def _print_team(run: "Run", job: "Job", report: Report) -> None:
     """A team's lines are in order only at the end."""
-    from san_cli.engine.run import all_records
+    from san_cli.predict.run import all_records
 
     if run.team is not None and run.team.leads and report.jsonl:
         for path, record, exif_orientation in all_records(run):

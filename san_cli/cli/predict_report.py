@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 from san_cli.cli import console
 from san_cli.cli.progress import duration
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
-from san_cli.plural import counted
+from san_cli.text import counted, inert
 
 if TYPE_CHECKING:
-    from san_cli.engine.finish import Tally
-    from san_cli.engine.predict import Outcome
-    from san_cli.engine.run import Ending
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.engine.shares import Share
     from san_cli.outputs.record import ImageRecord
+    from san_cli.predict.finish import Tally
+    from san_cli.predict.pipeline import Outcome
+    from san_cli.predict.run import Ending
+    from san_cli.runs.shares import Share
 
 _NOTES_SHOWN = 3  # of each kind
 _CLASSES_SHOWN = 12
@@ -103,8 +102,8 @@ class Report:
         ms: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """One input, which is at `path`, as a line on stdout."""
-        from san_cli.engine.results import result_paths
         from san_cli.outputs.jsonl import image_line
+        from san_cli.predict.results import result_paths
 
         outputs = {} if record.error else result_paths(record.file_name, self.save)
         line = image_line(
@@ -181,7 +180,7 @@ def run_line(segmenter: "Segmenter", weights: str | None, device: str, classes: 
     import torch
 
     from san_cli.engine.device import PRECISIONS
-    from san_cli.weights import local_weights
+    from san_cli.weights.find import local_weights
 
     model = segmenter.preset.name
     path = weights or local_weights(model)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 
 from san_cli.errors import SanError
-from san_cli.vocabulary_terms import shown
+from san_cli.vocabulary.terms import shown
 
 
 def may_be_word(argument: str) -> bool:

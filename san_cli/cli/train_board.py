@@ -10,7 +10,7 @@ from san_cli.errors import SanError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from san_cli.training.run import Report
+    from san_cli.train.run import Report
 
 
 def summary_writer() -> "type[SummaryWriter]":

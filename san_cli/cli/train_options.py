@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from san_cli.cli.options import MODEL, complete_model, one_of
-from san_cli.vocabularies import DATASET_NAMES
+from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 DATA, RECIPE, OUTPUT, SPEED = "Data", "Recipe", "Output", "Speed"
 

@@ -5,18 +5,17 @@ from typing import TYPE_CHECKING
 import typer
 
 from san_cli.cli.progress import duration
-from san_cli.inert import inert
-from san_cli.plural import counted
+from san_cli.text import counted, inert
 
 if TYPE_CHECKING:
-    from san_cli.training.recipe import Recipe
-    from san_cli.training.run import Training
-    from san_cli.training.trial import Trial
+    from san_cli.train.recipe import Recipe
+    from san_cli.train.run import Training
+    from san_cli.train.trial import Trial
 
 
 def print_plan(training: "Training", trial: "Trial") -> None:
     """Parameters by group, schedule, memory and time."""
-    from san_cli.training.recipe import differences
+    from san_cli.train.recipe import differences
 
     plan, recipe, data = training.plan, training.plan.recipe, training.data
     other = differences(recipe)

@@ -9,7 +9,7 @@ from san_cli.cli import console
 from san_cli.cli.progress import bar_of, duration, is_terminal
 
 if TYPE_CHECKING:
-    from san_cli.training.run import Report, Watch
+    from san_cli.train.run import Report, Watch
 
 _LINE_EVERY_S = 30.0  # where the log's lines are further apart
 
@@ -17,7 +17,7 @@ _LINE_EVERY_S = 30.0  # where the log's lines are further apart
 @contextmanager
 def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Watch]":
     """Yields what shows a training of `total` iterations that begins after `first`."""
-    from san_cli.training.run import UNWATCHED
+    from san_cli.train.run import UNWATCHED
 
     if quiet:
         yield UNWATCHED
@@ -30,7 +30,7 @@ def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Watch
 
 def _lines(total: int, first: int) -> "Watch":
     """The log's lines, and in between how far it is if those are slow to come."""
-    from san_cli.training.run import Watch
+    from san_cli.train.run import Watch
 
     start = last = time.monotonic()
 
@@ -54,7 +54,7 @@ def _lines(total: int, first: int) -> "Watch":
 @contextmanager
 def _bar(total: int, first: int) -> "Iterator[Watch]":
     """A bar that moves with every iteration, and the log's last line below it."""
-    from san_cli.training.run import Watch
+    from san_cli.train.run import Watch
 
     below = ""
     with bar_of(lambda: below, transient=False) as bar:

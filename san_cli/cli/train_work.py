@@ -14,18 +14,18 @@ from san_cli.cli.stop_request import stop_request
 from san_cli.cli.train_board import noted, summary_writer
 from san_cli.cli.train_progress import training_progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.tensorboard import SummaryWriter
 
-    from san_cli.models.checkpoint import Checkpoint
     from san_cli.models.presets import Preset
-    from san_cli.training.data import TrainingData
-    from san_cli.training.processes import Processes
-    from san_cli.training.recipe import Recipe
-    from san_cli.training.run import Report, Training, TrainPlan
+    from san_cli.train.data import TrainingData
+    from san_cli.train.processes import Processes
+    from san_cli.train.recipe import Recipe
+    from san_cli.train.run import Report, Training, TrainPlan
+    from san_cli.weights.checkpoint import Checkpoint
 
 Say = Callable[[str], None]
 _RESULTS = ("model.safetensors", "best.safetensors", "metrics.jsonl")
@@ -83,7 +83,7 @@ def run(request: Request) -> None:
     """Train as asked. Raises SanError."""
     from san_cli.engine.alike_words import word_notes
     from san_cli.engine.tiny_world import note_on_words
-    from san_cli.templates import templates
+    from san_cli.vocabulary.templates import templates
 
     request = _with_file_of_model(request)
     prompts = templates(request.templates)
@@ -154,7 +154,7 @@ def refuse_contradictions(
 
 def _is_path(name: str) -> bool:
     """Whether there is a file or folder of that name, and no dataset."""
-    from san_cli.engine.eval_task import dataset_name
+    from san_cli.datasets.task import dataset_name
 
     try:
         dataset_name(name)
@@ -167,7 +167,7 @@ def _with_file_of_model(request: Request) -> Request:
     """A model's name after --init-from (`tiny`) stands for its weights on this machine; nothing is downloaded."""
     from san_cli.cli.weights import weights_here
     from san_cli.models.presets import PRESETS
-    from san_cli.vocabulary import nearest
+    from san_cli.vocabulary.grammar import nearest
 
     asked = request.init_from
     if asked is None or asked.suffix or asked.exists():
@@ -183,8 +183,8 @@ def _with_file_of_model(request: Request) -> Request:
 
 def _refuse_odd_weights(request: Request) -> None:
     """SanError for a CLIP that contradicts what else was asked for."""
-    from san_cli.models.adapter import is_adapter
-    from san_cli.weights import check_is_weights
+    from san_cli.weights.adapter import is_adapter
+    from san_cli.weights.find import check_is_weights
 
     random = request.clip_weights == "random"
     if random and request.adapter_only:
@@ -206,7 +206,7 @@ def _refuse_odd_weights(request: Request) -> None:
 
 def _data(request: Request) -> "TrainingData":
     from san_cli.datasets.own_pairs import ignored_values
-    from san_cli.training.data import catalogue_data, emoji_data, own_data
+    from san_cli.train.data import catalogue_data, emoji_data, own_data
 
     of_own_labels = {
         "--ignore": request.ignore, "--label-name": request.label_name, "--image-name": request.image_name,
@@ -230,11 +230,11 @@ def _data(request: Request) -> "TrainingData":
 
 def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Preset, Recipe]":
     """What the user named, or the preset of the model to be fine-tuned or gone on with, with the user's changes."""
-    from san_cli.models.adapter import read_preset
     from san_cli.models.presets import get_preset
-    from san_cli.training.data import augmentation_of
-    from san_cli.training.overrides import overridden
-    from san_cli.training.recipe import get_recipe
+    from san_cli.train.data import augmentation_of
+    from san_cli.train.overrides import overridden
+    from san_cli.train.recipe import get_recipe
+    from san_cli.weights.adapter import read_preset
 
     recipe = get_recipe(request.recipe)
     if request.iterations is not None:
@@ -254,21 +254,21 @@ def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Pres
 
 def _processes(device: str) -> "AbstractContextManager[Processes]":
     from san_cli.engine.device import choose_device
-    from san_cli.training.processes import together
+    from san_cli.train.processes import together
 
     return together(choose_device(device))
 
 
 def _goes_on(request: Request) -> bool:
     """Whether a training that is there already is to be taken up."""
-    from san_cli.training.processes import restarted
+    from san_cli.train.processes import restarted
 
     return not request.dry_run and (request.resume or restarted())
 
 
 def _newest_checkpoint(request: Request) -> Path | None:
     """Where to go on from, None to begin. SanError where only a trained model is left."""
-    from san_cli.training.checkpoints import last
+    from san_cli.train.checkpoints import last
 
     found = last(request.output / "checkpoints")
     if found is None and "model.safetensors" in _results(request.output):
@@ -286,7 +286,7 @@ def _results(output: Path) -> list[str]:
 
 def _refuse_folder(request: Request) -> None:
     """SanError where nothing can be written to -o, or where another training is there; other slips come first."""
-    from san_cli.engine.results import refuse_unusable_folder
+    from san_cli.predict.results import refuse_unusable_folder
 
     refuse_unusable_folder(request.output)
     found = _results(request.output)
@@ -300,8 +300,8 @@ def _refuse_folder(request: Request) -> None:
 
 
 def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say) -> "Checkpoint":
-    from san_cli.models.adapter import is_adapter
-    from san_cli.training.start import fresh_model, model_to_tune
+    from san_cli.train.start import fresh_model, model_to_tune
+    from san_cli.weights.adapter import is_adapter
 
     if checkpoint is not None:  # an adapter alone goes back on the CLIP it came from
         clip = request.clip_file
@@ -315,9 +315,9 @@ def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say
 
 
 def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainPlan":
-    from san_cli.datasets.loader import check_split
     from san_cli.engine.device import choose_precision
-    from san_cli.training.run import TrainPlan
+    from san_cli.train.loader import check_split
+    from san_cli.train.run import TrainPlan
 
     check_split(recipe.batch, processes.world, request.accumulate)
     often = max(1, min(5000, recipe.iterations // 10))
@@ -340,7 +340,7 @@ def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainP
 
 def _default_workers() -> int:
     """As many as there are cores for each process, but one."""
-    from san_cli.engine.team import processes_here
+    from san_cli.runs.processes import processes_here
 
     return max(1, min(8, (os.cpu_count() or 1) // processes_here() - 1))
 
@@ -349,7 +349,7 @@ def _settings(
     request: Request, plan: "TrainPlan", preset: "Preset", data: "TrainingData", checkpoint: Path | None
 ) -> dict[str, Any]:
     """What the losses depend on; SanError where a training to be resumed was started otherwise."""
-    from san_cli.training.settings import check_settings, settings_of
+    from san_cli.train.settings import check_settings, settings_of
 
     origin = f"CLIP: {request.clip_weights or 'openai'}"
     if request.init_from is not None:
@@ -367,8 +367,8 @@ def _settle_folder(
     request: Request, settings: dict[str, Any], checkpoint: Path | None, processes: "Processes"
 ) -> None:
     """Make the folder of a new training, and note its settings there."""
-    from san_cli.training.checkpoints import sweep
-    from san_cli.training.settings import write_settings
+    from san_cli.train.checkpoints import sweep
+    from san_cli.train.settings import write_settings
 
     if processes.leads and not request.dry_run:
         try:
@@ -392,7 +392,7 @@ def _embed(
     processes: "Processes",
 ) -> "Tensor":
     """Text embeddings; the leading process makes them, the others find them in the cache."""
-    from san_cli.training.start import embed_words
+    from san_cli.train.start import embed_words
 
     words = data.vocabulary
     if processes.leads:
@@ -404,9 +404,9 @@ def _embed(
 
 def _check_data(request: Request, data: "TrainingData", processes: "Processes", say: Say) -> None:
     """Read some of the data, and say which classes never occur there."""
-    from san_cli.datasets.training_check import check_source
-    from san_cli.datasets.training_set import PairSource
-    from san_cli.training.validation import evaluated_images
+    from san_cli.train.training_check import check_source
+    from san_cli.train.training_set import PairSource
+    from san_cli.train.validation import evaluated_images
 
     if processes.leads:
         with progress("checking images", len(data.source), quiet=request.quiet) as shown:
@@ -428,14 +428,14 @@ def _training(
     processes: "Processes",
     say: Say,
 ) -> "Training":
-    from san_cli.training.run import Training
+    from san_cli.train.run import Training
 
     return Training(plan, data, start, text, processes, say)
 
 
 def _dry_run(training: "Training") -> None:
     from san_cli.cli.train_plan import print_plan
-    from san_cli.training.trial import try_out
+    from san_cli.train.trial import try_out
 
     trial = try_out(training)
     if training.processes.leads:

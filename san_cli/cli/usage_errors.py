@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 # Typer's own since 0.17, Click's before that.
 _UsageError: Any = typer.BadParameter.__base__

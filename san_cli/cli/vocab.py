@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console, options
-from san_cli.vocabulary import (
+from san_cli.vocabulary.grammar import (
     DATASET_NAMES,
     Vocabulary,
     complete_vocabulary,

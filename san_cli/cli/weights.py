@@ -9,7 +9,7 @@ import typer
 from san_cli.cli import console
 from san_cli.cli.options import complete_model
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 app = typer.Typer(
     help="""Find, download, check and convert model weights.
@@ -67,7 +67,7 @@ def get(name: _Name) -> None:
       san weights get vit-b-16
       HF_ENDPOINT=https://MIRROR san weights get vit-l-14
     """
-    from san_cli.weights import find_weights
+    from san_cli.weights.find import find_weights
 
     model = _known(name)
     before = _locate(model)
@@ -85,7 +85,7 @@ def path(name: _Name) -> None:
     Example:
       san weights path tiny
     """
-    from san_cli.weights import check_is_weights
+    from san_cli.weights.find import check_is_weights
 
     found = weights_here(_known(name))
     check_is_weights(found)
@@ -153,10 +153,10 @@ def convert(
       san weights convert san_vit_b_16.pth b.safetensors
       san weights convert adapter.safetensors b.safetensors --clip-weights clip.pt
     """
-    from san_cli.models.adapter import is_adapter, read_model
-    from san_cli.models.checkpoint import in_half_precision, write_checkpoint
-    from san_cli.outputs.atomic import sweep_stale
-    from san_cli.weights import check_is_weights
+    from san_cli.files import sweep_stale
+    from san_cli.weights.adapter import is_adapter, read_model
+    from san_cli.weights.checkpoint import in_half_precision, write_checkpoint
+    from san_cli.weights.find import check_is_weights
 
     _refuse_target(target)
     check_is_weights(source)
@@ -190,7 +190,7 @@ def _refuse_target(target: Path) -> None:
 def _known(name: str) -> str:
     """The model's name, or the name of the preset in a JSON file. Raises SanError, with the nearest name."""
     from san_cli.models.presets import PRESETS, get_preset
-    from san_cli.vocabularies import nearest
+    from san_cli.vocabulary.class_lists import nearest
 
     if name in PRESETS or name.endswith(".json"):
         return get_preset(name).name
@@ -205,9 +205,9 @@ def _known(name: str) -> str:
 
 
 def _row(name: str) -> tuple[str, str, str, str, str, str]:
-    from san_cli.hub import OFFICIAL, megabytes
-    from san_cli.seal import states_hash
-    from san_cli.weights import file_names, weights_sha256
+    from san_cli.weights.find import file_names, weights_sha256
+    from san_cli.weights.hub import OFFICIAL, megabytes
+    from san_cli.weights.stated_hash import states_hash
 
     found, official = _locate(name), OFFICIAL.get(name)
     if found is None:
@@ -234,8 +234,8 @@ def _row(name: str) -> tuple[str, str, str, str, str, str]:
 
 def _locate(name: str) -> Path | None:
     """The model's weights on this machine, as `san predict` would find them without `--weights`; not checked."""
-    from san_cli.hub import OFFICIAL, cached_copies
-    from san_cli.weights import local_weights
+    from san_cli.weights.find import local_weights
+    from san_cli.weights.hub import OFFICIAL, cached_copies
 
     cached = cached_copies(OFFICIAL[name]) if name in OFFICIAL else []
     return local_weights(name) or next(iter(cached), None)
@@ -243,8 +243,8 @@ def _locate(name: str) -> Path | None:
 
 def weights_here(name: str) -> Path:
     """The model's weights on this machine; SanError where there are none. Nothing is downloaded."""
-    from san_cli.hub import OFFICIAL
     from san_cli.models.presets import PRESETS, get_preset
+    from san_cli.weights.hub import OFFICIAL
 
     preset = get_preset(name).name
     found = _locate(preset)
@@ -261,8 +261,8 @@ def weights_here(name: str) -> Path:
 
 def _verified(file: Path) -> str:
     """One line about a good file. Raises SanError about any other."""
-    from san_cli.models.checkpoint import check_finite, read_checkpoint
-    from san_cli.weights import verify_sha256
+    from san_cli.weights.checkpoint import check_finite, read_checkpoint
+    from san_cli.weights.find import verify_sha256
 
     sha256, same_as = verify_sha256(file)
     checkpoint = read_checkpoint(file)

@@ -3,7 +3,7 @@
 import os
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 
 class BadImage(SanError):

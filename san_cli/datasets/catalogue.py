@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from san_cli.datasets.prepare.state import is_unfinished
+from san_cli.datasets.prepared import is_unfinished
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
-from san_cli.vocabularies import datasets_hint
+from san_cli.text import inert
+from san_cli.vocabulary.class_lists import datasets_hint
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,8 +14,8 @@ from san_cli.datasets.catalogue import Dataset, Pair, get_split, list_pairs
 from san_cli.datasets.images import displayed_size
 from san_cli.datasets.labels import read_label
 from san_cli.errors import SanError
-from san_cli.inert import inert
-from san_cli.vocabularies import load_dataset_vocabulary
+from san_cli.text import inert
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 
 @dataclass(frozen=True)

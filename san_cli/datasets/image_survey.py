@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from san_cli.datasets.bad_image import BadImage
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import load_image
-from san_cli.inert import inert
+from san_cli.text import inert
 
 _LOOKED_AT = 8  # images read: one in a folder of a kind is like the others
 _AN_OPTION_OF_PREDICT = re.compile(r"; --(range|bands)\b.*")

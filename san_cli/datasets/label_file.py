@@ -11,7 +11,7 @@ from PIL import Image
 from san_cli.datasets.foreign_formats import name_foreign_format
 from san_cli.datasets.images import recorded_warnings
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 

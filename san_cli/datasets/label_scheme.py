@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.label_file import Labels
-from san_cli.inert import inert
+from san_cli.text import inert
 
 _VALUES = 1 << 16
 _WINDOW = 1024  # pixels

@@ -14,7 +14,7 @@ from san_cli.datasets.label_file import read_ids
 from san_cli.datasets.label_scheme import Look, ambiguous, described, look, nothing_seen
 from san_cli.datasets.own_pairs import OwnPair, settled_ids, stored_orientation
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 MOST = 100  # labels read: a second or so
 

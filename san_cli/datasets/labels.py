@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from san_cli.datasets.label_file import Labels, label_fault, read_ids
-from san_cli.outputs.atomic import atomic_write
+from san_cli.files import atomic_write
 
 _OF_A_BENCHMARK = (
     "Convert raw labels with `san data prepare`, or give the class list and ignore label they belong to."

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from pathlib import PurePosixPath
 
 from san_cli.errors import SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 _PARTS = re.compile(r"(\{path\}/|\{path\}|\{stem\})")
 _EXPRESSIONS = {

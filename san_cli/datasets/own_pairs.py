@@ -16,7 +16,7 @@ from san_cli.datasets.label_scheme import advice, look
 from san_cli.datasets.labels import check_range
 from san_cli.datasets.name_patterns import NamePattern, fitting_patterns, keyed, name_pattern, nearest_name
 from san_cli.errors import ExitCode, SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 
 class NoPartner(SanError):

@@ -11,7 +11,7 @@ from PIL.Image import Transpose
 
 from san_cli.datasets.pixel_values import PixelValues, chosen_bands, data_as_alpha, looks_like_data, to_rgb
 from san_cli.datasets.reading import Reading
-from san_cli.inert import inert
+from san_cli.text import inert
 
 # What brings an image upright, by EXIF orientation (CIPA DC-008, tag 274).
 _UPRIGHT = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from san_cli.errors import SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 Range = tuple[float, float] | Literal["auto"]
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from san_cli.models.text import SimpleTokenizer
-from san_cli.vocabulary import Vocabulary
-from san_cli.vocabulary_terms import shown
+from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.vocabulary.terms import shown
 
 _ENDS = 2  # tokens before and after a text
 

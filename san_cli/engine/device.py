@@ -5,7 +5,7 @@ import re
 import torch
 
 from san_cli.errors import SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What other programs call them: only for a hint, as a wrong guess would cost more than asking.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from san_cli.engine.segmentation_map import segmentation_map
 from san_cli.engine.segmenter import Segmenter, frame_of
 from san_cli.errors import SanError
-from san_cli.vocabulary import Vocabulary
+from san_cli.vocabulary.grammar import Vocabulary
 
 
 @dataclass(frozen=True)

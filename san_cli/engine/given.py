@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from san_cli.errors import WrongType
-from san_cli.vocabulary import Vocabulary, vocabulary_of_names
+from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Names = Vocabulary | Iterable[str | Sequence[str]]
@@ -51,7 +51,7 @@ def given_vocabulary(names: Names) -> Vocabulary:
     if isinstance(names, str):
         raise WrongType(
             f"{_NAMES}, not one string",
-            hint='Write ["cat", "dog"]; what `--vocab` takes is read by san_cli.vocabulary.parse_vocabulary.',
+            hint='Write ["cat", "dog"]; what `--vocab` takes is read by san_cli.vocabulary.grammar.parse_vocabulary.',
         )
     if isinstance(names, tuple) and names and isinstance(names[0], Vocabulary):
         raise WrongType(

@@ -11,28 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from san_cli.cache_dir import cache_dir
 from san_cli.datasets.images import as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
 from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.given import ImageLike, Names, check_kind, given_image, given_images, given_vocabulary
-from san_cli.engine.heap import keep_heap
+from san_cli.engine.memory import keep_heap
 from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
 from san_cli.engine.text_cache import TextCache
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
 from san_cli.errors import ExitCode, SanError, WrongType
-from san_cli.models.adapter import read_model
-from san_cli.models.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
 from san_cli.models.presets import Preset, get_preset, preset_to_json
 from san_cli.models.san import PAD_TO, SAN, normalise
 from san_cli.models.text import TextEncoder
-from san_cli.templates import templates as template_set
-from san_cli.vocabulary import Vocabulary
-from san_cli.vocabulary_terms import check_word, word_key
-from san_cli.vocabulary_terms import shown as quoted
-from san_cli.weights import find_weights
-from san_cli.weights_sha256 import weights_sha256
+from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.vocabulary.templates import templates as template_set
+from san_cli.vocabulary.terms import check_word, word_key
+from san_cli.vocabulary.terms import shown as quoted
+from san_cli.weights.adapter import read_model
+from san_cli.weights.cache_dir import cache_dir
+from san_cli.weights.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
+from san_cli.weights.file_hash import weights_sha256
+from san_cli.weights.find import find_weights
 
 Progress = Callable[[int, int], None]  # (words embedded, words to embed)
 

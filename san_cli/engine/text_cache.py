@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from san_cli.cache_dir import read_small
-from san_cli.outputs.atomic import sweep_stale, temporary_path
+from san_cli.files import sweep_stale, temporary_path
+from san_cli.weights.cache_dir import read_small
 
 _DIGEST = 32  # bytes
 _LONGEST = 1 << 20  # bytes of a file

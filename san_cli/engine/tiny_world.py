@@ -5,10 +5,10 @@ A model trained on from it (`san train --init-from tiny`) keeps its CLIP, and so
 
 from torch import Tensor
 
-from san_cli.datasets.emoji.concepts import concepts
 from san_cli.models.presets import TINY, Preset
-from san_cli.vocabulary import Vocabulary
-from san_cli.vocabulary_terms import word_key
+from san_cli.vocabulary.emoji_concepts import concepts
+from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.vocabulary.terms import word_key
 
 _KNOWS = "tiny has learned nothing but drawn scenes of emoji on textures"
 _WAY_OUT = "photographs need --model vit-b-16"

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
+from san_cli.models.activation_checkpointing import run
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import ClipShape, Preset
-from san_cli.models.recompute import run
 
 
 def build_image_tower(shape: ClipShape) -> VisionTransformer:

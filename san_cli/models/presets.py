@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
 

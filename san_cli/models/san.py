@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from san_cli.models.activation_checkpointing import run
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.mask_decoder import MaskDecoder
 from san_cli.models.presets import PAD_TO, Preset
-from san_cli.models.recompute import run
 from san_cli.models.side_adapter import SideAdapter
 
 PIXEL_MEAN = (122.7709383, 116.7460125, 104.09373615)  # CLIP's mean and std times 255, RGB

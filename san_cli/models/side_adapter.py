@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from san_cli.models.activation_checkpointing import run
 from san_cli.models.attention import attend
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
-from san_cli.models.recompute import run
 
 LAYER_NORM_EPS = 1e-6  # timm's, where the adapter's architecture comes from
 

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from san_cli import __version__
 from san_cli.errors import SanError
-from san_cli.outputs.json_text import json_text
+from san_cli.json_text import json_text
 from san_cli.outputs.record import ImageRecord
 
 

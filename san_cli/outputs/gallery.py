@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from san_cli.inert import inert
-from san_cli.outputs.atomic import atomic_write
+from san_cli.files import atomic_write
+from san_cli.json_text import json_text
 from san_cli.outputs.colours import colour_of
-from san_cli.outputs.json_text import json_text
 from san_cli.outputs.record import ImageRecord
+from san_cli.text import inert
 
 PAGE, FOLDER = "index.html", "html"
 DATA = f"{FOLDER}/data.js"

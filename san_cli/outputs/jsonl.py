@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from san_cli.outputs.json_text import json_text
+from san_cli.json_text import json_text
 from san_cli.outputs.record import ImageRecord
 
 

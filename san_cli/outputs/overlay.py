@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from san_cli.outputs.atomic import atomic_write
+from san_cli.files import atomic_write
 from san_cli.outputs.colours import palette
 from san_cli.outputs.legend import PAPER, Entry, legend_below, legend_beside
 from san_cli.outputs.lettering import drawable, elided, font, text_width

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from san_cli.outputs.atomic import atomic_write
+from san_cli.files import atomic_write
 from san_cli.outputs.colours import colour_of
 
 LONGEST_SIDE = 640

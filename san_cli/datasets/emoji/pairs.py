@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.emoji.concepts import all_ids
 from san_cli.datasets.emoji.scenes import EmojiScenes, Scene
 from san_cli.datasets.label_file import Labels
+from san_cli.vocabulary.emoji_concepts import all_ids
 
 SIZE = 320  # pixels, the side of a scene
 SCENES = 500  # of a split

@@ -9,9 +9,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from san_cli.datasets.emoji.concepts import concepts
 from san_cli.datasets.emoji.sprites import sprite
 from san_cli.datasets.emoji.textures import SIDE, VARIANTS, texture
+from san_cli.vocabulary.emoji_concepts import concepts
 
 VISIBLE = 0.2  # of an emoji's pixels; one that shows less is left out
 _Jitter = tuple[float, ...]  # 3 × 4 colour matrix, row by row

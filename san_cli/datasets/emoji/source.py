@@ -25,7 +25,7 @@ class EmojiSource:
         return self.length
 
     def read(self, index: int) -> tuple[NDArray[np.uint8], Labels, str]:
-        """See `san_cli.datasets.training_set.Source`. SanError where the font is missing."""
+        """See `san_cli.train.training_set.Source`. SanError where the font is missing."""
         scene = self._scenes[index]
         return scene.image, scene.labels, f"emoji scene {index} of seed {self.seed}"
 

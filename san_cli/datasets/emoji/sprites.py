@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from san_cli.errors import SanError
-from san_cli.inert import inert
+from san_cli.text import inert
 
 FONT_FILE = "NotoColorEmoji.ttf"
 BITMAP_SIZE = 109  # the only size at which the font holds bitmaps (136 × 128 px each)

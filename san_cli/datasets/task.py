@@ -1,0 +1,207 @@
+"""What is to be evaluated: images with their labels, the classes of the labels, and the words for them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from san_cli.errors import SanError
+from san_cli.text import counted, inert
+from san_cli.vocabulary.class_files import read_label_classes
+from san_cli.vocabulary.class_lists import datasets_hint
+from san_cli.vocabulary.grammar import (
+    Vocabulary,
+    VocabularyEntry,
+    load_dataset_vocabulary,
+    parse_vocabulary,
+    vocabulary_of_names,
+)
+
+if TYPE_CHECKING:
+    from san_cli.datasets.catalogue import Pair
+
+EMOJI = "emoji"  # the dataset that is rendered, see `san_cli.datasets.emoji`
+BENCHMARKS = ("coco", "voc", "pc59", "ade150", "pc459", "ade847")  # what `all` stands for: those of the paper
+
+
+@dataclass(frozen=True)
+class Task:
+    """A dataset, or some of it."""
+
+    name: str  # key of the catalogue, or "own"
+    title: str
+    split: str
+    pairs: "tuple[Pair, ...]"
+    classes: tuple[str, ...]  # the names of the label ids
+    vocabulary: Vocabulary  # the words for each label id
+    ignore_label: int
+    dataset_ids: tuple[int, ...] | None = None  # by train id: what stands for it in prediction files
+    expected: int | None = None  # images that the whole split is known to have
+    own_words: bool = False  # the vocabulary is not the dataset's
+    limited: bool = False
+    notes: tuple[str, ...] = ()  # what a report has to say of the labels
+    ignored: tuple[int, ...] | None = (
+        None  # own labels' values that don't count, which ignore_label stands for
+    )
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()  # classes whose mIoU is also given apart, by name
+
+    @property
+    def is_benchmark(self) -> bool:
+        """Whether the numbers may stand beside published ones."""
+        whole = not self.limited and (self.expected is None or self.expected == len(self.pairs))
+        return self.name in BENCHMARKS and self.split == "val" and whole and not self.own_words
+
+
+def dataset_name(name: str) -> str:
+    """The name as the catalogue or the emoji world spells it; SanError with a suggestion for another one."""
+    from san_cli.datasets.catalogue import CATALOGUE, get_dataset
+
+    if name.casefold() == EMOJI:
+        return EMOJI
+    if name.casefold() not in CATALOGUE:
+        raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
+    return get_dataset(name).name
+
+
+def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task:
+    """Scenes of all concepts, the unseen ones among them, with all names competing."""
+    from san_cli.datasets.emoji.pairs import SEEDS, scene_pairs
+    from san_cli.datasets.emoji.source import IGNORE_LABEL
+    from san_cli.vocabulary.emoji_concepts import concepts, seen_ids, unseen_ids
+
+    if split not in SEEDS:
+        raise SanError(f"emoji has no split '{inert(split)}'", hint=f"There are: {', '.join(SEEDS)}.")
+    pairs = scene_pairs(split)
+    names = tuple(concept.name for concept in concepts())
+    return Task(
+        EMOJI,
+        "Emoji scenes",
+        split,
+        pairs[:limit],
+        names,
+        _words_for(names, words, EMOJI),
+        IGNORE_LABEL,
+        own_words=words is not None,
+        limited=limit is not None and limit < len(pairs),
+        groups=(("seen", seen_ids()), ("unseen", unseen_ids())),
+    )
+
+
+def dataset_task(
+    name: str,
+    data_root: str | Path | None,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    words: Vocabulary | None = None,
+) -> Task:
+    """A dataset of the catalogue. SanError where its tree is missing or `words` has another number of classes."""
+    from san_cli.datasets.catalogue import find_root, get_dataset, list_pairs
+
+    if dataset_name(name) == EMOJI:
+        return _emoji_task(split or "val", limit, words)
+    dataset = get_dataset(name)
+    split = split or dataset.default_split
+    if split not in dataset.splits:
+        raise SanError(
+            f"{dataset.name} has no split '{inert(split)}'", hint=f"There are: {', '.join(dataset.splits)}."
+        )
+    pairs = list_pairs(dataset, split, find_root(data_root))
+    known = load_dataset_vocabulary(dataset.vocabulary).classes
+    classes = tuple(one.name for one in known)
+    ids = tuple(one.coco_category_id for one in known if one.coco_category_id is not None)
+    return Task(
+        dataset.name,
+        dataset.title,
+        split,
+        pairs[:limit],
+        classes,
+        _words_for(classes, words, dataset.name),
+        dataset.ignore_label,
+        ids if dataset.uses_dataset_ids else None,
+        dataset.splits[split].count,
+        own_words=words is not None,
+        limited=limit is not None and limit < len(pairs),
+    )
+
+
+def own_task(
+    images: Path,
+    labels: Path,
+    classes_file: str,
+    ignored: tuple[int, ...] | None = None,
+    *,
+    image_name: str | None = None,
+    label_name: str | None = None,
+    keep_going: bool = False,
+    limit: int | None = None,
+    words: Vocabulary | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Task:
+    """A folder of images, one of labels, and a file of their classes, see `san_cli.vocabulary.class_files`.
+
+    `ignored` values don't count; without them 255 doesn't, or 65535 where 255 is the id of a class. `say` is told
+    what the file of classes was taken for. The other arguments are those of `list_own_pairs`. SanError where the
+    labels can't be meant like that, see `label_survey`.
+    """
+    from san_cli.datasets.image_survey import survey_images
+    from san_cli.datasets.label_survey import survey_labels
+    from san_cli.datasets.own_pairs import list_own_pairs
+
+    classes, class_notes = read_label_classes(classes_file)
+    for note in class_notes:
+        say(note)
+    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in classes.groups))
+    default = 255 if len(own) <= 255 else 65535
+    values = (default,) if ignored is None else ignored
+    found = list_own_pairs(
+        images, labels, ignored=values, image_name=image_name, label_name=label_name, keep_going=keep_going
+    )
+    pairs = found.pairs[:limit]
+    surveyed = survey_labels(labels, pairs, own.names, values, said=ignored is not None)
+    uncounted = [
+        f"the pixels of {inert(own.names[value])} do not count, as {value} is ignored"
+        for value in values
+        if value < len(own)
+    ]
+    return Task(
+        "own",
+        str(images),
+        "own",
+        pairs,
+        own.names,
+        own if words is None else _words_for(own.names, words, classes_file),
+        values[0] if values else default,
+        own_words=words is not None,
+        limited=len(pairs) < len(found.pairs),
+        notes=(*found.notes, *uncounted, *surveyed, *survey_images(pairs)),
+        ignored=values,
+    )
+
+
+def other_words(
+    vocab: Sequence[str] | None, synonyms: str | None
+) -> tuple[Vocabulary | None, tuple[str, ...]]:
+    """The words that `--vocab` or `--synonyms` give instead of a dataset's own, and notes for the user."""
+    from san_cli.vocabulary.synonyms import read_synonyms
+
+    if vocab and synonyms:
+        raise SanError("--vocab and --synonyms both name the words of the classes", hint="Give one of them.")
+    if synonyms:
+        return read_synonyms(synonyms)
+    return parse_vocabulary(vocab) if vocab else (None, ())
+
+
+def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> Vocabulary:
+    """`words`, checked to be as many as the classes of the labels; these themselves where there are none."""
+    if words is None:
+        return vocabulary_of_names(classes)
+    if len(words) != len(classes):
+        first, last = inert(words.names[0]), inert(words.names[-1])
+        raise SanError(
+            f"the words given make {counted(len(words), 'class')} ({first} … {last}), the labels of {inert(what)} "
+            f"have {len(classes)}",
+            hint="Give one class for each label id, in their order; a class named twice counts once. "
+            "`san vocab show` lists what an expression comes to.",
+        )
+    return words

@@ -1,0 +1,230 @@
+"""detectron2's `sem_seg_predictions.json`: one list, one entry per image and predicted class.
+
+    {"file_name": …, "category_id": …, "segmentation": {"size": [H, W], "counts": compressed RLE}}
+
+Entries come in evaluation order, within an image by ascending class. `category_id` is the train id, but for
+COCO-Stuff, whose metadata holds a map to the ids of the dataset (1 … 182).
+
+Such a file may hold gigabytes. It is written image by image, and read by an index of where each image's entries
+stand, so that neither holds more than an image at a time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from json.decoder import JSONDecoder
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.outputs.rle import decode, encode_label_map
+from san_cli.text import inert
+
+_CHUNK = 1 << 20
+_LONGEST_ENTRY = 1 << 26
+_HINT = "It should be a JSON list as detectron2 writes it: file_name, category_id and segmentation."
+
+
+def image_entries(file_name: str, label_map: NDArray[np.integer], ids: Sequence[int] | None) -> str:
+    """An image's entries as JSON text, without the brackets of a list; empty if no pixel has a class.
+
+    `label_map` [H, W] holds train ids, `ids` what stands for them in the file (None: they themselves).
+    """
+    size = list(label_map.shape)
+    entries = [
+        {
+            "file_name": file_name,
+            "category_id": train_id if ids is None else ids[train_id],
+            "segmentation": {"size": size, "counts": region.counts},
+        }
+        for train_id, region in encode_label_map(label_map).items()
+    ]
+    return json.dumps(entries)[1:-1]
+
+
+@dataclass(frozen=True)
+class PredictionFile:
+    """Where each image's entries stand in a file of predictions, and which ids it uses."""
+
+    path: Path
+    spans: dict[str, list[tuple[int, int]]]  # stem of the file name → byte ranges, each of whole entries
+    category_ids: frozenset[int]
+    sha256: str
+
+    def entries(self, stem: str) -> list[dict[str, Any]]:
+        """The entries of one image; SanError where the file has changed meanwhile."""
+        found: list[dict[str, Any]] = []
+        try:
+            with self.path.open("rb") as file:
+                for start, stop in self.spans[stem]:
+                    file.seek(start)
+                    found += json.loads(b"[" + file.read(stop - start) + b"]")
+        except (OSError, ValueError, RecursionError) as error:
+            raise SanError(
+                f"can't read '{inert(str(self.path))}' any more ({error})", code=ExitCode.SOME_FAILED
+            ) from error
+        return found
+
+
+def image_stem(file_name: str) -> str:
+    """What images are matched by: the file's name without folder (of any system) and extension."""
+    return PurePosixPath(file_name.replace("\\", "/")).stem
+
+
+def index_predictions(path: Path) -> PredictionFile:
+    """Read a file of predictions once from end to end. SanError (code NO_INPUT) where it isn't one."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    names: dict[str, str] = {}
+    ids: set[int] = set()
+    last = None
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no file"  # a pipe can't be read twice, and may never end
+        raise SanError(
+            f"--predictions '{inert(str(path))}' is {kind}", hint="Name a .json file.", code=ExitCode.NO_INPUT
+        )
+    try:
+        for entry, start, stop in _items(path):
+            name, stem = _checked(entry, path, start)
+            if names.setdefault(stem, name) != name:
+                raise SanError(
+                    f"'{inert(str(path))}' has two images called {inert(stem)}: "
+                    f"{inert(names[stem])} and {inert(name)}",
+                    hint="Images are matched by their names without folder and extension.",
+                    code=ExitCode.NO_INPUT,
+                )
+            ids.add(entry["category_id"])
+            if stem == last:
+                spans[stem][-1] = spans[stem][-1][0], stop
+            else:
+                spans.setdefault(stem, []).append((start, stop))
+            last = stem
+        sha256 = _sha256(path)
+    except OSError as error:
+        raise SanError(
+            f"can't read '{inert(str(path))}': {error.strerror or error}", code=ExitCode.NO_INPUT
+        ) from error
+    return PredictionFile(path, spans, frozenset(ids), sha256)
+
+
+def read_label_map(
+    entries: Sequence[dict[str, Any]], size: tuple[int, int], train_ids: dict[int, int], what: str
+) -> NDArray[np.int16]:
+    """The label map [H, W] of one image's entries, -1 where no entry has the pixel.
+
+    `train_ids` says what train id each category id stands for; `what` names the image. SanError (code
+    SOME_FAILED) for another size, an unknown id, damaged run lengths, and for masks that overlap.
+    """
+    label_map = np.full(size, -1, np.int16)
+    for entry in entries:
+        category, segmentation = entry["category_id"], entry["segmentation"]
+        if category not in train_ids:
+            raise _fault(
+                what,
+                f"has category_id {category}, which is no class of the dataset",
+                f"Ids go from {min(train_ids)} to {max(train_ids)}.",
+            )
+        height, width = segmentation["size"]
+        if (height, width) != size:
+            raise _fault(
+                what,
+                f"is {width}×{height} pixels, its label {size[1]}×{size[0]}",
+                "Predictions are compared at the size of the label file.",
+            )
+        try:
+            mask = decode(segmentation["counts"], size)
+        except (ValueError, IndexError, UnicodeEncodeError) as error:
+            raise _fault(what, f"has damaged run lengths for category_id {category}") from error
+        if (label_map[mask] >= 0).any():
+            raise _fault(
+                what,
+                f"gives pixels to category_id {category} and to another one",
+                "The masks of an image must not overlap.",
+            )
+        label_map[mask] = train_ids[category]
+    return label_map
+
+
+def _fault(what: str, fault: str, hint: str = "") -> SanError:
+    return SanError(f"the prediction for {what} {fault}", hint=hint, code=ExitCode.SOME_FAILED)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _checked(entry: Any, path: Path, start: int) -> tuple[str, str]:
+    """The entry's file name and its stem; SanError if it isn't a prediction."""
+    try:
+        name, category, segmentation = entry["file_name"], entry["category_id"], entry["segmentation"]
+        height, width = segmentation["size"]
+        numbers = (category, height, width)
+        well_formed = isinstance(segmentation["counts"], str) and all(type(n) is int for n in numbers)
+        well_formed = well_formed and max(map(abs, numbers)) < 2**31 and min(height, width) > 0
+    except (KeyError, TypeError, ValueError):
+        well_formed = False
+    if not well_formed or not isinstance(name, str) or not name:
+        raise SanError(
+            f"'{inert(str(path))}': the entry at byte {start} is no prediction",
+            hint=_HINT,
+            code=ExitCode.NO_INPUT,
+        )
+    return name, image_stem(name)
+
+
+def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
+    """The items of the JSON list in a file, each with its first byte and the one behind its last.
+
+    Bytes are taken for characters (Latin-1), so that places in the text are places in the file.
+    """
+    decoder = JSONDecoder()
+    with path.open("rb") as file:
+        text, base, at = file.read(_CHUNK).decode("latin-1"), 0, 0
+        at = _skip(text, 3 if text.startswith("\xef\xbb\xbf") else 0)
+        if text[at : at + 1] != "[":
+            of_predict = text[at : at + 1] == "{" and '"annotations"' in text
+            way = "COCO's format, as of `san predict`, is another: `san eval --save-predictions` writes this one."
+            raise SanError(
+                f"'{inert(str(path))}' is no file of predictions",
+                hint=f"{_HINT} {way}" if of_predict else _HINT,
+                code=ExitCode.NO_INPUT,
+            )
+        at, first = at + 1, True
+        while True:
+            at = _skip(text, at)
+            needs_comma = not first and text[at : at + 1] == ","
+            begin = _skip(text, at + 1) if needs_comma else at
+            if text[begin : begin + 1] == "]" and not needs_comma:
+                return
+            try:
+                if not first and not needs_comma:
+                    raise ValueError("a comma is missing")
+                item, stop = decoder.raw_decode(text, begin)
+                if not text[begin:stop].isascii():
+                    item = json.loads(text[begin:stop].encode("latin-1"))
+            except (ValueError, RecursionError) as error:
+                more = file.read(max(_CHUNK, len(text) - at)).decode("latin-1")  # doubles: linear in the end
+                if not more or len(text) - at > _LONGEST_ENTRY:
+                    raise SanError(
+                        f"'{inert(str(path))}' is damaged or cut short at byte {base + at}",
+                        hint=_HINT,
+                        code=ExitCode.NO_INPUT,
+                    ) from error
+                base, text, at = base + at, text[at:] + more, 0
+                continue
+            yield item, base + begin, base + stop
+            at, first = stop, False
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place from `at` on that is no white space."""
+    while text[at : at + 1] in (" ", "\n", "\r", "\t") and at < len(text):
+        at += 1
+    return at

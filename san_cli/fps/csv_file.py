@@ -1,0 +1,64 @@
+"""Measurements of many runs in one CSV file: a line for every row, the header once."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from san_cli.errors import SanError
+from san_cli.fps.measure import SizeResult
+from san_cli.fps.report import Context, result_json
+from san_cli.text import inert
+
+# Keys of the JSON objects, a nested one's after a dot.
+_COMMON = ("size", "classes", "batch", "device", "threads", "precision", "compile")
+_SYSTEM = (
+    "name", "model", "clip_size", "params_trainable", "params_total", "gflops_network", "gflops_output",
+    "gflops_paper_convention", "gflops_paper_convention_network", "fps", "latency_ms.median", "latency_ms.p10",
+    "latency_ms.p90", "latency_ms.calls", "peak_memory_mb", "san_is_faster", "paper.params_m", "paper.gflops",
+    "paper.fps",
+)  # fmt: skip
+_MACHINE = ("processor", "gpu", "versions.san", "versions.torch")
+COLUMNS = (*_COMMON, *_SYSTEM, *_MACHINE)
+
+
+def append_csv(path: Path, results: Sequence[SizeResult], context: Context) -> None:
+    """Add a line for every row; a new or empty file gets the header first. Raises SanError."""
+    old = refuse_other_columns(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not old:
+        writer.writerow(COLUMNS)
+    elif not old.endswith("\n"):
+        text.write("\n")
+    for result in results:
+        whole = result_json(result, context)
+        for system in whole["systems"]:
+            values = [_value(whole, key) for key in _COMMON]
+            values += [_value(system, key) for key in _SYSTEM]
+            writer.writerow(values + [_value(whole["machine"], key) for key in _MACHINE])
+    try:
+        with path.open("a", encoding="utf-8", newline="") as stream:
+            stream.write(text.getvalue())
+    except OSError as error:
+        raise SanError(f"can't add to '{inert(str(path))}': {error.strerror}") from error
+
+
+def refuse_other_columns(path: Path) -> str:
+    """What the file holds, "" where there is none. Raises SanError if that is not lines of `append_csv`."""
+    try:
+        old = path.read_text(encoding="utf-8") if path.exists() else ""
+    except OSError as error:
+        raise SanError(f"can't read '{inert(str(path))}': {error.strerror}") from error
+    except UnicodeDecodeError:
+        old = "?"
+    if old and old.splitlines()[0] != ",".join(COLUMNS):
+        raise SanError(f"'{inert(str(path))}' has other columns", hint="Give --csv a new file.")
+    return old
+
+
+def _value(found: Any, key: str) -> Any:
+    for part in key.split("."):
+        found = found.get(part)
+    return found

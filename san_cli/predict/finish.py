@@ -1,0 +1,232 @@
+"""The end of a run: what concerns all images, made from the journal alone, however they were done."""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+
+from san_cli.files import atomic_write
+from san_cli.json_text import json_text
+from san_cli.outputs.coco import write_coco
+from san_cli.outputs.gallery import FOLDER, write_gallery
+from san_cli.outputs.label_map import write_class_table
+from san_cli.outputs.record import ImageRecord
+from san_cli.predict.input_notes import FailedInput
+from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.output_names import output_stem
+from san_cli.predict.results import (
+    CLASSES,
+    KINDS,
+    PREDICTIONS,
+    make_folder,
+    result_paths,
+    result_suffixes,
+    run_files,
+    stopping,
+)
+from san_cli.runs.journal import Journal, same_content, source_of
+from san_cli.runs.made_files import has_size, mark_of, marks_from, remove_made
+
+
+@dataclass
+class Tally:
+    """Counts over images and their pixels."""
+
+    images: int = 0
+    failed: int = 0
+    pixels: int = 0
+    class_pixels: dict[int, int] = field(default_factory=dict)
+    class_images: dict[int, int] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()  # results of inputs that are gone or failed, below the folder
+
+    def add(self, record: ImageRecord) -> None:
+        """Count one image."""
+        self.images += 1
+        self.failed += record.error is not None
+        self.pixels += record.height * record.width
+        for class_id, _, region in record.regions:
+            self.class_pixels[class_id] = self.class_pixels.get(class_id, 0) + region.area
+            self.class_images[class_id] = self.class_images.get(class_id, 0) + 1
+
+
+def unfinished(journal: Journal, images: Sequence[InputImage]) -> list[InputImage]:
+    """The images that no process has done, or failed at, in their present state."""
+    return [image for image in images if not _is_journalled(journal, image)]
+
+
+def _is_journalled(journal: Journal, image: InputImage) -> bool:
+    entry = journal.entries.get(image.name)
+    return entry is not None and same_content(entry.source, source_of(image.path))
+
+
+def finish(
+    output: Path,
+    listing: Listing,
+    *,
+    journal: Journal,
+    save: Sequence[str],
+    classes: Sequence[str],
+    info: Mapping[str, object],
+) -> Tally | None:
+    """Write what concerns all images, bring the journal into its final order and count.
+
+    Every image must be journalled. Returns None, and does nothing, where that was done before for this very
+    list. Raises SanError where results can't be written.
+    """
+    names = [image.name for image in listing.images]
+    seal = list_digest(listing, info)
+    kept = still_there(journal, listing)
+    if (
+        journal.seal == seal
+        and len(names) + len(kept) == len(journal.entries)
+        and _whole(output, journal, save)
+    ):
+        journal.remove_others()  # empty ones: a line would have broken the seal
+        return None
+    counted = _CountedRecords(journal, names, listing.failures)
+    try:
+        removed = remove_stale(output, journal, {*names, *kept}, save)
+        if "labels" in save:
+            write_class_table(output / CLASSES, classes)
+        if "json" in save:
+            with atomic_write(output / PREDICTIONS) as stream:
+                write_coco(stream, info=info, categories=classes, records=counted)
+        if "html" in save:
+            make_folder(output, output / FOLDER)
+            write_gallery(
+                output,
+                info=info,
+                classes=classes,
+                links=result_suffixes(save),
+                records=counted(),
+                stem_of=output_stem,
+            )
+        if not {"json", "html"} & set(save):
+            for _ in counted():
+                pass
+        run_marks = {path: mark_of(output / path) for path in run_files(save)}
+        journal.compact([*names, *kept], seal, run_marks)
+    except OSError as error:
+        raise stopping(error, output) from error
+    return replace(counted.tally, removed=removed)
+
+
+def _whole(output: Path, journal: Journal, save: Sequence[str]) -> bool:
+    """Whether the files that concern all images are there in full."""
+    return all(has_size(output / path, journal.run_marks.get(path)) for path in run_files(save))
+
+
+def still_there(journal: Journal, listing: Listing) -> list[str]:
+    """The names, sorted, of inputs that are in the journal and not in the list, unless they are gone.
+
+    The journal has but a hash of an input's path. Where that comes from is told by the inputs of the list, whose
+    names are ends of their paths; an input from elsewhere is taken to be there.
+    """
+    others = sorted(journal.entries.keys() - {image.name for image in listing.images})
+    if not others:
+        return []
+    roots = {
+        str(image.path).removesuffix(image.name)
+        for image in listing.images
+        if str(image.path).endswith(image.name)
+    }
+    failed = {os.path.normpath(failure.path) for failure in listing.failures}
+    taken = {
+        output_stem(image.name) for image in listing.images
+    }  # p.png's results are in the place of p.jpg's
+    return [
+        name
+        for name in others
+        if output_stem(name) not in taken
+        and not _is_gone(name, journal.entries[name].source.where, roots, failed)
+    ]
+
+
+def _is_gone(name: str, where: str, roots: Iterable[str], failed: Container[str]) -> bool:
+    for root in roots:
+        path = Path(root + name)
+        if source_of(path).where == where:
+            return not path.exists() or any(str(part) in failed for part in (path, *path.parents))
+    return False
+
+
+def remove_stale(
+    output: Path, journal: Journal, names: Container[str], save: Sequence[str]
+) -> tuple[str, ...]:
+    """Remove what we made for inputs that failed or are not among `names`, as far as it is still ours to the byte.
+
+    So are files of the whole run that `save` doesn't ask for. Returns what was removed; OSError where that fails.
+    """
+    stale = [
+        (path, marks[kind])
+        for name, texts in _all_marks(journal)
+        if name not in names or journal.entries[name].failed
+        for marks in map(marks_from, texts)
+        for kind, path in result_paths(name, tuple(KINDS)).items()
+        if kind in marks
+    ]
+    stale += [(path, mark) for path, mark in journal.run_marks.items() if path not in run_files(save)]
+    if not stale:
+        return ()
+    owned = {
+        _any_case(path): path
+        for name, entry in journal.entries.items()
+        if name in names and not entry.failed
+        for path in result_paths(name, save).values()
+    }
+    return tuple(
+        path
+        for path, mark in stale
+        if not _is_same(output, path, owned.get(_any_case(path))) and remove_made(output, path, mark)
+    )
+
+
+def _any_case(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
+def _is_same(output: Path, path: str, other: str | None) -> bool:
+    """Whether two paths are one file, as they may be where the file system looks at no case."""
+    if other is None or path == other:
+        return path == other
+    return (output / path).exists() and (output / other).exists() and (output / path).samefile(output / other)
+
+
+def _all_marks(journal: Journal) -> Iterator[tuple[str, set[str]]]:
+    """Every name in the journal with the marks of all that was ever made for it."""
+    for name, entry in journal.entries.items():
+        yield name, {entry.marks, *journal.replaced.get(name, ())}
+
+
+class _CountedRecords:
+    """The records of all inputs, as often as they are asked for; `tally` is of the last time."""
+
+    def __init__(self, journal: Journal, names: Sequence[str], failures: Iterable[FailedInput]) -> None:
+        self._journal = journal
+        self._names = names
+        self._failures = failures
+        self.tally = Tally()
+
+    def __call__(self) -> Iterator[ImageRecord]:
+        self.tally = Tally()
+        for record in chain(map(self._journal.record, self._names), failed_records(self._failures)):
+            self.tally.add(record)
+            yield record
+
+
+def failed_records(failures: Iterable[FailedInput]) -> Iterator[ImageRecord]:
+    """Inputs that came to no image, as records; they follow the images, so that these keep their ids."""
+    return (ImageRecord(failure.name, 0, 0, error=failure.cause) for failure in failures)
+
+
+def list_digest(listing: Listing, info: Mapping[str, object] = MappingProxyType({})) -> str:
+    """A hash that tells lists of inputs apart, and what else the files that concern all images say."""
+    digest = hashlib.sha256(json_text(dict(info)).encode())
+    failures = ((failure.name, failure.cause) for failure in listing.failures)
+    for part in chain((image.name for image in listing.images), ["/"], chain.from_iterable(failures)):
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()

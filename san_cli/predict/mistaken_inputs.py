@@ -1,0 +1,188 @@
+"""What people give in place of the path of an image: which it is, and what works instead, in one line."""
+# Paths stay strings here, as everywhere where inputs are listed.
+# ruff: noqa: PTH111, PTH118, PTH119, PTH120, PTH122, PTH208
+
+import os
+import re
+import shlex
+from urllib.parse import unquote, urlsplit
+
+from san_cli.datasets.foreign_formats import name_foreign_format
+from san_cli.datasets.image_magic import HEAD, looks_like_image, read_head
+from san_cli.predict.file_tree import is_glob
+from san_cli.text import inert
+from san_cli.vocabulary.class_lists import nearest
+
+_NEIGHBOURS = 10_000  # names of a folder that are looked at for a slip of the fingers
+_SUFFIXES = (
+    ".jpg",
+    ".JPG",
+    ".jpeg",
+    ".JPEG",
+    ".png",
+    ".PNG",
+    ".tif",
+    ".tiff",
+    ".webp",
+)  # that lists leave out
+
+
+def as_meant(text: str) -> str:
+    """The path without what people and programs put around one, if only then something is there; else `text`.
+
+    That is white space, quotes, `~` for the home folder and `file://`.
+    """
+    if text == text.strip() and not text.startswith(("~", "'", '"', "file:")):
+        return text
+    if os.path.lexists(text):
+        return text
+    path = text.strip()
+    if len(path) > 1 and path[0] == path[-1] and path[0] in "'\"":
+        path = path[1:-1]
+    if path.startswith("file:"):
+        path = unquote(path.removeprefix("file:").removeprefix("//localhost").removeprefix("//"))
+    path = os.path.expanduser(path)
+    return path if os.path.lexists(path) or (is_glob(path) and path.startswith("/")) else text
+
+
+def why_missing(text: str) -> str:
+    """What a text that names nothing on this disk is, with what works instead; "" if it is just missing."""
+    return _address(text) or _another_spelling(text) or _more_than_a_path(text)
+
+
+def _quoted(path: str) -> str:
+    """As it can be typed, and harmless."""
+    return inert(shlex.quote(path))
+
+
+def _address(text: str) -> str:
+    """A path on another machine or in another system."""
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", text)
+    if scheme and scheme[1].lower() == "file":
+        return f"no such file: {inert(unquote(urlsplit(text).path))}"
+    if text.startswith("www.") or (scheme and scheme[1].lower() in ("http", "https", "ftp")):
+        return f"a web address, and san reads files only: download it first (curl -LO {_quoted(text)})"
+    if scheme and scheme[1].lower() == "data":
+        return "data and not a path: write it to a file first"
+    if scheme and scheme[2]:
+        return "an address, and san reads files only: copy it to this machine first"
+    if re.match(r"[A-Za-z]:[\\/]", text):
+        path = "/mnt/" + text[0].lower() + text[2:].replace("\\", "/")
+        return f"a path of Windows; under WSL it is {_quoted(path)}"
+    if text.startswith("\\\\"):
+        return "a path of Windows' network: mount the share and give the path that it has then"
+    if re.match(r"[\w.-]+@[\w.-]+:|[\w.-]{2,}:[~/]", text):
+        return "a path on another machine: copy it to this one first (rsync or scp), or mount it"
+    return ""
+
+
+def _another_spelling(text: str) -> str:
+    """A path that is there in another spelling."""
+    for path in (text.replace("\\", "/"), os.path.expandvars(text), _unquoted(text)):
+        if path and path != text and os.path.lexists(path):
+            return f"no such file, but there is {_quoted(path)}"
+    for suffix in _SUFFIXES if text else ():
+        if os.path.lexists(text + suffix):
+            return f"no such file, but there is {_quoted(text + suffix)}: paths need their suffix"
+    if text.startswith("@") and os.path.lexists(text[1:]):
+        return f"a list is read from standard input: san predict - < {_quoted(text[1:])}"
+    if re.search(r"\{[^{}]*(,|\.\.)[^{}]*\}", text):
+        return "no such file: braces are a matter of the shell, which expands them outside of quotes"
+    if "\udc80" <= max(text, default="") <= "\udcff":
+        return "no such file (its name is not UTF-8)"
+    return ""
+
+
+def _unquoted(text: str) -> str:
+    """As the shell would read it; "" if that isn't one word."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return ""
+    return words[0] if len(words) == 1 else ""
+
+
+def _more_than_a_path(text: str) -> str:
+    """A line in which a path is but a part, or several paths."""
+    if re.match(r"[-dlbcps]([r-][w-][xsStT-]){3}|total \d+$", text):
+        return "a line of `ls -l`; paths alone come from `find FOLDER -type f`"
+    for separator, cut in (
+        (",", "cut -d, -f1"),
+        (";", "cut -d';' -f1"),
+        ("\t", "cut -f1"),
+        (" ", "cut -d' ' -f1"),
+    ):
+        parts = [part.strip() for part in text.split(separator)]
+        there = [bool(part) and os.path.lexists(part.strip("'\"")) for part in parts]
+        if len(parts) > 1 and all(there):
+            return "several paths: give them as arguments of their own, in a list one a line"
+        if len(parts) > 1 and there[0]:
+            return f"a path and more beside it: of a list, take the first column ({cut} LIST)"
+        if len(parts) > 1 and there[-1]:
+            return "a path and more before it: of a list, take the last column (awk '{print $NF}' LIST)"
+    return ""
+
+
+def did_you_mean(path: str) -> str:
+    """Suggest what is there under nearly the name of a path that isn't; "" where nothing is alike enough."""
+    folder, last = os.path.split(path.rstrip("/"))
+    after = ""
+    while folder and not os.path.lexists(folder):
+        after = os.path.join(last, after) if after else last
+        folder, last = os.path.split(folder)
+    better = os.path.join(folder, _neighbour(folder or ".", last) or last, after).rstrip("/")
+    return f"did you mean {_quoted(better)}?" if os.path.lexists(better) else ""
+
+
+def _neighbour(folder: str, name: str) -> str | None:
+    try:
+        names = sorted(os.listdir(folder))[:_NEIGHBOURS]
+    except (OSError, ValueError):
+        return None
+    digits = re.sub(r"\D", "", name)  # another number is another photograph
+    alike = [near for near in names if near[0] != "." and re.sub(r"\D", "", near) == digits]
+    by_stem = {os.path.splitext(near)[0]: near for near in reversed(alike)}
+    found = nearest(os.path.splitext(name)[0], by_stem, cutoff=0.75) if name else None
+    return None if found is None else by_stem[found]
+
+
+def instead_of_image(path: str) -> str:
+    """What a file is that certainly isn't an image, with what works instead; "" if it may be one."""
+    head = read_head(path)
+    if not head or looks_like_image(head):
+        return ""
+    suffix = os.path.splitext(path)[1].lower()
+    foreign = name_foreign_format(head, suffix)
+    if foreign or not _is_text(head):
+        return foreign
+    first = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if suffix in (".json", ".jsonl", ".geojson", ".ipynb") or first in (b"{", b"["):
+        return "JSON, not an image: give the images that it is about"
+    if first == b"<":
+        return "XML, not an image: give the images that it is about"
+    return _what_text(path, os.fsdecode(head))
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        return error.start > len(head) - 4 and len(head) == HEAD  # cut in the middle of a character
+    return True
+
+
+def _what_text(path: str, text: str) -> str:
+    """A text file: a list of paths, if its first line is one, from here or from the list's own folder."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    first, folder = lines[0] if lines else "", os.path.dirname(path)
+    here, name = _quoted(path), _quoted(os.path.basename(path))
+    if first and os.path.lexists(as_meant(first)):
+        return f"a list of paths, which is read from standard input: san predict - < {here}"
+    if first and folder and os.path.lexists(os.path.join(folder, first)):
+        return f"a list of paths, relative to its folder: (cd {_quoted(folder)} && san predict - < {name})"
+    if "," in first or "\t" in first:
+        cut = "cut -d, -f1" if "," in first else "cut -f1"
+        return f"a table, not an image; a list is read from standard input, perhaps: {cut} {here} | san predict -"
+    return f"a text, not an image; a list of paths is read from standard input: san predict - < {here}"

@@ -1,0 +1,179 @@
+"""The files that a run leaves: which there are, where they go, and what to do when they can't be written."""
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.datasets.images import os_cause
+from san_cli.errors import ExitCode, SanError
+from san_cli.files import temp_path
+from san_cli.outputs import gallery
+from san_cli.outputs.label_map import write_label_map
+from san_cli.outputs.overlay import render_overlay, write_overlay
+from san_cli.outputs.thumbnails import write_layer, write_photo
+from san_cli.predict.output_names import output_stem
+from san_cli.runs.journal import STATE_FOLDER
+from san_cli.runs.made_files import Mark, mark_of
+from san_cli.text import inert
+
+KINDS = ("overlay", "labels", "json", "html")  # what --save takes
+PREDICTIONS, CLASSES = "predictions.json", "classes.json"
+_SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
+_THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}
+_RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
+# Troubles with one name, not with the disk: that image fails and the others go on.
+_OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
+    """Kind and path below the folder of the results of each file that belongs to the image `name` alone."""
+    stem = output_stem(name)
+    paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
+    if "html" in save:
+        paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
+    return paths
+
+
+def result_suffixes(save: Sequence[str]) -> dict[str, str]:
+    """Kind and suffix of the full-size results of an image; they stand at its stem."""
+    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+
+
+def run_files(save: Sequence[str]) -> list[str]:
+    """The paths, below the folder of the results, of the files that concern all images."""
+    return [path for kind in save for path in _RUN_FILES.get(kind, [])]
+
+
+class Written(NamedTuple):
+    """A result that is complete, but under a temporary name until the journal tells of it."""
+
+    temp: Path
+    path: Path
+    mark: Mark
+
+
+def write_results(
+    output: Path,
+    name: str,
+    save: Sequence[str],
+    pixels: NDArray[np.uint8],
+    label_map: NDArray[np.integer],
+    classes: Sequence[str],
+) -> dict[str, Written]:
+    """Write an image's own files, by kind, under temporary names, and remove what has theirs.
+
+    OSError where that fails; nothing new is left then.
+    """
+    if not (output / STATE_FOLDER).is_dir():  # nor is it to be made again under a run that began elsewhere
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
+    written: dict[str, Written] = {}
+    try:
+        for kind, relative in result_paths(name, save).items():
+            path = output / relative
+            make_folder(output, path.parent)
+            temp = temp_path(path.parent)
+            _write(kind, temp, pixels, label_map, classes)
+            written[kind] = Written(temp, path, mark_of(temp))
+            path.unlink(missing_ok=True)  # or it might be taken for the new one after a kill
+    except BaseException:
+        discard(written)
+        raise
+    return written
+
+
+def _write(
+    kind: str,
+    path: Path,
+    pixels: NDArray[np.uint8],
+    label_map: NDArray[np.integer],
+    classes: Sequence[str],
+) -> None:
+    if kind == "overlay":
+        write_overlay(path, render_overlay(pixels, label_map, classes))
+    elif kind == "labels":
+        write_label_map(path, label_map, classes)
+    elif kind == "thumbnail":
+        write_photo(path, pixels)
+    else:
+        write_layer(path, label_map, classes)
+
+
+def discard(written: Mapping[str, Written]) -> None:
+    """Remove results that are not to be; no error if that fails, as a later run sweeps them."""
+    for result in written.values():
+        with suppress(OSError):
+            result.temp.unlink(missing_ok=True)
+
+
+def make_folder(output: Path, folder: Path) -> None:
+    """Make a folder for results; OSError where that fails, SanError if a link would lead out of `output`."""
+    if folder != output and not folder.is_dir():  # `output` itself is there, or was removed and stays so
+        make_folder(output, folder.parent)
+        folder.mkdir(exist_ok=True)
+    _refuse_outside(output, folder)
+
+
+def _refuse_outside(output: Path, folder: Path) -> None:
+    real, inside = os.path.realpath(folder), os.path.realpath(output)
+    if os.path.commonpath([real, inside]) != inside:
+        raise SanError(
+            f"'{inert(str(folder))}' is a link that leads out of the folder of the results",
+            hint="Remove the link, or choose another folder with -o.",
+            code=ExitCode.SOME_FAILED,
+        )
+
+
+def refuse_unusable_folder(output: Path) -> None:
+    """SanError if `output` can't be a folder of results; it need not exist."""
+    there = output
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    hint = "Choose another folder with -o."
+    if not there.is_dir():
+        raise SanError(f"'{inert(str(there))}' is not a folder", hint=hint)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SanError(f"the folder '{inert(str(there))}' can't be written to", hint=hint)
+
+
+def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:
+    """A file that is there already under the name of a result, if any."""
+    if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
+        return None
+    of_the_images = (path for name in names for path in result_paths(name, save).values())
+    for relative in chain(run_files(save), of_the_images):
+        if os.path.lexists(output / relative):
+            return str(output / relative)
+    return None
+
+
+def cause_of_one_image(error: OSError) -> str | None:
+    """Why this one image's results can't be written, None if it is a matter of the disk or the folder."""
+    return f"its results can't be written: {os_cause(error)}" if error.errno in _OF_ONE_NAME else None
+
+
+def stopping(error: OSError, output: Path) -> SanError:
+    """What ends a run that can't write any more, as a sentence."""
+    if not os.path.lexists(output / STATE_FOLDER):
+        return SanError(
+            f"'{output}' was removed or moved while the run was writing to it",
+            hint="Run the same command again: it does everything anew.",
+            code=ExitCode.SOME_FAILED,
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message, hint = f"no space left for the results in '{output}'", "Make room"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        message, hint = "too many open files", "Raise the limit (ulimit -n)"
+    else:
+        message, hint = f"can't write to '{output}': {os_cause(error)}", "Mend that"
+    return SanError(
+        message,
+        hint=f"{hint} and run the same command again: it goes on from here.",
+        code=ExitCode.SOME_FAILED,
+    )

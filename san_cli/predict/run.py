@@ -1,0 +1,278 @@
+"""A run in a folder of results, from its first check to its last file: alone, as one shard, or in a team.
+
+alone (the usual case)   locks the folder, appends to `journal`, finishes
+--shard i/n              shares the lock, appends to `journal-i-of-n`; whoever finds all images done finishes
+torchrun                 process 0 locks and finishes, all append to theirs; they meet at both ends
+"""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.files import sweep_stale
+from san_cli.outputs.coco import dataset_info
+from san_cli.outputs.record import ImageRecord
+from san_cli.predict.finish import (
+    Tally,
+    failed_records,
+    finish,
+    list_digest,
+    remove_stale,
+    still_there,
+    unfinished,
+)
+from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.results import foreign_file, make_folder, refuse_unusable_folder, stopping
+from san_cli.runs.journal import STATE_FOLDER, Journal, Source, journal_name, same_content, source_of
+from san_cli.runs.lock import lock_file, locked
+from san_cli.runs.processes import Team
+from san_cli.runs.settings import (
+    Settings,
+    other_settings,
+    read_settings,
+    refuse_other_settings,
+    write_settings,
+)
+from san_cli.runs.shares import WHOLE, Share
+from san_cli.text import counted, inert
+
+_MERGE_S = 60.0  # how long shards wait for one another's last steps
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has its folder."""
+
+    output: Path
+    listing: Listing
+    save: tuple[str, ...]
+    info: Mapping[str, object]  # of the COCO dataset
+    share: Share
+    team: Team | None
+    lock: int | None  # descriptor of the folder's lock; a team's leader has it for all
+    journal: Journal
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended; `tally` is over all images, None if everything was finished and merged before."""
+
+    tally: Tally | None
+    missing: int = 0  # images that other shards have yet to do; nothing is merged until then
+
+
+def check_folder(output: Path, images: Sequence[InputImage], save: Sequence[str], settings: Settings) -> bool:
+    """Whether the folder holds results of such a run, False if of none. Changes nothing.
+
+    `settings` may lack those that only the model tells. SanError if the folder can't be used, holds another
+    run's results, or files that would be overwritten and that no run has made.
+    """
+    refuse_unusable_folder(output)
+    found = read_settings(output)
+    if found is None:
+        foreign = foreign_file(output, [image.name for image in images], save)
+        found = read_settings(output)  # another shard may have begun in between
+        if foreign is not None and found is None:
+            raise SanError(
+                f"'{inert(foreign)}' is there already and was not made by a run in this folder",
+                hint="Choose another folder with -o, or add --overwrite to replace such files.",
+            )
+    if found is not None:
+        refuse_other_settings(output, found, settings)
+    return found is not None
+
+
+@contextmanager
+def open_run(
+    output: Path,
+    listing: Listing,
+    save: tuple[str, ...],
+    settings: Settings,
+    *,
+    share: Share = WHOLE,
+    team: Team | None = None,
+    overwrite: bool = False,
+) -> Iterator[Run]:
+    """Make and lock the folder, read its journals and open our own; SanError as for `check_folder`.
+
+    `overwrite` forgets what was done and replaces whatever is there.
+    """
+    info = dataset_info(settings)
+    with ExitStack() as stack:
+        lock = None
+        try:
+            if team is None or team.leads:
+                is_old = (output / STATE_FOLDER).exists()
+                output.mkdir(parents=True, exist_ok=True)
+                make_folder(output, output / STATE_FOLDER)
+                shard = team is None and share.count > 1
+                lock = stack.enter_context(locked(output, shared=shard, wait_s=_MERGE_S if shard else 0))
+                _claim(output, listing, save, settings, overwrite, is_old=is_old)
+            if team is not None:
+                _agree(team, output, settings, listing)
+            journal = _open_journals(output, listing.images)
+            stack.callback(journal.close)
+            _refuse_other_sources(journal, listing.images, output)
+            if not lock_file(journal.open_own(journal_name(share.index, share.count))):
+                raise SanError(
+                    f"another process is doing share {share.index + 1}/{share.count} in '{output}'"
+                )
+        except OSError as error:
+            raise _unusable(error, output) from error
+        yield Run(output, listing, save, info, share, team, lock, journal)
+
+
+def _unusable(error: OSError, output: Path) -> SanError:
+    """Why a run can't even begin in the folder."""
+    fault = stopping(error, output)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
+        return fault
+    what = f"'{error.filename}'" if error.filename else f"'{output}'"
+    return SanError(
+        f"{inert(what)} can't be used: {(error.strerror or str(error)).lower()}",
+        hint="Choose another folder with -o.",
+    )
+
+
+def _claim(
+    output: Path, listing: Listing, save: Sequence[str], settings: Settings, overwrite: bool, *, is_old: bool
+) -> None:
+    """Make sure that what is in the folder is ours to go on with, or to replace."""
+    if is_old:
+        sweep_stale(output)
+    if overwrite:
+        _forget(output, listing, settings)
+        write_settings(output, settings)
+    elif not check_folder(output, listing.images, save, settings):
+        write_settings(output, settings)
+
+
+def _forget(output: Path, listing: Listing, settings: Settings) -> None:
+    """Remove what a run before has made, but for results of inputs not given now that are as they would be made."""
+    journal = _open_journals(output, listing.images)
+    try:
+        same = not other_settings(read_settings(output) or {}, settings)
+    except SanError:  # damaged, and replaced now
+        same = False
+    kept = still_there(journal, listing) if same else []
+    remove_stale(output, journal, kept, ())
+    journal.compact(kept, "", {})
+
+
+def _agree(team: Team, output: Path, settings: Settings, listing: Listing) -> None:
+    """All processes must see the same list, or some images would be nobody's, and compute alike."""
+    digest = list_digest(listing).encode()
+    if team.leads:
+        team.tell("list", digest)
+        return
+    if team.hear("list") != digest:
+        raise SanError(
+            f"process {team.share.index} sees other inputs than process 0",
+            hint="All processes need the same arguments, and shared folders that nobody is writing to.",
+        )
+    found = read_settings(output)
+    if found is None:
+        raise SanError(
+            f"process {team.share.index} does not see the folder '{output}' of process 0",
+            hint="All processes must write to one shared folder.",
+        )
+    refuse_other_settings(output, found, settings)
+
+
+def end_run(run: Run, classes: Sequence[str]) -> Ending:
+    """After the share's last image: merge everything, if it is all there and ours to do.
+
+    SanError where that can't be written.
+    """
+    if run.team is not None:
+        return _end_team(run, run.team, classes)
+    if run.share.count == 1:
+        return Ending(_finish(run, run.journal, classes))
+    missing = unfinished(_read_journals(run.output, run.listing.images), run.listing.images)
+    if missing:
+        return Ending(None, len(missing))
+    # Whoever gets here gives up its share of the lock; the others are at their end too, soon here or gone.
+    run.journal.close()
+    if run.lock is not None and not lock_file(run.lock, wait_s=_MERGE_S):
+        raise SanError(
+            "all images are done, but another process keeps the folder locked",
+            hint="Run the same command without --shard to merge the results.",
+            code=ExitCode.SOME_FAILED,
+        )
+    return Ending(_finish(run, _read_journals(run.output, run.listing.images), classes))
+
+
+def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
+    """Path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
+    journal = _read_journals(run.output, run.listing.images)
+    for image in run.listing.images:
+        record = journal.record(image.name)
+        yield str(image.path), record, journal.entries[image.name].exif_orientation
+    journal.close()
+    for failure, record in zip(run.listing.failures, failed_records(run.listing.failures), strict=True):
+        yield failure.path, record, 1
+
+
+def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:
+    run.journal.close()
+    team.tell("done")
+    ending = Ending(None)
+    if team.leads:
+        team.hear_all("done")
+        journal = _read_journals(run.output, run.listing.images)
+        missing = unfinished(journal, run.listing.images)
+        if missing:
+            raise SanError(
+                f"{counted(len(missing), 'image')} not done, e.g. {inert(missing[0].name)}: "
+                "they have changed meanwhile, or the processes see different folders",
+                hint="Run the same command again.",
+                code=ExitCode.SOME_FAILED,
+            )
+        ending = Ending(_finish(run, journal, classes))
+        team.tell("merged")
+    else:
+        team.hear("merged")
+    team.tell("left")
+    if team.leads:  # it may be the one that keeps the store
+        team.hear_all("left")
+    return ending
+
+
+def _finish(run: Run, journal: Journal, classes: Sequence[str]) -> Tally | None:
+    return finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
+
+
+def _read_journals(output: Path, images: Sequence[InputImage]) -> Journal:
+    """The journals at the end of a run; SanError where they can't be read any more."""
+    try:
+        return _open_journals(output, images)
+    except OSError as error:
+        raise stopping(error, output) from error
+
+
+def _open_journals(output: Path, images: Sequence[InputImage]) -> Journal:
+    paths = {image.name: image.path for image in images}
+
+    @cache
+    def current(name: str) -> Source | None:
+        return source_of(paths[name]) if name in paths else None
+
+    return Journal(output, current)
+
+
+def _refuse_other_sources(journal: Journal, images: Sequence[InputImage], output: Path) -> None:
+    """An input that has changed is done anew, but another file of the same name must not take its place."""
+    for image in images:
+        entry = journal.entries.get(image.name)
+        current = source_of(image.path) if entry is not None else None
+        if entry is None or current is None or same_content(entry.source, current):
+            continue
+        if entry.source.where != current.where:
+            raise SanError(
+                f"'{output}' holds the results of another file called {inert(image.name)}",
+                hint="Choose another folder with -o, or add --overwrite to do everything anew.",
+            )

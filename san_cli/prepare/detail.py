@@ -1,0 +1,148 @@
+"""PASCAL in Detail's trainval_merged.json: which image belongs to which split, and its painted segments."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.outputs.rle import decode
+from san_cli.prepare.sources import Member
+
+NAME = "trainval_merged.json"
+_MAX_BYTES = 2**30  # the official file has 590 MB
+_LONGEST_SIDE = 2**14  # pixels, of VOC's 500
+_BLANK = re.compile(r"[ \t\r\n]*")
+_SAFE_STEM = re.compile(r"\w[\w-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A binary mask as compressed run lengths, to be painted with `category`."""
+
+    category: int
+    size: tuple[int, int]  # height, width
+    counts: str
+
+
+@dataclass(frozen=True)
+class DetailImage:
+    """`size` is (height, width); segments are painted in this order, later ones over earlier ones."""
+
+    stem: str
+    phase: str
+    size: tuple[int, int]
+    segments: list[Segment] = field(default_factory=list)
+
+
+@lru_cache(maxsize=1)  # both splits, and 590 MB are read once
+def read_detail(member: Member, *, with_segments: bool) -> dict[str, DetailImage]:
+    """The images by stem; SanError if the file is something else.
+
+    Elements are decoded one at a time: the file's parts, boundaries and occlusions would need gigabytes.
+    """
+    images: dict[int, DetailImage] = {}
+    segments: list[tuple[int, Segment]] = []
+    try:
+        text = member.read(_MAX_BYTES).decode("utf-8")
+        for key, row in _elements(text):
+            if key == "images":
+                images[row["image_id"]] = _image(row)
+            elif key == "annos_segmentation" and with_segments:
+                segments.append((row["image_id"], _segment(row)))
+        for image_id, segment in segments:
+            images[image_id].segments.append(segment)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        IndexError,
+    ) as error:
+        raise SanError(
+            f"{member} is not PASCAL in Detail's {NAME} ({type(error).__name__}: {str(error)[:80]})",
+            code=ExitCode.NO_INPUT,
+        ) from error
+    return {image.stem: image for image in images.values()}
+
+
+def paint(image: DetailImage) -> NDArray[np.uint16]:
+    """Category ids [H, W], 0 where no segment is; SanError for a segment that does not fit."""
+    labels = np.zeros(image.size, np.uint16)
+    for segment in image.segments:
+        try:
+            labels[decode(segment.counts, segment.size)] = segment.category
+        except (ValueError, IndexError, OverflowError, MemoryError):
+            raise SanError(
+                f"the segment of category {segment.category} of {image.stem} in {NAME} is damaged",
+                code=ExitCode.SOME_FAILED,
+            ) from None
+    return labels
+
+
+def _image(row: dict[str, Any]) -> DetailImage:
+    stem = row["file_name"].rpartition(".")[0]
+    if not _SAFE_STEM.fullmatch(stem):
+        raise ValueError(f"an image called {stem!r}")
+    return DetailImage(stem, row["phase"], _size(row["height"], row["width"]))
+
+
+def _size(height: Any, width: Any) -> tuple[int, int]:
+    """ValueError for what no picture has."""
+    size = int(height), int(width)
+    if not all(0 < side <= _LONGEST_SIDE for side in size):
+        raise ValueError(f"a picture of {width} x {height} pixels"[:80])
+    return size
+
+
+def _segment(row: dict[str, Any]) -> Segment:
+    height, width = row["segmentation"]["size"]
+    counts = row["segmentation"]["counts"]
+    if not isinstance(counts, str) or not 0 <= row["category_id"] < 65536:
+        raise ValueError("a segmentation that is not compressed run lengths")
+    return Segment(int(row["category_id"]), _size(height, width), counts)
+
+
+def _elements(text: str) -> Iterator[tuple[str, Any]]:
+    """(key, element) for each element of the arrays in the object `text`; other values are passed over."""
+    decoder = json.JSONDecoder()
+    at = _after(text, 0, "{")
+    while text[at] != "}":
+        key, at = decoder.raw_decode(text, at)
+        at = _after(text, at, ":")
+        if text[at] != "[":
+            at = decoder.raw_decode(text, at)[1]
+        else:
+            at = _after(text, at, "[")
+            while text[at] != "]":
+                element, at = decoder.raw_decode(text, at)
+                yield key, element
+                at = _past_comma(text, at)
+            at += 1
+        at = _past_comma(text, at)
+
+
+def _after(text: str, at: int, sign: str) -> int:
+    """Where the next value begins behind `sign`, which must come now."""
+    at = _skip_blank(text, at)
+    if text[at] != sign:
+        raise ValueError(f"no {sign} at {at}")
+    return _skip_blank(text, at + 1)
+
+
+def _past_comma(text: str, at: int) -> int:
+    at = _skip_blank(text, at)
+    return _skip_blank(text, at + 1) if text[at] == "," else at
+
+
+def _skip_blank(text: str, at: int) -> int:
+    found = _BLANK.match(text, at)
+    assert found is not None  # it matches nothing at all, too
+    return found.end()

@@ -1,0 +1,55 @@
+"""One run at a time in a folder of results; shards of one job share it."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from san_cli.errors import SanError
+from san_cli.runs.journal import STATE_FOLDER, open_state_file
+from san_cli.text import inert
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two runs apart there
+    fcntl = None  # type: ignore[assignment]
+
+_POLL_S = 0.2
+
+
+@contextmanager
+def locked(output: Path, *, shared: bool = False, wait_s: float = 0.0) -> Iterator[int]:
+    """Hold the folder's lock, alone or together with other holders of a shared one; yields its descriptor.
+
+    SanError if another run has it for longer than `wait_s`. The system frees the lock of a dead process.
+    """
+    descriptor = open_state_file(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        if not lock_file(descriptor, shared=shared, wait_s=wait_s):
+            raise SanError(
+                f"another san predict is writing to '{output}'",
+                hint="Wait for it to end, or choose another folder with -o. Where none is running, on any machine "
+                f"that shares the folder, remove {inert(str(output / STATE_FOLDER / 'lock'))}.",
+            )
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def lock_file(descriptor: int, *, shared: bool = False, wait_s: float = 0.0) -> bool:
+    """Lock an open file until it is closed; whether that worked. A file system without locks grants all."""
+    if fcntl is None:
+        return True
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, how)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        except OSError:  # e.g. ENOLCK on a network file system: better unprotected than refused
+            return True

@@ -1,0 +1,112 @@
+"""What is trained on and what it is checked on, from a catalogue name or the user's own folders."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from san_cli.datasets.emoji.pairs import SIZE
+from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
+from san_cli.datasets.task import Task, dataset_task, own_task
+from san_cli.errors import ExitCode, SanError
+from san_cli.models.presets import PAD_TO, Preset
+from san_cli.train.augment import Augmentation
+from san_cli.train.recipe import Recipe
+from san_cli.train.training_set import PairSource, Source
+from san_cli.vocabulary.emoji_concepts import concepts, seen_ids
+from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
+
+_EMOJI_SCENES = 1_000_000  # an epoch, if anyone gets so far
+_TRAINING_SEED, _CHECK_SEED = 1, 2  # evaluation has its own, see `san_cli.datasets.emoji`
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Labelled images, and the words for their classes."""
+
+    name: str  # the catalogue's, or "own"
+    source: Source
+    validation: Source
+    validation_name: str
+    vocabulary: Vocabulary
+    ignore_label: int
+    notes: tuple[str, ...] = ()  # for the user
+    ignored: tuple[int, ...] | None = None  # own labels' values that don't count, see `Task`
+
+
+def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> TrainingData:
+    """The dataset's training split, checked on its validation split where that is there, too."""
+    train = dataset_task(name, data_root, split="train", limit=limit)
+    try:
+        return _data(train, dataset_task(name, data_root))
+    except SanError as fault:
+        if fault.code != ExitCode.NO_INPUT:
+            raise
+        note = f"evaluated on the training images, as there is no validation split ({fault.message})"
+        return replace(_data(train, train), notes=(note,))
+
+
+def own_data(
+    images: Path,
+    labels: Path,
+    classes: str,
+    ignored: tuple[int, ...] | None,
+    held_out: tuple[Path, Path] | None,
+    limit: int | None,
+    *,
+    image_name: str | None = None,
+    label_name: str | None = None,
+) -> TrainingData:
+    """The user's folders; checked on `held_out` images and labels, otherwise on the training images.
+
+    `ignored`, `image_name` and `label_name` as in `own_task`, for both.
+    """
+    notes: list[str] = []
+    train = own_task(
+        images, labels, classes, ignored,
+        image_name=image_name, label_name=label_name, limit=limit, say=notes.append,
+    )  # fmt: skip
+    check = train
+    if held_out is not None:
+        check = own_task(*held_out, classes, ignored, image_name=image_name, label_name=label_name)
+    return replace(_data(train, check), notes=(*notes, *train.notes))
+
+
+def emoji_data(limit: int | None) -> TrainingData:
+    """Scenes of the seen concepts alone, as large as those of the evaluation; checked on others of the same kind."""
+    wanted = seen_ids()
+    names = [concepts()[index].name for index in wanted]
+    return TrainingData(
+        "emoji",
+        EmojiSource(_TRAINING_SEED, wanted, SIZE, limit or _EMOJI_SCENES),
+        EmojiSource(_CHECK_SEED, wanted, SIZE, 10_000),
+        "new scenes of the seen concepts",
+        vocabulary_of_names(names),
+        IGNORE_LABEL,
+    )
+
+
+def _data(train: Task, check: Task) -> TrainingData:
+    classes = len(train.vocabulary)
+    name = f"{check.name} {check.split}" if check.name != "own" else "the validation images"
+    name = "the training images" if check is train else name
+    return TrainingData(
+        train.name,
+        PairSource(train.pairs, classes, train.ignore_label),
+        PairSource(check.pairs, classes, check.ignore_label),
+        name,
+        train.vocabulary,
+        train.ignore_label,
+        ignored=train.ignored,
+    )
+
+
+def augmentation_of(recipe: Recipe, preset: Preset) -> Augmentation:
+    """The recipe's augmentation at the preset's input size: crops of that size, short sides in proportion."""
+    size = preset.input_size
+    if size % PAD_TO:
+        raise SanError(f"can't train at an input of {size} pixels", hint=f"Take a multiple of {PAD_TO}.")
+    between = recipe.short_side_range
+    sides = recipe.short_side_choices if between is None else range(between[0], between[1] + 1)
+    scaled = Augmentation(sides, colour=recipe.colour_jitter, flip=recipe.flip).scaled_to(size)
+    if min(scaled.short_sides) < 1:
+        raise SanError(f"short sides of {min(sides)} pixels at 640 are none at an input of {size}")
+    return scaled

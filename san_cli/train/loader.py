@@ -1,0 +1,143 @@
+"""The batches of a training run, prepared ahead by worker processes."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.text import inert
+from san_cli.train.training_set import Sample, TrainingSet
+
+_GRACE = 120  # seconds: a step on a CPU can be long
+
+
+def batches(
+    training_set: TrainingSet,
+    *,
+    batch: int,
+    start_step: int,
+    steps: int,
+    rank: int = 0,
+    world: int = 1,
+    accumulate: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[list[list[Sample]]]:
+    """This process' part of `steps` steps from `start_step`: for each, `accumulate` micro-batches of equal size.
+
+    Step s consists of positions s × batch to (s + 1) × batch - 1, whoever computes it. Rank r has those at places
+    r, r + world, … of the batch, and its micro-batches are consecutive runs of them. Workers (0: none, samples
+    are made when they are asked for) keep a batch ready beside what they are working on. Close the iterator to
+    end them early. SanError where the batch can't be split, where a sample can't be read (at the step that
+    needs it), and where a worker has died.
+    """
+    check_split(batch, world, accumulate)
+    span = range(start_step * batch, (start_step + steps) * batch)
+    positions = span[rank::world]
+    loader = _loader(training_set, positions, workers, batch // world, pin_memory)
+    return _grouped(loader, accumulate, batch // (world * accumulate))
+
+
+def _loader(
+    training_set: TrainingSet, positions: range, workers: int, ahead: int, pin_memory: bool
+) -> DataLoader[Sample | SanError]:
+    """Sample by sample (no batches), so that all workers work on the first batch together."""
+    options: dict[str, Any] = {}
+    if workers:
+        options = {"prefetch_factor": 1 - (-ahead // workers), "worker_init_fn": _outlive_signals}
+    return DataLoader(
+        _Faults(training_set),
+        batch_size=None,
+        sampler=positions,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),  # or it would draw from the global one, which others depend on
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class _Faults(Dataset["Sample | SanError"]):
+    """Errors as values: torch would raise those of a worker as another error whose message is a traceback."""
+
+    training_set: TrainingSet
+
+    def __getitem__(self, position: int) -> "Sample | SanError":
+        try:
+            return self.training_set[position]
+        except SanError as error:
+            return error
+
+
+def _grouped(
+    loader: DataLoader[Sample | SanError], accumulate: int, micro_batch: int
+) -> Iterator[list[list[Sample]]]:
+    samples = _samples(loader)
+    while step := [list(islice(samples, micro_batch)) for _ in range(accumulate)]:
+        if not step[-1]:
+            return
+        yield step
+
+
+def _samples(loader: DataLoader[Sample | SanError]) -> Iterator[Sample]:
+    iterator = iter(loader)
+    try:
+        while True:
+            with explaining_worker_deaths():
+                sample = next(iterator, None)
+            if sample is None:
+                return
+            if isinstance(sample, SanError):
+                raise sample
+            yield sample
+    finally:
+        del (
+            iterator
+        )  # ends the workers; an exception's traceback would keep it, and the program waiting for them
+
+
+@contextmanager
+def explaining_worker_deaths() -> Iterator[None]:
+    """SanError for a worker that has died. torch raises that wherever the program is, so put it around the loop."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise SanError(
+            f"a process that prepares training images has died ({inert(' '.join(str(error).split()))})",
+            hint="Most often memory has run out: use fewer --workers. --resume goes on from the last checkpoint.",
+            code=ExitCode.SOME_FAILED,
+        ) from error
+
+
+def check_split(batch: int, world: int, accumulate: int) -> None:
+    """SanError where a batch can't be split evenly into `accumulate` parts in each of `world` processes."""
+    split = world * accumulate
+    if batch % split:
+        what = (
+            f"{world} processes × {accumulate} micro-batches" if world > 1 else f"{accumulate} micro-batches"
+        )
+        raise SanError(
+            f"a batch of {batch} can't be split evenly into {what}",
+            hint=f"Take a batch that is a multiple of {split}, or change the number of micro-batches.",
+        )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the whole process group, but the training still finishes its step and is saved.
+
+    It ends its workers itself; one whose SIGTERM came from elsewhere goes after a while.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hasattr(signal, "SIGALRM"):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))

@@ -1,0 +1,110 @@
+"""What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from san_cli.engine.text_cache import TextCache
+from san_cli.errors import SanError
+from san_cli.models.positions import resized_positions
+from san_cli.models.presets import Preset
+from san_cli.models.text import TextEncoder
+from san_cli.text import inert
+from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.weights.adapter import read_model
+from san_cli.weights.cache_dir import cache_dir
+from san_cli.weights.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
+from san_cli.weights.clip_weights import check_activation, clip_part, read_clip
+from san_cli.weights.find import check_is_weights
+from san_cli.weights.stated_hash import check_seal
+
+Progress = Callable[[int, int], None]  # (words embedded, words to embed)
+
+
+def fresh_model(
+    preset: Preset, clip_weights: str | None, seed: int, *, say: Callable[[str], None]
+) -> Checkpoint:
+    """A side adapter initialised from `seed` on a pretrained CLIP.
+
+    `clip_weights` is a file, None for open_clip's `openai` weights, or "random" for an untrained CLIP.
+    """
+    if clip_weights == "random":
+        say("random CLIP weights: the model can only learn what it is shown, no other words")
+        return random_checkpoint(preset, seed)
+    path = None if clip_weights is None else Path(clip_weights)
+    clip = read_clip(preset, path, say=say)
+    check_activation(preset, path, say=say)
+    check_finite(clip, path or Path("the CLIP weights"))
+    return Checkpoint(preset, {**random_checkpoint(preset, seed).state, **clip}, {})
+
+
+def model_to_tune(
+    path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None], named: bool = False
+) -> Checkpoint:
+    """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`.
+
+    Where the preset has another input size, the side adapter's positions are resized to it. `named`: the user named
+    the preset, rather than changes to the file's own; for the message. Raises SanError.
+    """
+    check_is_weights(path)
+    if path.suffix == ".safetensors":
+        check_seal(path)
+    checkpoint = read_model(path, preset, clip_file, any_input_size=True, say=say)
+    state = _for_input_size(checkpoint.state, preset)
+    for name, shape in expected_shapes(preset).items():
+        if name not in state or state[name].shape != shape:
+            raise SanError(
+                f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
+                f"tensor {name} differs",
+                hint="Leave --model out: the file says which model it is."
+                if named
+                else "Of a trained model's sizes --set can change input_size alone.",
+            )
+    check_finite(state, path)
+    before, now = checkpoint.preset.side_grid, preset.side_grid
+    if before != now:
+        say(f"the side adapter's positions are resized from {before} × {before} to {now} × {now}")
+    return Checkpoint(preset, state, checkpoint.metadata)
+
+
+def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str, Tensor]:
+    """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
+    name, side = "side_adapter.positions", preset.side_grid
+    positions = state.get(name)
+    if positions is None or positions.shape[1] == side**2:
+        return state
+    return {**state, name: resized_positions(positions.float(), (side, side))}
+
+
+def embed_words(
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    templates: tuple[str, ...],
+    device: torch.device,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Text embeddings [words, D], float32, normalised, of a frozen text tower; kept in the cache on disk."""
+    cache = TextCache(cache_dir(), text_sha256(checkpoint), templates, device.type)
+    rows = {word: cache.get(word) for word in vocabulary.words}
+    new = [word for word, row in rows.items() if row is None]
+    if new:
+        encoder = TextEncoder(checkpoint.preset.clip, checkpoint.part("text"), device)
+        for done, word in enumerate(new, start=1):
+            row = rows[word] = encoder.embed(word, templates).numpy()
+            cache.put(word, row)
+            if progress:
+                progress(done, len(new))
+    return torch.stack([torch.from_numpy(rows[word]) for word in vocabulary.words]).to(device)
+
+
+def text_sha256(checkpoint: Checkpoint) -> str:
+    """What names the text tower in the cache of embeddings: the hash of its tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(clip_part(checkpoint.state).items()):
+        if name.startswith("text."):
+            digest.update(name.encode())
+            digest.update(tensor.float().contiguous().numpy().data)
+    return f"text tower {digest.hexdigest()}"

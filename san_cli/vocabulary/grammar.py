@@ -1,0 +1,313 @@
+"""Vocabularies: which classes compete for each pixel, and the words that CLIP is asked about for each.
+
+Every value of `--vocab` is read by the grammar of `vocabulary_terms`; its terms then act in the order given:
+
+- words, a dataset or a file add classes; one that is there already counts once, in its first place and
+  spelling;
+- `a|b` says that its words are one class, so classes added before that hold any of them become one, at the
+  place and under the name of the first;
+- a term with "-" takes away the classes that hold its words (of a dataset or file: those that are there).
+"""
+
+import re
+import reprlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from san_cli.errors import SanError
+from san_cli.text import inert
+from san_cli.vocabulary.class_files import classes_in_text, read_class_file
+from san_cli.vocabulary.class_lists import (
+    DATASET_NAMES,
+    DatasetClass,
+    DatasetVocabulary,
+    dataset_lookalike,
+    dataset_slip,
+    foreign_dataset,
+    load_dataset_vocabulary,
+    nearest,
+)
+from san_cli.vocabulary.terms import (
+    Term,
+    check_word,
+    is_file_name,
+    quoted,
+    quoted_if_needed,
+    quoted_in_line_if_needed,
+    read_terms,
+    shown,
+    word_key,
+)
+
+__all__ = [
+    "DATASET_NAMES",
+    "DatasetClass",
+    "DatasetVocabulary",
+    "Vocabulary",
+    "VocabularyEntry",
+    "complete_vocabulary",
+    "format_lines",
+    "format_vocabulary",
+    "load_dataset_vocabulary",
+    "nearest",
+    "parse_vocabulary",
+    "select_entries",
+    "vocabulary_of_names",
+]
+
+
+@dataclass(frozen=True)
+class VocabularyEntry:
+    """One output class: the name the user reads, and the words whose largest logit is the class's."""
+
+    name: str
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The output classes in order; a label map holds indices into `entries`."""
+
+    entries: tuple[VocabularyEntry, ...]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The class names, as long as `entries`."""
+        return tuple(entry.name for entry in self.entries)
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """All distinct words in order of first use: what the text tower embeds."""
+        return tuple(dict.fromkeys(word for entry in self.entries for word in entry.words))
+
+    @cached_property
+    def word_indices(self) -> tuple[tuple[int, ...], ...]:
+        """For each entry the places of its words in `words`."""
+        place = {word: index for index, word in enumerate(self.words)}
+        return tuple(tuple(place[word] for word in entry.words) for entry in self.entries)
+
+
+@dataclass
+class _Draft:
+    """A vocabulary in the making: words by class number, in order, and the class number of every word."""
+
+    classes: dict[int, list[str]] = field(default_factory=dict)
+    owner: dict[str, int] = field(default_factory=dict)
+    made: int = 0
+    repeated: list[str] = field(default_factory=list)
+    joined: list[str] = field(default_factory=list)
+
+    def add(self, words: tuple[str, ...]) -> None:
+        """One class of `words`, or its words to the first class that holds one of them."""
+        fresh: dict[str, str] = {}
+        repeats: list[str] = []
+        for word in words:
+            if word_key(word) in self.owner or word_key(word) in fresh:
+                repeats.append(word)
+            else:
+                fresh[word_key(word)] = word
+        homes = sorted({self.owner[word_key(word)] for word in repeats if word_key(word) in self.owner})
+        home = homes[0] if homes else self.made
+        newcomers = [word for other in homes[1:] for word in self.classes.pop(other)] + list(fresh.values())
+        if not homes:
+            self.classes[home] = []
+            self.made += 1
+        if homes and newcomers:
+            self.joined.append(f"{' and '.join(newcomers)} with {self.classes[home][0]}")
+        else:
+            self.repeated += repeats
+        self.classes[home] += newcomers
+        self.owner.update((word_key(word), home) for word in newcomers)
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Drop these classes with all their words."""
+        for number in numbers:
+            for word in self.classes.pop(number):
+                del self.owner[word_key(word)]
+
+    def notes(self) -> list[str]:
+        """What was merged, in a line or two however much it was."""
+        notes = []
+        if self.repeated:
+            notes.append(f"named more than once, counted once: {_summary(self.repeated)}")
+        if self.joined:
+            notes.append(f"sharing one class: {_summary(self.joined)}")
+        return notes
+
+
+def _summary(items: list[str], most: int = 5) -> str:
+    distinct = list(dict.fromkeys(items))
+    more = f" and {len(distinct) - most} more" if len(distinct) > most else ""
+    return ", ".join(distinct[:most]) + more
+
+
+def parse_vocabulary(terms: Sequence[str]) -> tuple[Vocabulary, tuple[str, ...]]:
+    """The vocabulary that the values of `--vocab` describe together, and notes on what may surprise the user.
+
+    Raises SanError for anything else: no class left, a malformed term, an unusable file, a removal of
+    something that isn't there, a word that can only be a slip for a dataset.
+    """
+    draft = _Draft()
+    notes: list[str] = []
+    for term in [term for text in terms for term in read_terms(text)]:
+        if term.removes:
+            names = [words[0] for words in draft.classes.values()]
+            draft.remove(_classes_of(term, draft.owner, names))
+            continue
+        if term.bare and term.kind == "words":
+            notes += _suspect(term.words[0])
+        if term.kind == "file":
+            file = read_class_file(term.words[0])
+            notes.append(file.note)
+            groups: Iterable[tuple[str, ...]] = file.groups
+        else:
+            groups = _groups(term)
+        for words in groups:
+            draft.add(words)
+    entries = tuple(VocabularyEntry(words[0], tuple(words)) for words in draft.classes.values())
+    if not entries:
+        raise SanError(
+            "The vocabulary has no class" + (": all were removed again." if terms else "."),
+            hint="Give a dataset name, class names or @file.txt, e.g. coco+zebra.",
+        )
+    if len(entries) == 1 and ", " in entries[0].name:
+        notes.append(
+            f"{shown(entries[0].name)} is one class; names with commas between and no quotes are several"
+        )
+    return Vocabulary(entries), (*notes, *draft.notes())
+
+
+def _groups(term: Term) -> Iterable[tuple[str, ...]]:
+    """The classes that `term` names, each as its synonyms."""
+    if term.kind == "dataset":
+        return [(known.name,) for known in load_dataset_vocabulary(term.words[0]).classes]
+    if term.kind == "words":
+        return [term.words]
+    return read_class_file(term.words[0]).groups
+
+
+def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> list[int]:
+    """The classes, by their number in `owner`, that hold a word of `term`, ascending.
+
+    Each word of a words term must be there; of a dataset or file at least one. Raises SanError otherwise.
+    """
+    found = set()
+    for word in [word for words in _groups(term) for word in words]:
+        number = owner.get(word_key(word))
+        if number is not None:
+            found.add(number)
+        elif term.kind == "words":
+            near = _nearest_name(word, names)
+            likely = " or ".join(dataset_slip(word)) or (quoted_if_needed(near) if near else "")
+            hint = f"Did you mean {likely}?" if likely else "`san vocab show EXPRESSION` lists its classes."
+            if is_file_name(word):
+                hint = f"To read names from a file, write @{word}"
+            raise SanError(f"There is no class {shown(word)} in the vocabulary.", hint=hint)
+    if not found:
+        raise SanError(f"None of the classes of {shown(term.words[0])} is in the vocabulary.")
+    return sorted(found)
+
+
+def _nearest_name(word: str, names: Sequence[str]) -> str | None:
+    """The name that has `word` for a part ("sea" in "water, sea", "sky" in "sky-other") or is like it."""
+    for separator in (",", r"[,\s-]"):
+        for name in names:
+            if word_key(word) in [word_key(part) for part in re.split(separator, name)]:
+                return name
+    return nearest(word, names, 0.7)
+
+
+def _suspect(word: str) -> list[str]:
+    """A note if `word` is nearly the name of a dataset; SanError if it can hardly be a class."""
+    as_word = f"{shlex.quote(quoted(word))}, with all the quotes, for a class of that name"
+    if is_file_name(word):
+        raise SanError(
+            f"{shown(word)} looks like a file.", hint=f"To read names from it, write @{word}; or {as_word}."
+        )
+    if foreign_dataset(word):
+        raise SanError(
+            f"{shown(word)} is a dataset whose classes san doesn't have.",
+            hint=f"There are {', '.join(DATASET_NAMES)}; put its names into a file and write @FILE; or {as_word}.",
+        )
+    likely = dataset_slip(word)
+    if likely:
+        name, _, rest = word.partition("-")
+        ways = [f"{' or '.join(likely)} for the dataset"]
+        if rest and word_key(name) in DATASET_NAMES:
+            ways.append(f"{name}+-{rest} to remove a class from it")
+        ways.append(as_word)
+        raise SanError(f"There is no dataset {shown(word)}.", hint=f"Write {'; or '.join(ways)}.")
+    alike = dataset_lookalike(word)
+    return [f"{shown(word)} is taken as a class name (there is a dataset {alike})"] if alike else []
+
+
+def select_entries(vocabulary: Vocabulary, terms: Sequence[str]) -> tuple[int, ...]:
+    """Indices into `vocabulary` of the classes that hold the words of `terms` (same grammar), ascending.
+
+    Raises SanError if a word is in no class, or if a term removes something: there is nothing to remove from.
+    """
+    owner = {word_key(word): index for index, entry in enumerate(vocabulary.entries) for word in entry.words}
+    found: set[int] = set()
+    for term in [term for text in terms for term in read_terms(text)]:
+        if term.removes:
+            raise SanError(f"{shown(term.text)} can't be removed here.", hint="Name the classes you want.")
+        found.update(_classes_of(term, owner, vocabulary.names))
+    return tuple(sorted(found))
+
+
+def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
+    """One class per name, literally as given, without a grammar; a nested sequence is one class of synonyms.
+
+    Raises SanError if there is none, or if one isn't text, is empty or over 200 characters, or has control
+    characters.
+    """
+    if isinstance(names, str):
+        raise SanError("A vocabulary is a list of names, not one string.", hint=f"Write [{names[:60]!r}].")
+    if isinstance(names, set | frozenset):
+        raise SanError("A set of names has no order, and class ids need one.", hint="Use sorted(names).")
+    entries = []
+    for given in names:
+        if isinstance(given, Vocabulary):
+            raise SanError(
+                "A vocabulary in a list is no class name.",
+                hint="Give it alone; parse_vocabulary returns a vocabulary and notes: `words, notes = …`.",
+            )
+        words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+        if not words or not all(isinstance(word, str) for word in words):
+            raise SanError(
+                f"A class is a name or a sequence of synonyms, not {inert(reprlib.repr(given))[:100]}."
+            )
+        for word in words:
+            check_word(word)
+        entries.append(VocabularyEntry(words[0], words))
+    if not entries:
+        raise SanError("The vocabulary has no class.", hint="Give at least one name.")
+    return Vocabulary(tuple(entries))
+
+
+def format_vocabulary(vocabulary: Vocabulary) -> str:
+    """One text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it."""
+    return "+".join("|".join(map(quoted_if_needed, entry.words)) for entry in vocabulary.entries)
+
+
+def format_lines(vocabulary: Vocabulary) -> list[str]:
+    """The lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
+    lines = ["|".join(map(quoted_in_line_if_needed, entry.words)) for entry in vocabulary.entries]
+    try:
+        same = classes_in_text("\n".join(lines), "").groups == tuple(e.words for e in vocabulary.entries)
+    except SanError:
+        same = False
+    return lines if same else ["|".join(map(quoted, entry.words)) for entry in vocabulary.entries]
+
+
+def complete_vocabulary(incomplete: str) -> list[str]:
+    """What the shell offers for `incomplete`: its last term completed to the names of datasets."""
+    start = max(incomplete.rfind("+"), incomplete.rfind(",")) + 1
+    start += incomplete.startswith("-", start)
+    head, last = incomplete[:start], incomplete[start:].casefold()
+    return [head + name for name in DATASET_NAMES if name.startswith(last)]

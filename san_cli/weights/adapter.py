@@ -1,0 +1,149 @@
+"""A side adapter saved alone: the trained tensors of a SAN, to be loaded on top of the CLIP they belong to.
+
+One safetensors file like a whole model's (see `checkpoint`), with `format` "san-adapter-1" and `clip_sha256`,
+the hash of the frozen tensors. For ViT-B/16 that is 34 MB instead of 632.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from san_cli.errors import SanError
+from san_cli.models.presets import PRESETS, Preset
+from san_cli.models.san import SAN
+from san_cli.text import inert
+from san_cli.weights.checkpoint import (
+    Checkpoint,
+    expected_shapes,
+    preset_in_header,
+    read_checkpoint,
+    write_tensors,
+)
+from san_cli.weights.clip_weights import read_clip
+from san_cli.weights.find import check_is_weights
+from san_cli.weights.hub import OFFICIAL, is_published
+
+FORMAT = "san-adapter-1"
+
+
+def trainable_names(preset: Preset) -> frozenset[str]:
+    """Our names of the tensors that training changes (8.37 M numbers for ViT-B/16)."""
+    with torch.device("meta"):
+        model = SAN(preset)
+    return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def frozen_sha256(state: Mapping[str, Tensor], preset: Preset) -> str:
+    """Hash of the tensors that training leaves alone, in the order of their names."""
+    trained, digest = trainable_names(preset), hashlib.sha256()
+    for name in sorted(state.keys() - trained):
+        digest.update(name.encode())
+        digest.update(state[name].float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def write_adapter(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the trained tensors alone, atomically."""
+    trained = trainable_names(checkpoint.preset)
+    state = {name: tensor for name, tensor in checkpoint.state.items() if name in trained}
+    metadata = {
+        **checkpoint.metadata,
+        "clip_sha256": frozen_sha256(checkpoint.state, checkpoint.preset),
+    }
+    write_tensors(Checkpoint(checkpoint.preset, state, metadata), path, FORMAT)
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether the file says of itself that it is one; False for anything else, readable or not."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_preset(path: Path) -> Preset:
+    """The preset of a whole model or an adapter. Raises SanError."""
+    check_is_weights(path)
+    if not is_adapter(path):
+        return read_checkpoint(path).preset
+    with safe_open(path, framework="pt") as file:
+        return preset_in_header(file.metadata().get("preset", ""), path)
+
+
+def read_model(
+    path: Path,
+    preset: Preset | None = None,
+    clip_weights: Path | None = None,
+    *,
+    any_input_size: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Checkpoint:
+    """A whole model from any file of ours or the official code's; an adapter is completed with its CLIP.
+
+    `preset` and `any_input_size` are as for `read_checkpoint`, and `clip_weights` is read for an adapter only, as
+    `read_clip` says. Raises SanError for a CLIP other than the one that the adapter was trained on.
+    """
+    if not is_adapter(path):
+        checkpoint = read_checkpoint(path, preset, any_input_size=any_input_size)
+        if preset is None:
+            _say_what_is_assumed(checkpoint.preset, path, say)
+        return checkpoint
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    preset = preset_in_header(metadata.pop("preset", ""), path)
+    trained = trainable_names(preset)
+    if state.keys() != trained:
+        odd = sorted(state.keys() ^ trained)[0]
+        raise SanError(f"adapter '{inert(str(path))}' does not hold what its preset trains: see tensor {odd}")
+    shapes = expected_shapes(preset)
+    for name, tensor in state.items():
+        if tensor.shape != shapes[name]:
+            raise SanError(
+                f"adapter '{inert(str(path))}': tensor {name} has shape {list(tensor.shape)}, "
+                f"{inert(preset.name)} needs {list(shapes[name])}"
+            )
+    try:
+        whole = {**read_clip(preset, clip_weights, say=say), **state}
+    except SanError as error:
+        if clip_weights is not None:
+            raise
+        put_back = f"san weights convert {path.name} model.safetensors --clip-weights CLIP"
+        raise SanError(
+            f"adapter '{inert(str(path))}' needs its CLIP: {error.message}",
+            hint=f"`{inert(put_back)}` makes a whole model of it.\n{error.hint}",
+        ) from error
+    stated = metadata.pop("clip_sha256", "")
+    for key in ("format", "sha256"):
+        metadata.pop(key, None)
+    if frozen_sha256(whole, preset) != stated:
+        where = "open_clip's weights" if clip_weights is None else f"'{inert(str(clip_weights))}'"
+        raise SanError(
+            f"adapter '{inert(str(path))}' was trained on another CLIP than {where}",
+            hint="Name the CLIP it was trained on with --clip-weights FILE.",
+        )
+    return Checkpoint(preset, whole, metadata)
+
+
+def _say_what_is_assumed(preset: Preset, path: Path, say: Callable[[str], None]) -> None:
+    """Tell `say` what a file leaves open, or says otherwise than its model's name does."""
+    if path.suffix == ".safetensors":
+        known = PRESETS.get(preset.name)
+        if known not in (None, preset):
+            differing = [name for name, value in vars(preset).items() if value != getattr(known, name)]
+            say(
+                f"'{path}' calls its model {preset.name}, and differs from san's own in {', '.join(differing)}"
+            )
+    elif not any(is_published(path, official) for official in OFFICIAL.values()):
+        say(
+            f"'{path}' doesn't say which GELU its CLIP was trained with: it is run with "
+            f"{'QuickGELU, as OpenAI' if preset.clip.quick_gelu else 'plain GELU, as LAION'}'s "
+            f'(a preset of your own, --model FILE.json, sets "quick_gelu")'
+        )

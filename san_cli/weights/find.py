@@ -1,0 +1,193 @@
+"""Finding a model's weights: in files the user named, in the usual folders, in the cache, on the hub."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from san_cli.errors import SanError
+from san_cli.weights.file_hash import rehash, remembered_sha256, weights_sha256
+from san_cli.weights.hub import OFFICIAL, download, good_copy, ways_to_get
+from san_cli.weights.kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
+from san_cli.weights.stated_hash import check_seal
+
+_NAME_A_FILE = (
+    "Name a .pth or .safetensors file, or a folder that holds one; without a name the published weights are used. "
+    "Without any file: --model tiny knows emoji scenes, --weights random shows how fast a model is."
+)
+_PACKAGE = Path(__file__).resolve().parent.parent
+_IN_WHEEL, _IN_CLONE = _PACKAGE / "bundled", _PACKAGE.parent / "weights"
+_BUNDLED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: setup.py copies one to the other
+
+
+def find_weights(
+    preset_name: str, weights: str | os.PathLike[str] | None, *, say: Callable[[str], None]
+) -> Path:
+    """The weights file to load for a preset; downloads an official one as the last resort.
+
+    Order: `weights` (a file, or a folder that holds one), `$SAN_WEIGHTS` (likewise), `weights/` in the
+    working directory, the folder shipped with the program, the Hugging Face cache, the hub. What the cache or the
+    hub gives must have the pinned sha256. A file of the user's own is taken as it is, unless it is damaged
+    (against its own header or the published file), empty, a web page or an LFS pointer. `say` takes lines
+    for stderr. Raises SanError.
+    """
+    if weights is not None:
+        return _accepted(_named(Path(weights), preset_name, "--weights"), preset_name, say)
+    local = local_weights(preset_name)
+    if local is not None:
+        return _accepted(local, preset_name, say)
+    official = OFFICIAL.get(preset_name)
+    if official is None:
+        raise _nothing_found(preset_name)
+    return good_copy(official, say) or download(official, say=say)
+
+
+def local_weights(preset_name: str) -> Path | None:
+    """The file that `$SAN_WEIGHTS` or a `weights/` folder holds for the preset, if any; content not checked.
+
+    A `$SAN_WEIGHTS` that isn't a folder is returned even if nothing is there; a folder without this model is
+    passed over.
+    """
+    named = [expanded(Path(value)) for value in [os.environ.get("SAN_WEIGHTS", "").strip()] if value]
+    if named and not _is(Path.is_dir, named[0]):
+        return named[0]
+    for folder in [*named, Path("weights"), _BUNDLED]:
+        found = _in_folder(folder, preset_name)
+        if found is not None:
+            return found
+    return None
+
+
+def file_names(preset_name: str) -> list[str]:
+    """The names under which a folder may hold the preset's weights, the preferred one first."""
+    official = OFFICIAL.get(preset_name)
+    if official is None:
+        return [f"{preset_name}.safetensors"]
+    stem = official.filename.removesuffix(".pth")
+    return [f"{stem}.safetensors", f"{preset_name}.safetensors", official.filename]
+
+
+def verify_sha256(path: Path) -> tuple[str, str]:
+    """Hash the file again; its sha256 and, in words, what that hash was found equal to.
+
+    Raises SanError if it differs from the published file's, from what the file's own header says or from the
+    hash of an earlier use.
+    """
+    check_is_weights(path)
+    remembered = remembered_sha256(path)
+    found = rehash(path)
+    for official in OFFICIAL.values():
+        if found == official.sha256:
+            return found, f"the published {official.filename}"
+    _refuse_damaged_copy(path, found)
+    if remembered not in (None, found):
+        raise SanError(
+            f"'{path}' has changed, though not its size or date: sha256 {found}, before {remembered}",
+            hint="The disk or a program has damaged it: get or make the file again.",
+        )
+    if check_seal(path):
+        return found, "as it was written"
+    return found, "unchanged since its first use" if remembered else "nothing to compare it with yet"
+
+
+def check_is_weights(path: Path) -> int:
+    """Size in bytes of a file that isn't obviously something else. Raises SanError that says what it is."""
+    try:
+        if path.exists() and not path.is_file():
+            what = "it is a folder" if path.is_dir() else "not a file"
+            raise SanError(f"can't read weights '{path}': {what}", hint=kind_of_folder(path) or _NAME_A_FILE)
+        with path.open("rb") as file:
+            start = file.read(HEAD)
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise cant_read(path, error) from error
+    what = kind_of_bytes(start, path.suffix) or (kind_of_archive(path) if start[:2] == b"PK" else "")
+    if what:
+        raise SanError(
+            f"'{path}' holds no weights: it is {what}",
+            hint="A SAN is a .pth of the authors or a .safetensors of ours: `san weights get NAME` downloads and "
+            "checks one.",
+        )
+    return size
+
+
+def cant_read(path: Path, error: Exception) -> SanError:
+    """The SanError for a weights file that isn't there, or can't be read."""
+    named = os.environ.get("SAN_WEIGHTS")
+    hint = (
+        f"$SAN_WEIGHTS names it: unset it, or correct it. {_NAME_A_FILE}"
+        if named == str(path)
+        else _NAME_A_FILE
+    )
+    return SanError(f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}", hint=hint)
+
+
+def _named(path: Path, preset_name: str, origin: str) -> Path:
+    """The file that the user named, or the model's file in the folder that the user named."""
+    path = expanded(path)
+    if not _is(Path.is_dir, path):
+        if not _is(Path.exists, path) and str(path) in (*OFFICIAL, "tiny"):
+            raise SanError(
+                f"'{path}' is a model's name, no file", hint=f"Its weights are found by --model {path}."
+            )
+        return path
+    found = _in_folder(path, preset_name)
+    if found is None:
+        message = f"{origin}: no weights of {preset_name} in folder '{path}'"
+        looked = f"Looked for {', '.join(file_names(preset_name))}."
+        raise SanError(message, hint=f"{looked} {kind_of_folder(path)}".rstrip())
+    return found
+
+
+def expanded(path: Path) -> Path:
+    """`path` with a `~` that no shell has expanded, as in `--weights=~/b.pth`, unless it is a file's name."""
+    if not str(path).startswith("~") or _is(Path.exists, path):
+        return path
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (a name that nobody has stays as it is)
+
+
+def _in_folder(folder: Path, preset_name: str) -> Path | None:
+    files = (folder / name for name in file_names(preset_name))
+    return next((file for file in files if _is(Path.is_file, file)), None)
+
+
+def _is(test: Callable[[Path], bool], path: Path) -> bool:
+    """`test(path)`; False for what can't be looked at: a closed folder, a name too long."""
+    try:
+        return test(path)
+    except OSError:
+        return False
+
+
+def _nothing_found(preset_name: str) -> SanError:
+    names = " or ".join(file_names(preset_name))
+    return SanError(
+        f"no weights of {preset_name} found, and none are published",
+        hint=f"Looked for {names} in $SAN_WEIGHTS, weights/ and {_BUNDLED}. Name the file: --weights FILE.",
+    )
+
+
+def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
+    """`path`, once it is known not to be damaged or something that only looks like weights."""
+    size = check_is_weights(path)
+    _refuse_damaged_copy(path, weights_sha256(path))
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[:2] != b"PK" and start[:1] != b"\x80" and start[8:] != b"{":  # zip, pickle, safetensors
+        raise SanError(
+            f"'{path}' holds no weights: it is neither a .pth nor a .safetensors file",
+            hint="Name a .pth or .safetensors file, or a folder that holds one.",
+        )
+    official = OFFICIAL.get(preset_name)
+    if official is not None and path.name == official.filename and size != official.size:
+        say(f"'{path}' is not the published file of that name ({size} bytes, not {official.size})")
+    return path
+
+
+def _refuse_damaged_copy(path: Path, sha256: str) -> None:
+    """A file as long as a published one, to the byte, with other content is a damaged copy of it."""
+    for official in OFFICIAL.values():
+        if path.stat().st_size == official.size and sha256 != official.sha256:
+            raise SanError(
+                f"'{path}' is a damaged {official.filename}: sha256 {sha256}, expected {official.sha256}",
+                hint=f"Delete it, or name another file.\n{ways_to_get(official)}",
+            )

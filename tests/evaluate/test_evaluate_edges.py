@@ -1,0 +1,353 @@
+"""Evaluations that end early, share a folder or a name, or have labels at the edge of what is possible."""
+
+import json
+import os
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Ended, San
+from eval_trees import make_pc459, make_voc
+from PIL import Image
+from recipe import image
+from test_evaluate_runs import SETTINGS, Noise, run, same
+from torch.distributed import HashStore
+
+from san_cli.datasets.labels import read_label
+from san_cli.datasets.task import Task, dataset_task
+from san_cli.errors import SanError
+from san_cli.evaluate import run as eval_run
+from san_cli.evaluate.detectron2_json import image_entries
+from san_cli.evaluate.prediction_parts import PredictionSpool, refuse_unwritable
+from san_cli.evaluate.run import EvalPlan, run_evaluation
+from san_cli.evaluate.state import locked
+from san_cli.evaluate.tally import Tally, empty_tally
+from san_cli.files import _HOST
+from san_cli.runs.processes import Team
+from san_cli.runs.shares import Share
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pc459(make_voc(tmp_path_factory.mktemp("datasets")))
+
+
+@pytest.fixture(scope="module")
+def task(root: Path) -> Task:
+    return dataset_task("voc", root)
+
+
+class InterruptedOnce(np.ndarray):
+    """Ctrl-C comes when item 3 is set, the first time."""
+
+    came = False
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if isinstance(key, int) and key == 3 and not type(self).came:
+            type(self).came = True
+            raise KeyboardInterrupt
+        super().__setitem__(key, value)
+
+
+def test_ctrl_c_in_the_middle_of_adding_counts_nothing_twice(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tally(images: int, classes: int) -> Tally:
+        made = empty_tally(images, classes)
+        made.done = made.done.view(InterruptedOnce)
+        return made
+
+    alone = run(EvalPlan("voc"), task)
+    with monkeypatch.context() as patch:
+        patch.setattr(eval_run, "empty_tally", tally)
+        patch.setattr(eval_run, "_SAVE_EVERY_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            run(EvalPlan("voc", tmp_path), task)
+    done: list[str] = []
+    resumed = run(EvalPlan("voc", tmp_path, resume=True), task, Noise(before_image=done.append))
+    assert same(resumed, alone)
+    assert done == ["p03", "p04", "p05", "p06"]
+
+
+def test_ctrl_c_while_predictions_are_kept(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that counts has its predictions on disk, wherever the interruption comes."""
+
+    def stop(self: PredictionSpool, position: int, entries: str) -> None:
+        if position == 4:
+            raise KeyboardInterrupt
+        append(self, position, entries)
+
+    append = PredictionSpool.append
+    run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
+    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionSpool, "append", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(plan, task)
+    run(replace(plan, resume=True), task)
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
+
+
+def test_a_finished_dataset_is_resumed_with_its_predictions(task: Task, tmp_path: Path) -> None:
+    """As when the second of two datasets was killed; the file may even be lost."""
+    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    run(plan, task)
+    written = plan.predictions.read_bytes()
+    plan.predictions.unlink()
+    done: list[str] = []
+    run(replace(plan, resume=True), task, Noise(before_image=done.append))
+    assert done == []
+    assert plan.predictions.read_bytes() == written
+
+
+def test_a_mended_image_joins_the_predictions(task: Task, tmp_path: Path) -> None:
+    run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
+    plan = EvalPlan("voc", tmp_path / "out", keep_going=True, predictions=tmp_path / "p.json")
+    run(plan, task, Noise(faulty=("p02",)))
+    run(replace(plan, resume=True), task)
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
+
+
+def test_predictions_of_other_settings_are_not_taken_over(task: Task, tmp_path: Path) -> None:
+    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    run(plan, task)
+    run(replace(plan, predictions=None), task)  # begun anew: what is kept of the first run is no longer true
+    with pytest.raises(SanError, match="did not keep all its predictions"):
+        run(replace(plan, resume=True), task)
+
+
+def test_predictions_on_another_machines_disk(task: Task, tmp_path: Path) -> None:
+    store, found = HashStore(), []
+
+    def process(index: int) -> None:
+        team = Team(Share(index, 2), store)
+        plan = EvalPlan("voc", predictions=tmp_path / f"machine{index}" / "p.json", team=team)
+        try:
+            run_evaluation(plan, task, Noise(), SETTINGS, lambda *_: None)
+        except SanError as error:
+            found.append((index, error.message))
+
+    threads = [threading.Thread(target=process, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert found == [(0, "predictions of other processes are missing")]
+    assert not (tmp_path / "machine0/p.json").exists()
+
+
+@pytest.mark.parametrize("byte", range(0, 2000, 97))
+def test_damaged_predictions_are_noticed(task: Task, tmp_path: Path, byte: int) -> None:
+    """A bit of what is kept of them: the run doesn't go on with it, or the file is what it would be."""
+    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    run(plan, task)
+    written = plan.predictions.read_bytes()
+    kept = next((tmp_path / "out/.san-eval").glob("voc.predictions.part-*"))
+    data = bytearray(kept.read_bytes())
+    data[byte % len(data)] ^= 4
+    kept.write_bytes(data)
+    plan.predictions.unlink()
+    with suppress(SanError):
+        run(replace(plan, resume=True), task)
+    found = plan.predictions.read_bytes() if plan.predictions.exists() else None
+    assert found in (None, written)
+
+
+def test_what_a_killed_run_left_is_swept(task: Task, tmp_path: Path) -> None:
+    left = f".san-tmp-{_HOST}-999999999-00000000-00000000"
+    out = tmp_path / "out"
+    (out / "voc").mkdir(parents=True)
+    places = [out / left, out / "voc" / left, out / ".san-eval" / left, tmp_path / left]
+    (out / ".san-eval").mkdir()
+    others = [out / "mine.txt", tmp_path / "elsewhere"]
+    for path in [*places, *others]:
+        path.write_text("half")
+    run(EvalPlan("voc", out, predictions=tmp_path / "p.json"), task)
+    assert not [path for path in places if path.exists()]
+    assert all(path.exists() for path in others)
+
+
+def test_state_that_is_no_state(task: Task, tmp_path: Path) -> None:
+    """Deep nesting and pipes in the folder of a run to go on from."""
+    plan = EvalPlan("voc", tmp_path, resume=True)
+    run(plan, task)
+    state = tmp_path / ".san-eval"
+    os.mkfifo(state / "voc.part-7-of-9.npz")
+    os.mkfifo(state / "voc.predictions.part-7-of-9")
+    run(replace(plan, predictions=None), task)
+    (state / "voc.json").write_text("[" * 100_000)
+    with pytest.raises(SanError, match="can't go on from"):
+        run(plan, task)
+
+
+def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "sub/p.json")
+    assert list((tmp_path / "sub").iterdir()) == []
+    with pytest.raises(SanError, match="is a folder"):
+        refuse_unwritable(tmp_path / "sub")
+
+
+@pytest.fixture
+def evaluate(san: San, tiny_weights: Path, root: Path) -> San:
+    def run(*arguments: object) -> Ended:
+        weights = (
+            [] if "--weights" in arguments or "--predictions" in arguments else ["--weights", tiny_weights]
+        )
+        data = [] if "--images" in arguments or "--data-root" in arguments else ["--data-root", root]
+        return san("eval", *arguments, *weights, *data, "--device", "cpu")
+
+    return run
+
+
+def own(folder: Path, maps: dict[str, np.ndarray], classes: int) -> list[object]:
+    """Own data of these label maps, as options."""
+    for name, labels in maps.items():
+        for kind in ("images", "labels"):
+            (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image(len(name), *labels.shape)).save(folder / "images" / f"{name}.jpg")
+        suffix = ".png" if labels.dtype == np.uint8 else ".tif"
+        Image.fromarray(labels).save(folder / "labels" / f"{name}{suffix}")
+    (folder / "names.txt").write_text("\n".join(f"class {i}" for i in range(classes)))
+    return ["--images", folder / "images", "--labels", folder / "labels", "--classes", folder / "names.txt"]
+
+
+def predicted(folder: Path, maps: dict[str, np.ndarray]) -> Path:
+    path = folder / "predictions.json"
+    texts = [image_entries(f"{name}.jpg", one.astype(np.int16), None) for name, one in maps.items()]
+    path.write_text(f"[{', '.join(texts)}]")
+    return path
+
+
+def test_class_255_of_300_counts(evaluate: San, tmp_path: Path) -> None:
+    labels = np.full((64, 64), 255, np.uint16)
+    labels[:8] = 299
+    options = [*own(tmp_path, {"one": labels}, 300), "--predictions", predicted(tmp_path, {"one": labels})]
+    row = json.loads(evaluate(*options, "--json").out)["results"][0]
+    assert (row["classes_present"], row["mIoU"]) == (2, 100)
+    assert row["per_class"][255]["IoU"] == 100
+    told = evaluate(*options, "--ignore", 255)
+    assert "own: the pixels of class 255 do not count, as 255 is ignored" in told.out
+    assert "1/300" in told.out
+
+
+def test_labels_that_are_ignored_altogether(evaluate: San, root: Path, tmp_path: Path) -> None:
+    """Nothing counts: no table of dashes, whether it shows at once or only in the end."""
+    options = own(tmp_path, {"one": np.full((64, 64), 255, np.uint8)}, 2)
+    ended = evaluate(*options, "-o", tmp_path / "out")
+    assert (ended.code, ended.out) == (4, "")
+    assert "no pixel that counts" in ended.err
+    tree = make_voc(tmp_path / "data", 1)
+    label = tree / "VOC2012/annotations_detectron2/val/p00.png"
+    Image.fromarray(np.full((72, 96), 255, np.uint8)).save(label)
+    ended = evaluate("voc", "--data-root", tree)
+    assert (ended.code, ended.out) == (4, "")
+    assert "no pixel of voc counts" in ended.err
+
+
+def test_two_images_of_one_name_cannot_be_matched(evaluate: San, tmp_path: Path) -> None:
+    labels = np.zeros((64, 64), np.uint8)
+    options = own(tmp_path, {"a/x": labels, "b/x": labels}, 2)
+    ended = evaluate(*options, "--predictions", predicted(tmp_path, {"x": labels}))
+    assert ended.code == 2
+    assert "several images called x" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["voc", "--ignore", "0"], "--ignore is for labels of your own"),
+        (["OWN", "--split", "val"], "--split is for datasets"),
+        (["voc", "--predictions", "p.json", "--weights", "w"], "--weights is for models"),
+        (
+            ["voc", "--predictions", "p.json", "--synonyms", "x", "--vocab", "y"],
+            "--vocab and --synonyms are for",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(
+    evaluate: San, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    options: list[object] = (
+        own(tmp_path, {"x": np.zeros((64, 64), np.uint8)}, 2) if "OWN" in arguments else []
+    )
+    ended = evaluate(*options, *(one for one in arguments if one != "OWN"))
+    assert (ended.code, ended.out) == (2, "")
+    assert told in ended.err
+
+
+def test_several_weights_after_one_option(evaluate: San, tiny_weights: Path) -> None:
+    ended = evaluate("voc", "--json", "--limit", 2, "--weights", tiny_weights, tiny_weights, tiny_weights)
+    document = json.loads(ended.out)
+    assert [row["dataset"] for row in document["results"]] == ["voc"] * 3
+    assert document["trials"][0]["trials"] == 3
+
+
+def spoiled(folder: Path, count: int) -> Path:
+    """A tree whose PASCAL-Context-459 has labels that can't be read, the last `count` of 3."""
+    make_pc459(make_voc(folder))
+    for path in sorted((folder / "pcontext_full/val/label").iterdir())[-count:]:
+        path.write_bytes(b"II*\0 no")
+    return folder
+
+
+def test_what_was_found_is_reported_though_a_later_dataset_fails(evaluate: San, tmp_path: Path) -> None:
+    tree, out = spoiled(tmp_path / "data", 1), tmp_path / "out"
+    ended = evaluate("voc", "pc459", "--data-root", tree, "--worst", 0, "-o", out)
+    assert ended.code == 3
+    assert "p02.tif" in ended.err
+    assert "the dataset pc459 was skipped: " in ended.out
+    assert [row["dataset"] for row in json.loads((out / "results.json").read_text())["results"]] == ["voc"]
+    assert "**the dataset pc459 was skipped: " in (out / "results.md").read_text()
+
+
+def test_a_dataset_that_is_faulty_altogether_is_skipped_with_keep_going(
+    evaluate: San, tmp_path: Path
+) -> None:
+    tree = spoiled(tmp_path, 3)
+    ended = evaluate("pc459", "voc", "--data-root", tree, "--keep-going", "--json")
+    assert ended.code == 3
+    document = json.loads(ended.out)
+    assert [row["dataset"] for row in document["results"]] == ["voc"]
+    assert document["skipped_datasets"][0]["dataset"] == "pc459"
+    alone = evaluate("pc459", "--data-root", tree, "--keep-going")
+    assert (alone.code, alone.out) == (4, "")
+    assert "no image of pc459 could be evaluated" in alone.err
+
+
+def test_only_the_leader_ends_with_a_code(evaluate: San, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun ends all processes when one of them fails, and the leader may still be writing the report."""
+    monkeypatch.setattr("san_cli.cli.eval.run_models", lambda *_: None)
+    monkeypatch.setattr("san_cli.cli.eval._team", lambda: Team(Share(1, 2), HashStore()))
+    ended = evaluate("ade150", "voc", "--keep-going")
+    assert (ended.code, ended.out) == (0, "")
+
+
+def test_one_evaluation_at_a_time_in_a_folder(evaluate: San, tmp_path: Path) -> None:
+    with locked(tmp_path):
+        ended = evaluate("voc", "-o", tmp_path)
+    assert ended.code == 2
+    assert "another san eval is writing to" in ended.err
+    assert evaluate("voc", "--limit", 1, "--worst", 0, "-o", tmp_path).code == 0
+
+
+def test_a_decoders_warnings_stay_in_its_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "label.png"
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)  # Pillow warns of 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        threads = [threading.Thread(target=read_label, args=(path, 2, 255)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert read_label(path, 2, 255).shape == (4, 5)
+        with pytest.raises(UserWarning):
+            warnings.warn("somebody else's", UserWarning, stacklevel=1)
