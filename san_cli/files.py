@@ -1,10 +1,12 @@
 """Files that are complete or absent, whatever happens while they are written."""
 
+import errno
 import hashlib
 import os
 import platform
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,7 +33,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     which a rerun repeats, and another 0.3 ms per file is much for that (60 kB on ext4, virtual SSD: 0.1 ms
     without fsync, 0.5 ms with the file's, 0.8 ms with the folder's as well).
     """
-    temp = temporary_path(path)
+    temp = temp_path(path.parent)
     stream = temp.open("xb")
     try:
         with stream:
@@ -44,9 +46,23 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def temporary_path(path: Path) -> Path:
-    """A name beside `path` that nobody uses, and by which `sweep_stale` knows what was left under it."""
-    return path.parent / f".san-tmp-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}"
+def open_regular(path: Path, flags: int) -> int:
+    """Open or make a file; its descriptor. OSError for anything but a file: a pipe would be waited for."""
+    flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
+    return descriptor
+
+
+def read_regular(path: Path, limit: int = 2**27) -> bytes:
+    """The content of a file of at most `limit` bytes; OSError for anything else."""
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, "it is far too large", str(path))
+    return content
 
 
 def temp_path(folder: Path) -> Path:

@@ -1,7 +1,12 @@
-"""Text of unknown origin, made harmless: for a line on a terminal, a log, a message."""
+"""Text as we write it: harmless on a terminal, numbers with their words, JSON in one spelling."""
+
+import json
+import re
+
+_NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 
 
-def inert(text: str) -> str:
+def printable(text: str) -> str:
     """`text` on one line, with everything unprintable spelled out as in a Python string.
 
     That covers control characters, escape sequences, line breaks, marks that turn the direction of writing,
@@ -12,6 +17,11 @@ def inert(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def quoted(name: object) -> str:
+    """A name or path of unknown origin in quotes, `printable`."""
+    return f"'{printable(str(name))}'"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`number` with thousands separated and the word for as many: "1 class", "1,203 classes".
 
@@ -19,3 +29,21 @@ def counted(number: int, one: str, many: str = "") -> str:
     """
     plural = many or one + ("es" if one.endswith(("s", "x", "sh")) else "s")
     return f"{number:,} {one if number == 1 else plural}"
+
+
+def json_text(value: object) -> str:
+    """`value` on one line: no spaces, keys in their given order; ValueError for NaN and infinities.
+
+    Plain ASCII, so it is inert on a terminal and prints under every locale. A lone surrogate, which stands
+    for a byte of a file name that isn't UTF-8, has no spelling that strict readers accept: it becomes the six
+    characters `\\udcXX` of text instead.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text if text.isascii() and "\x7f" not in text else _NOT_PLAIN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    if "\ud800" <= character <= "\udfff":
+        return rf"\\u{ord(character):04x}"
+    return json.dumps(character)[1:-1] if character != "\x7f" else r"\u007f"

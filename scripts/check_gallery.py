@@ -26,7 +26,7 @@ from san_cli.outputs.gallery import CLASSES_SUFFIX, FOLDER, PAGE, PHOTO_SUFFIX, 
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.outputs.thumbnails import write_layer, write_photo
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 SETTINGS = {
@@ -253,8 +253,8 @@ def check_behaviour(browser: Browser, page: str, count: int, check: Check) -> No
     check("End", browser.run("return Number(document.activeElement.dataset.index)"), count - 1)
     for name in HARMFUL:
         browser.open(page)
-        browser.run(f"asked.find = {json.dumps(inert(name))}; refresh();" + SETTLED)
-        check(f"'{inert(name)}'", browser.run(number), f"1 of {count:,} images")
+        browser.run(f"asked.find = {json.dumps(printable(name))}; refresh();" + SETTLED)
+        check(f"'{printable(name)}'", browser.run(number), f"1 of {count:,} images")
         check("  its image loads", browser.run(BROKEN), [])
     browser.run("asked.find = ''; refresh();")
     check("failures", browser.run("return byId('failures').innerText.includes('<b>half</b>.jpg')"), True)

@@ -4,8 +4,6 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")  # as the program does, but before torch is loaded here
@@ -16,26 +14,13 @@ os.environ.setdefault(
 import pytest
 import torch
 from hypothesis import settings
-from PIL import Image
-from recipe import image
+from program import Ended, San, make_photos
 from tiny_model import write_tiny_model
 
 # CI asks the same questions in every run; elsewhere hypothesis looks for new ones. No test depends on time.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("here", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A run of the program that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-San = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
@@ -91,35 +76,6 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     make_photos(folder, 6)
     return folder
-
-
-def make_photos(folder: Path, count: int) -> None:
-    """`count` pictures of three sizes below `folder`, every other one in a folder of its own."""
-    for number in range(count):
-        path = folder / ("sub" if number % 2 else "") / f"p{number:02d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        height, width = [(72, 96), (96, 72), (80, 80)][number % 3]
-        Image.fromarray(image(number, height, width)).save(path, quality=90)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder` with its bytes."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def subprocess_environment(san_home: Path) -> dict[str, str]:
-    """What a run in a process of its own needs."""
-    root = str(Path(__file__).resolve().parent.parent)
-    return {**os.environ, "PYTHONPATH": root, "SAN_HOME": str(san_home), "OMP_NUM_THREADS": "1"}
-
-
-def hub_environment() -> dict[str, str]:
-    """The environment without what would change how a hub is reached: proxies, offline switches, caches, tokens."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if "proxy" not in name.lower() and not name.startswith(("HF_", "HUGGING", "SAN_"))
-    }
 
 
 def pytest_configure() -> None:

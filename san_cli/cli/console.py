@@ -2,12 +2,12 @@
 
 import sys
 
-from san_cli.text import inert
+from san_cli.text import printable
 
 
 def say(text: str) -> None:
     """Print a message on stderr, harmless whatever names are in it; a closed stderr is not an error."""
-    _write(inert(text))
+    _write(printable(text))
 
 
 def _write(text: str) -> None:

@@ -11,7 +11,7 @@ from san_cli.cli import console
 from san_cli.cli.options import Quiet, one_of
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 if TYPE_CHECKING:
@@ -252,8 +252,8 @@ def _some(names: tuple[str, ...], most: int = 10) -> str:
 
 
 def _quoted(path: Path) -> str:
-    return shlex.quote(inert(str(path)))
+    return shlex.quote(printable(str(path)))
 
 
 def _print(text: str) -> None:
-    typer.echo(inert(text).encode("utf-8"))
+    typer.echo(printable(text).encode("utf-8"))

@@ -14,12 +14,12 @@ from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, 
 from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates
 from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.grammar import DATASET_NAMES, nearest
 
 if TYPE_CHECKING:
     from san_cli.datasets.task import Task
-    from san_cli.runs.processes import Team
+    from san_cli.runs.team import Team
     from san_cli.vocabulary.grammar import Vocabulary
 
 
@@ -170,7 +170,8 @@ def _refuse_outputs(
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SanError(
-                f"can't use '{inert(str(output))}' as a folder: {error.strerror}", hint="Choose another -o."
+                f"can't use {quoted(output)} as a folder: {error.strerror}",
+                hint="Choose another -o.",
             ) from error
     if save_predictions is None:
         return
@@ -286,7 +287,7 @@ def _reported(
 
 
 def _team() -> "Team | None":
-    from san_cli.runs.processes import Team, team_share
+    from san_cli.runs.team import Team, team_share
 
     share = team_share()
     return None if share is None else Team.meet(share)
@@ -346,7 +347,7 @@ def _report(
     else:
         print_tables(found.results, trials, quoted, found.skipped, settings)
     if request.output is not None and not request.quiet:
-        console.say(f"report: {inert(str(request.output))} (results.md, results.json, per_class.csv)")
+        console.say(f"report: {printable(str(request.output))} (results.md, results.json, per_class.csv)")
 
 
 @contextmanager

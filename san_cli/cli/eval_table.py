@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from san_cli.text import inert
+from san_cli.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,7 @@ def print_json(
     """The results as JSON; `trials` only where there are several weights, skipped datasets where there are any."""
     from san_cli.evaluate.report import trials_json
     from san_cli.evaluate.report_data import result_json
-    from san_cli.json_text import json_text
+    from san_cli.text import json_text
 
     document: dict[str, Any] = {"results": [result_json(result) for result in results]}
     if trials:
@@ -55,12 +55,12 @@ def print_tables(
     )
     _print_table(out, summary_rows(results), "Results")
     for line in skip_lines(results, skipped):
-        out.print(inert(line), style="bold red", markup=False)
+        out.print(printable(line), style="bold red", markup=False)
     for one in trials:
-        out.print(inert(trials_line(one)), markup=False)
+        out.print(printable(trials_line(one)), markup=False)
     for result in results:
         for note in result.notes:
-            out.print(inert(f"{result.dataset}: {note}"), markup=False)
+            out.print(printable(f"{result.dataset}: {note}"), markup=False)
     if any(result.rules_differ for result in results):
         out.print(RULES, markup=False)
     if quoted:
@@ -69,7 +69,7 @@ def print_tables(
         _print_table(out, quoted, TABLE_2_SOURCE)
     for result in results:
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items())
-        out.print(inert(f"{result.dataset}: {times}"), markup=False)
+        out.print(printable(f"{result.dataset}: {times}"), markup=False)
     out.print(_footer(results, settings), markup=False)
     typer.echo(text.getvalue().encode("utf-8"), nl=False)
 
@@ -80,7 +80,7 @@ def _footer(results: "Sequence[EvalResult]", settings: Mapping[str, Any]) -> str
     )
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     where = f"{settings['device']}, {settings['precision']}" if settings["device"] else "no model"
-    return inert("; ".join([*models, where, versions]))
+    return printable("; ".join([*models, where, versions]))
 
 
 def _print_table(out: "Console", rows: Sequence[Sequence[str]], title: str) -> None:
@@ -92,5 +92,5 @@ def _print_table(out: "Console", rows: Sequence[Sequence[str]], title: str) -> N
     for number, cell in enumerate(rows[0]):
         table.add_column(Text(cell), justify="left" if number == 0 else "right")
     for row in rows[1:]:
-        table.add_row(*(Text(inert(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)

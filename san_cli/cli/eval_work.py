@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from san_cli.cli import console
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 if TYPE_CHECKING:
     from san_cli.datasets.task import Task
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from san_cli.evaluate.report_data import EvalResult
     from san_cli.evaluate.run import EvalPlan
     from san_cli.evaluate.tally import Tally
-    from san_cli.runs.processes import Team
+    from san_cli.runs.team import Team
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def score_predictions(request: Request, tasks: "Sequence[Task]", found: Found) -
         twice = [stem for stem, count in stems.items() if count > 1]
         if twice:
             raise SanError(
-                f"{task.name} has several images called {inert(twice[0])}: a prediction could be of either",
+                f"{task.name} has several images called {printable(twice[0])}: a prediction could be of either",
                 hint="Images are matched by their names without folder and extension; evaluate one folder at a "
                 "time.",
             )
@@ -123,7 +123,7 @@ def run_models(request: Request, tasks: "Sequence[Task]", found: Found) -> None:
                 "device": segmenter.device.type,
                 "words": [list(entry.words) for entry in task.vocabulary.entries],
             }
-            ensemble = () if not second else (f"ensemble with {inert(str(request.ensemble))}",)
+            ensemble = () if not second else (f"ensemble with {printable(str(request.ensemble))}",)
             _evaluate(
                 request, task, ModelMaps(members, task.vocabulary), found, settings,
                 name=name, model=segmenter.preset.name, weights=weights or _own_weights(segmenter.preset.name),
@@ -141,7 +141,7 @@ def _load(request: Request, model: str | None, weights: str | None) -> "Segmente
     import torch
 
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.runs.processes import local_rank
+    from san_cli.runs.team import local_rank
 
     device, devices = request.device, torch.cuda.device_count()
     if device in ("auto", "cuda") and devices > 1:
@@ -261,7 +261,7 @@ def _device_name(device: Any) -> str:
 def unwritable(output: Path, error: OSError) -> SanError:
     """What to say where the report can't be written."""
     return SanError(
-        f"can't write the report to '{inert(str(output))}': {error.strerror or error}",
+        f"can't write the report to {quoted(output)}: {error.strerror or error}",
         hint="Make room, then run again with --resume: nothing is evaluated twice.",
         code=ExitCode.SOME_FAILED,
     )

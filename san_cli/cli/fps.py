@@ -15,7 +15,7 @@ from san_cli.cli.fps_tables import tables
 from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet, complete_model, some_of
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.grammar import complete_vocabulary
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _refuse_outputs(csv: Path | None, plot: Path | None) -> None:
     for path in (csv, plot):
         fault = "" if path is None else _why_unwritable(path)
         if fault:
-            raise SanError(f"can't write '{inert(str(path))}': {fault}", hint="Choose another file.")
+            raise SanError(f"can't write {quoted(path)}: {fault}", hint="Choose another file.")
     if csv is not None:
         from san_cli.fps.csv_file import refuse_other_columns
 
@@ -352,7 +352,7 @@ def _show(
     from dataclasses import asdict
 
     from san_cli.fps import report
-    from san_cli.json_text import json_text
+    from san_cli.text import json_text
 
     if as_json:
         for result in results:
@@ -362,9 +362,9 @@ def _show(
     lines = report.footer(context, folder)
     if in_markdown:
         sizes = [report.markdown(result, context) for result in results]
-        text = "\n".join(sizes) + "\n" + "\n".join(f"- {inert(line)}" for line in lines) + "\n"
+        text = "\n".join(sizes) + "\n" + "\n".join(f"- {printable(line)}" for line in lines) + "\n"
     else:
-        text = tables(results, context) + "\n".join(inert(line) for line in lines) + "\n"
+        text = tables(results, context) + "\n".join(printable(line) for line in lines) + "\n"
     typer.echo(text.encode("utf-8"), nl=False)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from san_cli.text import inert
+from san_cli.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +60,7 @@ def fitting(rows: Rows, groups: Sequence[Sequence[int]], width: int) -> list[lis
 
 
 def _width(rows: Rows, column: int) -> int:
-    widest = max(len(inert(row[column])) for row in rows)
+    widest = max(len(printable(row[column])) for row in rows)
     return min(widest, _NARROWEST_STAGES) if _may_fold(rows[0][column]) else widest
 
 
@@ -84,5 +84,5 @@ def _print_table(out: "Console", rows: Rows, title: str) -> None:
             min_width=len(header),
         )
     for row in rows[1:]:
-        table.add_row(*(Text(inert(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     out.print(table)

@@ -19,7 +19,7 @@ from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import quoted
 
 _FILE_SUFFIXES = (
     ".jpg",
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from san_cli.predict.inputs import Listing
     from san_cli.predict.run import Run
     from san_cli.predict.stages import Job
-    from san_cli.runs.processes import Team
     from san_cli.runs.shares import Share
+    from san_cli.runs.team import Team
     from san_cli.vocabulary.grammar import Vocabulary
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
@@ -102,10 +102,10 @@ def predict(
     """
     with _tracebacks(debug):
         from san_cli.predict.inputs import fail_unreadable
+        from san_cli.predict.journal import STATE_FOLDER
         from san_cli.predict.results import refuse_unusable_folder
         from san_cli.predict.run import check_folder, end_run, open_run
-        from san_cli.runs.journal import STATE_FOLDER
-        from san_cli.runs.settings import asked_settings, with_model
+        from san_cli.predict.settings import asked_settings, with_model
         from san_cli.vocabulary.templates import templates as template_set
 
         kinds = _kinds(save)
@@ -184,7 +184,7 @@ def _check_output_name(output: Path) -> None:
         raise SanError("-o names a folder", hint="What goes to stdout is --jsonl.")
     if output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir():
         raise SanError(
-            f"-o names a folder for all results, and '{inert(str(output))}' would be one",
+            f"-o names a folder for all results, and {quoted(output)} would be one",
             hint="Name a folder: the overlay of cat.jpg is written there as cat.overlay.jpg, its label map as "
             "cat.labels.png.",
         )
@@ -208,8 +208,8 @@ def _default_vocabulary(model: str | None) -> str:
 
 def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
     """Our share of the list, and the processes that torchrun started with us, if it did."""
-    from san_cli.runs.processes import Team, team_share
     from san_cli.runs.shares import WHOLE, parse_shard
+    from san_cli.runs.team import Team, team_share
 
     of_team = team_share()
     if shard is None:
@@ -340,7 +340,7 @@ def _load(
     import torch
 
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.runs.processes import local_rank
+    from san_cli.runs.team import local_rank
 
     devices = torch.cuda.device_count()
     if device in ("auto", "cuda") and devices > 1:

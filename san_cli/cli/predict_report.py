@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from san_cli.cli import console
 from san_cli.cli.progress import duration
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
@@ -71,7 +71,7 @@ class Report:
     def failure(self, name: str, cause: str) -> None:
         """The one line about an input that failed."""
         self.failed += 1
-        console.say(f"failed: {inert(name)}: {inert(cause)}")
+        console.say(f"failed: {printable(name)}: {printable(cause)}")
 
     def outcome(self, outcome: "Outcome") -> None:
         """Count an image, and tell what is to be told of it."""
@@ -89,7 +89,7 @@ class Report:
             kind = re.sub(r"[-+.,\d]+", "", note)  # the same but for its numbers
             self.notes[kind] += 1
             if self.notes[kind] <= _NOTES_SHOWN:
-                self.info(f"note: {inert(outcome.record.file_name)}: {inert(note)}")
+                self.info(f"note: {printable(outcome.record.file_name)}: {printable(note)}")
             elif self.notes[kind] == _NOTES_SHOWN + 1:
                 self.info("note: further images of which the same is to be said are not named")
 
@@ -135,7 +135,7 @@ class Report:
             removed = ending.tally.removed
             self.info(
                 f"removed: {counted(len(removed), 'result')} of inputs that are gone or can't be read any more, "
-                f"e.g. {inert(removed[0])}"
+                f"e.g. {printable(removed[0])}"
             )
         if ending.tally is not None:
             for line in coverage_table(ending.tally, classes):
@@ -148,7 +148,7 @@ class Report:
         if not (self.done or self.done_before) or not self.save:
             return
         there = [kind for kind in self.save if kind != "json" or not ending.missing]
-        self.info(f"results: {inert(str(self.output))}{_files(there)}")
+        self.info(f"results: {printable(str(self.output))}{_files(there)}")
 
     def nothing_found(self, classes: Sequence[str], show: Sequence[str] | None, min_score: float) -> None:
         """Say why no image done now has a class, and how near it was."""
@@ -161,7 +161,7 @@ class Report:
             why = f"nothing of {named(show)} came out first anywhere; the largest score was {score:.2g}"
         else:
             return
-        self.info(f"note: nothing found: {why} ({inert(classes[class_id])})")
+        self.info(f"note: nothing found: {why} ({printable(classes[class_id])})")
 
     def exit_code(self, ending: "Ending") -> ExitCode:
         """What the counts come to, over all images where they are known; of a team only the leader tells."""
@@ -191,9 +191,7 @@ def run_line(segmenter: "Segmenter", weights: str | None, device: str, classes: 
         where += " (no GPU found)" if device == "auto" else " (as asked)"
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
     counts = f"{_counted(classes, 'class', 'classes')}, {_counted(images, 'image', 'images')}"
-    return (
-        f"{model} ({inert(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
-    )
+    return f"{model} ({printable(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
 
 
 def _short(path: object) -> str:
@@ -210,7 +208,7 @@ def _counted(number: int, one: str, many: str) -> str:
 
 def named(names: Sequence[str]) -> str:
     """The first few of many names."""
-    return ", ".join(inert(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(printable(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:
@@ -218,7 +216,7 @@ def coverage_table(tally: "Tally", classes: Sequence[str]) -> list[str]:
     order = sorted(tally.class_pixels, key=lambda class_id: (-tally.class_pixels[class_id], class_id))
     if not order:
         return []
-    names = [inert(classes[class_id]) for class_id in order[:_CLASSES_SHOWN]]
+    names = [printable(classes[class_id]) for class_id in order[:_CLASSES_SHOWN]]
     names = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     width = max(len("CLASS"), *map(len, names))
     lines = [f"  {'CLASS':<{width}}  PIXELS  IMAGES"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from san_cli.cli.progress import duration
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 
 if TYPE_CHECKING:
     from san_cli.train.recipe import Recipe
@@ -23,15 +23,15 @@ def print_plan(training: "Training", trial: "Trial") -> None:
     lines = [
         (
             "data",
-            f"{inert(data.name)}: {counted(len(data.source), 'image')}, {counted(len(data.vocabulary), 'class')}",
+            f"{printable(data.name)}: {counted(len(data.source), 'image')}, {counted(len(data.vocabulary), 'class')}",
         ),
         (
             "evaluated on",
-            f"{inert(data.validation_name)}, every {counted(plan.evaluate_every, 'iteration')}"
+            f"{printable(data.validation_name)}, every {counted(plan.evaluate_every, 'iteration')}"
             if plan.evaluate_every
             else "nothing",
         ),
-        ("model", f"{inert(training.start.preset.name)}, input {training.start.preset.input_size} px"),
+        ("model", f"{printable(training.start.preset.name)}, input {training.start.preset.input_size} px"),
         ("recipe", "official" + (f"; but {', '.join(other)}" if other else "")),
         ("trained", ""),
         *((f"  {name}", f"{count:>11,}") for name, count in parameters_by_part(training).items()),

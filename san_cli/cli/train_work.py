@@ -14,7 +14,7 @@ from san_cli.cli.stop_request import stop_request
 from san_cli.cli.train_board import noted, summary_writer
 from san_cli.cli.train_progress import training_progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,14 +141,14 @@ def refuse_contradictions(
         )
     if name is not None and _is_path(name):
         raise SanError(
-            f"'{inert(name)}' is a {'folder' if Path(name).is_dir() else 'file'}, and no dataset is called so",
+            f"{quoted(name)} is a {'folder' if Path(name).is_dir() else 'file'}, and no dataset is called so",
             hint="For data of your own give --images DIR, --labels DIR and --classes FILE.",
         )
     if (val_images is None) != (val_labels is None):
         raise SanError("--val-images and --val-labels belong together", hint="Give both.")
     if val_images is not None and name:
         raise SanError(
-            "--val-images goes with --images", hint=f"{inert(name)} has a split of its own for that."
+            "--val-images goes with --images", hint=f"{printable(name)} has a split of its own for that."
         )
 
 
@@ -175,7 +175,7 @@ def _with_file_of_model(request: Request) -> Request:
     if str(asked) not in PRESETS:
         near = nearest(str(asked), PRESETS)
         raise SanError(
-            f"--init-from: there is no file and no model '{inert(str(asked))}'",
+            f"--init-from: there is no file and no model {quoted(asked)}",
             hint=f"Did you mean {near}?" if near else f"Known models: {', '.join(PRESETS)}.",
         )
     return replace(request, init_from=weights_here(str(asked)))
@@ -199,7 +199,7 @@ def _refuse_odd_weights(request: Request) -> None:
         return
     if random or not is_adapter(request.init_from):
         raise SanError(
-            f"--init-from and --clip-weights {inert(request.clip_weights)} contradict each other",
+            f"--init-from and --clip-weights {printable(request.clip_weights)} contradict each other",
             hint="--clip-weights names the CLIP's file for an adapter; a whole model brings its own.",
         )
 
@@ -273,7 +273,7 @@ def _newest_checkpoint(request: Request) -> Path | None:
     found = last(request.output / "checkpoints")
     if found is None and "model.safetensors" in _results(request.output):
         raise SanError(
-            f"'{inert(str(request.output))}' holds a trained model, but no checkpoint to go on from",
+            f"{quoted(request.output)} holds a trained model, but no checkpoint to go on from",
             hint="Choose another -o.",
         )
     return found
@@ -294,7 +294,7 @@ def _refuse_folder(request: Request) -> None:
         found += sorted(path.name for path in (request.output / "checkpoints").glob("step-*"))
     if found and not _goes_on(request):
         raise SanError(
-            f"'{inert(str(request.output))}' holds a training already ({found[0]})",
+            f"{quoted(request.output)} holds a training already ({found[0]})",
             hint="Add --resume to go on with it, or choose another -o.",
         )
 
@@ -340,7 +340,7 @@ def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainP
 
 def _default_workers() -> int:
     """As many as there are cores for each process, but one."""
-    from san_cli.runs.processes import processes_here
+    from san_cli.runs.team import processes_here
 
     return max(1, min(8, (os.cpu_count() or 1) // processes_here() - 1))
 
@@ -378,7 +378,7 @@ def _settle_folder(
                 write_settings(request.output, settings)
         except OSError as error:
             raise SanError(
-                f"can't use '{inert(str(request.output))}' as a folder: {error.strerror}",
+                f"can't use {quoted(request.output)} as a folder: {error.strerror}",
                 hint="Choose another -o.",
             ) from error
     processes.wait()
@@ -475,7 +475,7 @@ def _train(
             code=ExitCode.INTERRUPTED,
         )
     best = f", best mIoU {ended.best_mIoU:.2f} % (best.safetensors)" if ended.best_mIoU >= 0 else ""
-    say(f"done: {inert(str(ended.weights))}{best}")
+    say(f"done: {printable(str(ended.weights))}{best}")
 
 
 def _silent(_: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable
 
 # Typer's own since 0.17, Click's before that.
 _UsageError: Any = typer.BadParameter.__base__
@@ -103,7 +103,7 @@ def unknown_command(word: str, group: Any, path: str) -> SanError:
 
 
 def _told(message: str, *hints: str) -> SanError:
-    return SanError(inert(message), hint="\n".join(inert(hint) for hint in hints if hint))
+    return SanError(printable(message), hint="\n".join(printable(hint) for hint in hints if hint))
 
 
 def first_example(epilog: str) -> str:

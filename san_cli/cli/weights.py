@@ -9,7 +9,7 @@ import typer
 from san_cli.cli import console
 from san_cli.cli.options import complete_model
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable
 
 app = typer.Typer(
     help="""Find, download, check and convert model weights.
@@ -229,7 +229,7 @@ def _row(name: str) -> tuple[str, str, str, str, str, str]:
         check = error.strerror or "unreadable"
     except SanError:  # `san weights verify` says more
         check = "damaged"
-    return name, inert(found.name), size, sha256[:12], inert(check), inert(str(found))
+    return name, printable(found.name), size, sha256[:12], printable(check), printable(str(found))
 
 
 def _locate(name: str) -> Path | None:
@@ -268,7 +268,7 @@ def _verified(file: Path) -> str:
     checkpoint = read_checkpoint(file)
     check_finite(checkpoint.state, file)
     count = len(checkpoint.state)
-    return inert(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
+    return printable(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
 
 
 def _print_path(path: Path) -> None:

@@ -3,13 +3,13 @@
 import os
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable
 
 
 class BadImage(SanError):
     """One image that cannot be used. `cause` is one line without control characters and without the path."""
 
     def __init__(self, cause: str, *, path: str | os.PathLike[str] | None = None) -> None:
-        self.cause = inert(cause)
-        message = self.cause if path is None else f"{inert(os.fspath(path))}: {self.cause}"
+        self.cause = printable(cause)
+        message = self.cause if path is None else f"{printable(os.fspath(path))}: {self.cause}"
         super().__init__(message, code=ExitCode.SOME_FAILED)

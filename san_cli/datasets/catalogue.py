@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from san_cli.datasets.prepared import is_unfinished
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.class_lists import datasets_hint
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Pair:
     def other_size(self, image: tuple[int, int], label: tuple[int, int]) -> SanError:
         """What to say where the upright image [H, W] and the label [H, W] differ in size."""
         return SanError(
-            inert(
+            printable(
                 f"{self.image} is {image[1]}×{image[0]} pixels (upright), "
                 f"its label {self.label} {label[1]}×{label[0]}"
             ),
@@ -230,14 +230,15 @@ def get_dataset(name: str) -> Dataset:
             "There is nothing to prepare or check of emoji: its scenes are rendered while they are used.",
             hint="`san eval emoji` and `san train emoji` work at once.",
         )
-    raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
+    raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
 
 
 def get_split(dataset: Dataset, split: str) -> Split:
     """The split called `split`; SanError for another name."""
     if split not in dataset.splits:
         raise SanError(
-            f"{dataset.name} has no split '{inert(split)}'.", hint=f"There are: {', '.join(dataset.splits)}."
+            f"{dataset.name} has no split {quoted(split)}.",
+            hint=f"There are: {', '.join(dataset.splits)}.",
         )
     return dataset.splits[split]
 
@@ -255,7 +256,7 @@ def find_root(data_root: str | Path | None) -> Path:
         root = Path(os.path.expanduser(value))  # noqa: PTH111 ("~nobody" must not raise)
         if not root.is_dir():
             raise SanError(
-                f"There is no folder '{inert(value)}', which {origin} gives as the dataset root.",
+                f"There is no folder {quoted(value)}, which {origin} gives as the dataset root.",
                 hint="It is the folder that holds coco/, VOC2012/, pcontext/ and so on.",
                 code=ExitCode.NO_INPUT,
             )
@@ -265,7 +266,7 @@ def find_root(data_root: str | Path | None) -> Path:
 
 def prepare_step(dataset: Dataset, split: str, root: Path) -> str:
     """What to do where a prepared tree is missing: the command, and where its archives come from."""
-    command = f"san data prepare {dataset.name} --from ARCHIVE… --to {shlex.quote(inert(str(root)))}"
+    command = f"san data prepare {dataset.name} --from ARCHIVE… --to {shlex.quote(printable(str(root)))}"
     return f"{command} --split {split}\n" + "\n".join(f"  {line}" for line in dataset.sources)
 
 
@@ -305,7 +306,7 @@ def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
 
 def _missing(what: str, dataset: Dataset, split: str, root: Path) -> SanError:
     return SanError(
-        inert(what), hint=f"Make it: {prepare_step(dataset, split, root)}", code=ExitCode.NO_INPUT
+        printable(what), hint=f"Make it: {prepare_step(dataset, split, root)}", code=ExitCode.NO_INPUT
     )
 
 
@@ -321,7 +322,7 @@ def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
             first = found.setdefault(name[: -len(suffix)], path)
             if first is not path:
                 raise SanError(
-                    inert(f"'{first}' and '{path}' have the same stem"), hint="Move one of them away."
+                    printable(f"'{first}' and '{path}' have the same stem"), hint="Move one of them away."
                 )
     return found
 
@@ -337,5 +338,5 @@ def _paired(
             more = f" (and {len(lone) - 1:,} more)" if len(lone) > 1 else ""
             faults.append(f"'{paths[lone[0]]}'{more} has no {partner}")
     if faults:
-        raise SanError(inert(", ".join(faults)), hint=hint, code=ExitCode.NO_INPUT)
+        raise SanError(printable(", ".join(faults)), hint=hint, code=ExitCode.NO_INPUT)
     return tuple(Pair(images[stem], labels[stem], stem) for stem in sorted(labels))

@@ -14,7 +14,7 @@ from san_cli.datasets.catalogue import Dataset, Pair, get_split, list_pairs
 from san_cli.datasets.images import displayed_size
 from san_cli.datasets.labels import read_label
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 
@@ -81,12 +81,12 @@ def _check_pair(pair: Pair, *, dataset: Dataset, classes: int) -> tuple[NDArray[
     size = displayed_size(pair.image)
     if size is None:
         return present, Fault(
-            inert(f"{pair.image} is no image that can be read"), "Copy or prepare it again."
+            printable(f"{pair.image} is no image that can be read"), "Copy or prepare it again."
         )
     if size != labels.shape:
         height, width = labels.shape
         return present, Fault(
-            inert(f"{pair.image} has {size[1]} × {size[0]} pixels, its label {width} × {height}"),
+            printable(f"{pair.image} has {size[1]} × {size[0]} pixels, its label {width} × {height}"),
             f"They don't belong together: delete both and run `san data prepare {dataset.name}` again.",
         )
     return present, None

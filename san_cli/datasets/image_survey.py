@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from san_cli.datasets.bad_image import BadImage
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import load_image
-from san_cli.text import inert
+from san_cli.text import printable
 
 _LOOKED_AT = 8  # images read: one in a folder of a kind is like the others
 _AN_OPTION_OF_PREDICT = re.compile(r"; --(range|bands)\b.*")
@@ -29,5 +29,5 @@ def survey_images(pairs: Sequence[Pair]) -> tuple[str, ...]:
         for note in found:
             text = _AN_OPTION_OF_PREDICT.sub("; save the images as 8-bit RGB to choose otherwise", note)
             kind = re.sub(r"[\d., ]+", " ", text)
-            notes.setdefault(kind, f"{inert(image.name)}: {text}")
+            notes.setdefault(kind, f"{printable(image.name)}: {text}")
     return tuple(notes.values())

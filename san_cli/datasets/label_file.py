@@ -11,7 +11,7 @@ from PIL import Image
 from san_cli.datasets.foreign_formats import name_foreign_format
 from san_cli.datasets.images import recorded_warnings
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -141,4 +141,4 @@ def _as_ids(values: NDArray[Any], name: str) -> Labels:
 
 def label_fault(name: str, what: str, hint: str = "") -> SanError:
     """What is wrong with one label file."""
-    return SanError(f"{inert(name)} {what}", hint=hint, code=ExitCode.SOME_FAILED)
+    return SanError(f"{printable(name)} {what}", hint=hint, code=ExitCode.SOME_FAILED)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.label_file import Labels
-from san_cli.text import inert
+from san_cli.text import printable
 
 _VALUES = 1 << 16
 _WINDOW = 1024  # pixels
@@ -142,7 +142,7 @@ def ambiguous(seen: Look, names: Sequence[str]) -> tuple[str, str] | None:
     """What is asked where 255 would be ignored by default and nothing but it and 0 occurs; None elsewhere."""
     if seen.values() != [0, 255]:
         return None
-    first = inert(names[0])
+    first = printable(names[0])
     masks = (
         "In binary masks, where it is the second class, give --ignore none."
         if len(names) == 2

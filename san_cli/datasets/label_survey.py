@@ -14,7 +14,7 @@ from san_cli.datasets.label_file import read_ids
 from san_cli.datasets.label_scheme import Look, ambiguous, described, look, nothing_seen
 from san_cli.datasets.own_pairs import OwnPair, settled_ids, stored_orientation
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 MOST = 100  # labels read: a second or so
 
@@ -53,7 +53,7 @@ def survey_labels(
         more = f" ({len(sizes):,} pairs are like this)" if len(sizes) > 1 else ""
         raise SanError(sizes[0].message + more, hint=sizes[0].hint, code=ExitCode.NO_INPUT)
     whole = sum((one.look for one in seen), nothing_seen())
-    where = f"the labels in '{inert(str(folder))}'"
+    where = f"the labels in {quoted(folder)}"
     some = f" ({len(seen):,} of {len(pairs):,} read)" if len(seen) < len(pairs) else ""
     asked = None if said else ambiguous(whole, names)
     if asked is not None and ignored == (255,):
@@ -107,7 +107,7 @@ def _notes(seen: Sequence[_Seen], whole: Look, names: Sequence[str], ignored: tu
     values = whole.values(ignored)
     notes = []
     if not ignored and len(names) == 2 and 255 in values:
-        notes.append(f"255 is read as id 1 ({inert(names[1])}), as in binary masks")
+        notes.append(f"255 is read as id 1 ({printable(names[1])}), as in binary masks")
     if whole.is_interpolated and len(values) > 3:
         notes.append(
             "where areas meet, the labels hold ids between theirs: if they were resized with interpolation, these "
@@ -115,13 +115,13 @@ def _notes(seen: Sequence[_Seen], whole: Look, names: Sequence[str], ignored: tu
         )
     if len(names) > 255 and 255 in values and all(one.is_8_bit for one in seen):
         notes.append(
-            f"255 counts as id 255 ({inert(names[255])}), as there are {len(names)} classes; --ignore 255 says "
+            f"255 counts as id 255 ({printable(names[255])}), as there are {len(names)} classes; --ignore 255 says "
             "otherwise"
         )
     if len(values) > 1 and values[0] == 1 and 0 not in ignored:
         notes.append(
-            f"no label holds id 0 ({inert(names[0])}): if the ids start from 1, put a line for id 0 at the top of "
-            "the class file"
+            f"no label holds id 0 ({printable(names[0])}): if the ids start from 1, put a line for id 0 at the top "
+            "of the class file"
         )
     turned = sum(one.is_turned for one in seen)
     if turned:

@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 from pathlib import PurePosixPath
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import quoted
 
 _PARTS = re.compile(r"(\{path\}/|\{path\}|\{stem\})")
 _EXPRESSIONS = {
@@ -53,8 +53,8 @@ def name_pattern(text: str, suffixes: Sequence[str], option: str) -> NamePattern
     if names.count("{stem}") != 1 or names.count("{path}") > 1 or re.search(r"[{}]", "".join(pieces[::2])):
         example = text.replace("*", "{stem}") if text.count("*") == 1 else "mask_{stem}.png"
         raise SanError(
-            f"{option} '{inert(text)}' doesn't hold {{stem}} once",
-            hint=f"{{stem}} stands for what image and label have in common, as in '{inert(example)}'; "
+            f"{option} {quoted(text)} doesn't hold {{stem}} once",
+            hint=f"{{stem}} stands for what image and label have in common, as in {quoted(example)}; "
             "{path}/ in front for sub-folders.",
         )
     expression = "".join(
@@ -88,8 +88,8 @@ class Fitting:
     @property
     def options(self) -> str:
         """As they are typed."""
-        image = f"--image-name '{inert(self.image)}' " if self.image else ""
-        return f"{image}--label-name '{inert(self.label)}'"
+        image = f"--image-name {quoted(self.image)} " if self.image else ""
+        return f"{image}--label-name {quoted(self.label)}"
 
 
 def fitting_patterns(

@@ -16,7 +16,7 @@ from san_cli.datasets.label_scheme import advice, look
 from san_cli.datasets.labels import check_range
 from san_cli.datasets.name_patterns import NamePattern, fitting_patterns, keyed, name_pattern, nearest_name
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 
 class NoPartner(SanError):
@@ -107,7 +107,7 @@ def ignored_values(given: Sequence[str] | None) -> tuple[int, ...] | None:
     wrong = next((word for word in words if not word.isdecimal() or len(word) > 5 or int(word) > 65535), None)
     if wrong is not None:
         raise SanError(
-            f"--ignore '{inert(wrong[:40])}' is no value of a label",
+            f"--ignore {quoted(wrong[:40])} is no value of a label",
             hint="Give a number from 0 to 65535, or `none` where every value is an id; several: --ignore 0 --ignore "
             "255.",
         )
@@ -215,13 +215,13 @@ def _refuse_no_folder(folder: Path, what: str) -> None:
         return
     if not folder.exists():
         raise SanError(
-            f"there is no folder of {what} '{inert(str(folder))}'",
+            f"there is no folder of {what} {quoted(folder)}",
             hint=f"--{what} names the folder that holds them, in which sub-folders count, too.",
             code=ExitCode.NO_INPUT,
         )
     way = next((way for suffixes, way in _NO_LABELS.items() if folder.suffix.lower() in suffixes), "")
     raise SanError(
-        f"--{what} takes a folder, and '{inert(str(folder))}' is a file",
+        f"--{what} takes a folder, and {quoted(folder)} is a file",
         hint=way
         if what == "labels" and way
         else "Name the folder that it is in, or that it was unpacked to.",
@@ -256,9 +256,7 @@ def _left_out(
     suffixes = tuple(Image.EXTENSION) if what == "image" else LABEL_SUFFIXES
     readable = sum(name.lower().endswith(suffixes) for name in files)
     left = readable - len(found)
-    text = (
-        f"{left:,} of {readable:,} {what}s don't fit --{what}-name '{inert(pattern.text)}' and are left out"
-    )
+    text = f"{left:,} of {readable:,} {what}s don't fit --{what}-name {quoted(pattern.text)} and are left out"
     return (text,) if left > 0 else ()
 
 
@@ -266,8 +264,8 @@ def _one_folder(folder: Path, found: Sequence[tuple[str, str]]) -> SanError:
     photos = [PurePosixPath(name).suffix for _, name in found]
     photo = next((suffix for suffix in photos if suffix.lower() not in LABEL_SUFFIXES), ".jpg")
     return SanError(
-        f"images and labels are both in '{inert(str(folder))}'",
-        hint=f"Say how their names differ, such as --image-name '{{stem}}{inert(photo)}', or --label-name "
+        f"images and labels are both in {quoted(folder)}",
+        hint=f"Say how their names differ, such as --image-name '{{stem}}{printable(photo)}', or --label-name "
         "'{stem}_mask.png'.",
         code=ExitCode.NO_INPUT,
     )
@@ -284,13 +282,15 @@ def _nothing(
 ) -> SanError:
     """There is no image or no label at all."""
     kinds = Counter(PurePosixPath(name).suffix.lower() for name in files).most_common(3)
-    there = ", ".join(f"{count:,} {inert(suffix) or 'without suffix'}" for suffix, count in kinds)
-    where = f"'{inert(str(folder))}'"
+    there = ", ".join(f"{count:,} {printable(suffix) or 'without suffix'}" for suffix, count in kinds)
+    where = f"{quoted(folder)}"
     if option and there:
         fitting = fitting_patterns(image_files, label_files, (tuple(Image.EXTENSION), LABEL_SUFFIXES))
         hint = f"{fitting.options} would find {fitting.pairs:,}." if fitting else f"There are: {there}."
         return SanError(
-            f"no {what} in {where} fits --{what}-name '{inert(option)}'", hint=hint, code=ExitCode.NO_INPUT
+            f"no {what} in {where} fits --{what}-name {quoted(option)}",
+            hint=hint,
+            code=ExitCode.NO_INPUT,
         )
     kind = "label map (PNG, TIFF, BMP, GIF or .npy)" if what == "label" else "image"
     message = f"there is no {kind} in {where}" + (f"; it holds {there}" if there else ", it is empty")
@@ -300,7 +300,7 @@ def _nothing(
         labels_there = [name for name in image_files if name.lower().endswith(LABEL_SUFFIXES)]
         photos_here = kinds[0][0] in (".jpg", ".jpeg")
         if photos_here and image_files and len(labels_there) == len(image_files):
-            hint = f"'{inert(str(images))}' holds no photographs, but what labels are kept in: are the two swapped?"
+            hint = f"{quoted(images)} holds no photographs, but what labels are kept in: are the two swapped?"
     return SanError(message, hint=hint, code=ExitCode.NO_INPUT)
 
 
@@ -310,9 +310,9 @@ def _unique(folder: Path, found: Sequence[tuple[str, str]]) -> dict[str, str]:
         first = by_key.setdefault(key, relative)
         if first != relative:
             raise SanError(
-                inert(f"'{folder / first}' and '{folder / relative}' have the same stem"),
+                printable(f"'{folder / first}' and '{folder / relative}' have the same stem"),
                 hint="Move one of them away, or leave one kind out with --image-name or --label-name, such as "
-                f"'{{stem}}{inert(PurePosixPath(first).suffix)}'.",
+                f"'{{stem}}{printable(PurePosixPath(first).suffix)}'.",
                 code=ExitCode.NO_INPUT,
             )
     return by_key
@@ -337,7 +337,7 @@ def _no_partner(
         if keys:
             more = f" (and {len(keys) - 1:,} more)" if len(keys) > 1 else ""
             faults.append(f"'{folder / by_key[keys[0]]}'{more} has no {partner}")
-    return NoPartner(inert(", ".join(faults)), hint=hint, code=ExitCode.NO_INPUT)
+    return NoPartner(printable(", ".join(faults)), hint=hint, code=ExitCode.NO_INPUT)
 
 
 def _partner_hint(
@@ -361,7 +361,7 @@ def _partner_hint(
     if all(lone):
         first = image_by_key[lone[0][0]]
         near = nearest_name(first, [label_by_key[key] for key in lone[1]])
-        told = f"The label name nearest to '{inert(first)}' is '{inert(near)}'. "
+        told = f"The label name nearest to {quoted(first)} is {quoted(near)}. "
     how = (
         "" if has_pattern else "Image and label have the same name but for the suffix, or fit --label-name. "
     )

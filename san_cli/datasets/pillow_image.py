@@ -11,7 +11,7 @@ from PIL.Image import Transpose
 
 from san_cli.datasets.pixel_values import PixelValues, chosen_bands, data_as_alpha, looks_like_data, to_rgb
 from san_cli.datasets.reading import Reading
-from san_cli.text import inert
+from san_cli.text import printable
 
 # What brings an image upright, by EXIF orientation (CIPA DC-008, tag 274).
 _UPRIGHT = {
@@ -149,4 +149,4 @@ def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 def told_warnings(warned: list[str]) -> list[str]:
     """What Pillow has warned of, as notes."""
     odd = [text.strip() for text in dict.fromkeys(warned) if "decompression bomb" not in text]
-    return [f"Pillow: {inert(text)}" for text in odd]
+    return [f"Pillow: {printable(text)}" for text in odd]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import quoted
 
 Range = tuple[float, float] | Literal["auto"]
 
@@ -65,13 +65,13 @@ def _check_bands(bands: tuple[int, ...]) -> None:
 
 def _bad_range(text: str) -> SanError:
     return SanError(
-        f"--range takes two numbers LO,HI with LO below HI, or auto; not '{inert(text)}'",
+        f"--range takes two numbers LO,HI with LO below HI, or auto; not {quoted(text)}",
         hint="--range 0,4095 suits a 12-bit camera; --range=-100,300 has a negative end.",
     )
 
 
 def _bad_bands(text: str) -> SanError:
     return SanError(
-        f"--bands takes three numbers R,G,B or one for grey, counted from 1; not '{inert(text)}'",
+        f"--bands takes three numbers R,G,B or one for grey, counted from 1; not {quoted(text)}",
         hint="--bands 1,2,3 leaves out what follows the third band; --bands 4,3,2 is usual for Sentinel-2.",
     )

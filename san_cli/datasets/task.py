@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from san_cli.errors import SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files import read_label_classes
 from san_cli.vocabulary.class_lists import datasets_hint
 from san_cli.vocabulary.grammar import (
@@ -59,7 +59,7 @@ def dataset_name(name: str) -> str:
     if name.casefold() == EMOJI:
         return EMOJI
     if name.casefold() not in CATALOGUE:
-        raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
+        raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
     return get_dataset(name).name
 
 
@@ -70,7 +70,7 @@ def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task
     from san_cli.vocabulary.emoji_concepts import concepts, seen_ids, unseen_ids
 
     if split not in SEEDS:
-        raise SanError(f"emoji has no split '{inert(split)}'", hint=f"There are: {', '.join(SEEDS)}.")
+        raise SanError(f"emoji has no split {quoted(split)}", hint=f"There are: {', '.join(SEEDS)}.")
     pairs = scene_pairs(split)
     names = tuple(concept.name for concept in concepts())
     return Task(
@@ -104,7 +104,8 @@ def dataset_task(
     split = split or dataset.default_split
     if split not in dataset.splits:
         raise SanError(
-            f"{dataset.name} has no split '{inert(split)}'", hint=f"There are: {', '.join(dataset.splits)}."
+            f"{dataset.name} has no split {quoted(split)}",
+            hint=f"There are: {', '.join(dataset.splits)}.",
         )
     pairs = list_pairs(dataset, split, find_root(data_root))
     known = load_dataset_vocabulary(dataset.vocabulary).classes
@@ -160,7 +161,7 @@ def own_task(
     pairs = found.pairs[:limit]
     surveyed = survey_labels(labels, pairs, own.names, values, said=ignored is not None)
     uncounted = [
-        f"the pixels of {inert(own.names[value])} do not count, as {value} is ignored"
+        f"the pixels of {printable(own.names[value])} do not count, as {value} is ignored"
         for value in values
         if value < len(own)
     ]
@@ -197,10 +198,10 @@ def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> V
     if words is None:
         return vocabulary_of_names(classes)
     if len(words) != len(classes):
-        first, last = inert(words.names[0]), inert(words.names[-1])
+        first, last = printable(words.names[0]), printable(words.names[-1])
         raise SanError(
-            f"the words given make {counted(len(words), 'class')} ({first} … {last}), the labels of {inert(what)} "
-            f"have {len(classes)}",
+            f"the words given make {counted(len(words), 'class')} ({first} … {last}), the labels of "
+            f"{printable(what)} have {len(classes)}",
             hint="Give one class for each label id, in their order; a class named twice counts once. "
             "`san vocab show` lists what an expression comes to.",
         )

@@ -5,7 +5,7 @@ import re
 import torch
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import quoted
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # What other programs call them: only for a hint, as a wrong guess would cost more than asking.
@@ -29,7 +29,7 @@ def choose_device(name: str = "auto") -> torch.device:
         meant = _DEVICES_ELSEWHERE.get(re.sub(r"[\d:]+$", "", name.casefold()))
         hint = f"Did you mean {meant}? " if meant else ""
         raise SanError(
-            f"unknown device '{inert(name)}'", hint=f"{hint}Use auto, cpu, cuda, cuda:N or mps."
+            f"unknown device {quoted(name)}", hint=f"{hint}Use auto, cpu, cuda, cuda:N or mps."
         ) from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise SanError(f"device '{name}' is not supported", hint="Use auto, cpu, cuda, cuda:N or mps.")
@@ -50,7 +50,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         meant = _PRECISIONS_ELSEWHERE.get(name.casefold())
         hint = f"Did you mean {meant}? " if meant else ""
-        raise SanError(f"unknown precision '{inert(name)}'", hint=f"{hint}Use auto, fp32, bf16 or fp16.")
+        raise SanError(f"unknown precision {quoted(name)}", hint=f"{hint}Use auto, fp32, bf16 or fp16.")
     if name == "fp16" and device.type == "cpu":
         raise SanError(
             "fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from san_cli.files import sweep_stale, temporary_path
+from san_cli.files import sweep_stale, temp_path
 from san_cli.weights.cache_dir import read_small
 
 _DIGEST = 32  # bytes
@@ -42,7 +42,7 @@ class TextCache:
         """Keep `embedding` [D]; a cache that can't be written is no error."""
         data = np.ascontiguousarray(embedding, dtype="<f4").tobytes()
         path = self._path(word)
-        temporary = temporary_path(path)
+        temporary = temp_path(path.parent)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not self._swept:  # what a killed run left

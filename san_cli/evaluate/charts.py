@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from san_cli.evaluate.report_data import ClassResult
 from san_cli.files import atomic_write
 from san_cli.outputs.colours import palette
-from san_cli.text import inert
+from san_cli.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def write_confusion_chart(path: Path, confusion: NDArray[np.int64], names: Seque
 
 
 def _short(name: str, most: int = 28) -> str:
-    name = inert(name)
+    name = printable(name)
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 

@@ -23,7 +23,7 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.detectron2_json import image_entries
 from san_cli.evaluate.map_source import MapSource
 from san_cli.evaluate.tally import Tally
-from san_cli.text import inert
+from san_cli.text import printable
 
 if TYPE_CHECKING:
     from san_cli.datasets.catalogue import Pair
@@ -154,7 +154,7 @@ def _mapped(source: MapSource, loaded: Iterator[_Passing], clock: _Clock) -> Ite
                 size = _size(image.truth)
                 image.label_map = source.label_map(image.loaded, size, lambda: clock.lap("model"))
             except SanError as fault:
-                where = inert(str(image.pair.image))
+                where = printable(str(image.pair.image))
                 image.fault = SanError(f"{where}: {fault.message}", hint=fault.hint, code=fault.code)
             clock.lap("label_map")
             image.loaded = None
@@ -180,7 +180,7 @@ def _with_way_out(fault: SanError) -> SanError:
 
 
 def _one_line(fault: SanError) -> str:
-    return inert(fault.message)
+    return printable(fault.message)
 
 
 def nothing_left(task: Task, tally: Tally) -> SanError | None:

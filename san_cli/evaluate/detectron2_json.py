@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.outputs.rle import decode, encode_label_map
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 _CHUNK = 1 << 20
 _LONGEST_ENTRY = 1 << 26
@@ -65,7 +65,7 @@ class PredictionFile:
                     found += json.loads(b"[" + file.read(stop - start) + b"]")
         except (OSError, ValueError, RecursionError) as error:
             raise SanError(
-                f"can't read '{inert(str(self.path))}' any more ({error})", code=ExitCode.SOME_FAILED
+                f"can't read {quoted(self.path)} any more ({error})", code=ExitCode.SOME_FAILED
             ) from error
         return found
 
@@ -84,15 +84,17 @@ def index_predictions(path: Path) -> PredictionFile:
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no file"  # a pipe can't be read twice, and may never end
         raise SanError(
-            f"--predictions '{inert(str(path))}' is {kind}", hint="Name a .json file.", code=ExitCode.NO_INPUT
+            f"--predictions {quoted(path)} is {kind}",
+            hint="Name a .json file.",
+            code=ExitCode.NO_INPUT,
         )
     try:
         for entry, start, stop in _items(path):
             name, stem = _checked(entry, path, start)
             if names.setdefault(stem, name) != name:
                 raise SanError(
-                    f"'{inert(str(path))}' has two images called {inert(stem)}: "
-                    f"{inert(names[stem])} and {inert(name)}",
+                    f"{quoted(path)} has two images called {printable(stem)}: "
+                    f"{printable(names[stem])} and {printable(name)}",
                     hint="Images are matched by their names without folder and extension.",
                     code=ExitCode.NO_INPUT,
                 )
@@ -105,7 +107,7 @@ def index_predictions(path: Path) -> PredictionFile:
         sha256 = _sha256(path)
     except OSError as error:
         raise SanError(
-            f"can't read '{inert(str(path))}': {error.strerror or error}", code=ExitCode.NO_INPUT
+            f"can't read {quoted(path)}: {error.strerror or error}", code=ExitCode.NO_INPUT
         ) from error
     return PredictionFile(path, spans, frozenset(ids), sha256)
 
@@ -172,7 +174,7 @@ def _checked(entry: Any, path: Path, start: int) -> tuple[str, str]:
         well_formed = False
     if not well_formed or not isinstance(name, str) or not name:
         raise SanError(
-            f"'{inert(str(path))}': the entry at byte {start} is no prediction",
+            f"{quoted(path)}: the entry at byte {start} is no prediction",
             hint=_HINT,
             code=ExitCode.NO_INPUT,
         )
@@ -192,7 +194,7 @@ def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
             of_predict = text[at : at + 1] == "{" and '"annotations"' in text
             way = "COCO's format, as of `san predict`, is another: `san eval --save-predictions` writes this one."
             raise SanError(
-                f"'{inert(str(path))}' is no file of predictions",
+                f"{quoted(path)} is no file of predictions",
                 hint=f"{_HINT} {way}" if of_predict else _HINT,
                 code=ExitCode.NO_INPUT,
             )
@@ -213,7 +215,7 @@ def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
                 more = file.read(max(_CHUNK, len(text) - at)).decode("latin-1")  # doubles: linear in the end
                 if not more or len(text) - at > _LONGEST_ENTRY:
                     raise SanError(
-                        f"'{inert(str(path))}' is damaged or cut short at byte {base + at}",
+                        f"{quoted(path)} is damaged or cut short at byte {base + at}",
                         hint=_HINT,
                         code=ExitCode.NO_INPUT,
                     ) from error

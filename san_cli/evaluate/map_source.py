@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from san_cli.engine.ensemble import Member, ensemble_label_map
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.detectron2_json import PredictionFile, image_stem, read_label_map
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.grammar import Vocabulary
 
 if TYPE_CHECKING:
@@ -60,16 +60,16 @@ class PredictedMaps:
 
     def load(self, pair: "Pair", size: tuple[int, int]) -> NDArray[Any]:
         """The label map itself; SanError where the file has none for the image."""
-        name = inert(str(pair.image.name))
+        name = printable(str(pair.image.name))
         stem = image_stem(str(pair.image))
         if stem not in self.predictions.spans:
             raise SanError(
-                f"'{inert(str(self.predictions.path))}' has no prediction for {name}",
+                f"{quoted(self.predictions.path)} has no prediction for {name}",
                 hint="Images are matched by their names without folder and extension.",
                 code=ExitCode.SOME_FAILED,
             )
         entries = self.predictions.entries(stem)
-        return read_label_map(entries, size, self.train_ids, f"{name} (label {inert(str(pair.label))})")
+        return read_label_map(entries, size, self.train_ids, f"{name} (label {printable(str(pair.label))})")
 
     def label_map(
         self, loaded: NDArray[Any], size: tuple[int, int], on_network_done: Callable[[], None]

@@ -13,7 +13,7 @@ from san_cli.evaluate.map_source import MapSource
 from san_cli.evaluate.report_data import EvalResult
 from san_cli.evaluate.side_by_side import write_side_by_side
 from san_cli.evaluate.tally import Tally
-from san_cli.text import inert
+from san_cli.text import printable
 
 
 def write_pictures(
@@ -50,7 +50,7 @@ def write_pictures(
             _write_one(folder / file, task, source, position, float(tally.image_iou[position]))
             written.append(f"{name}/{file}")
         except SanError as fault:
-            say(f"no picture of {inert(task.pairs[position].stem)}: {fault.message}")
+            say(f"no picture of {printable(task.pairs[position].stem)}: {fault.message}")
     return written
 
 

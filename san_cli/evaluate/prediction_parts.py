@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from san_cli.errors import SanError
 from san_cli.files import atomic_write, sweep_stale
 from san_cli.runs.shares import WHOLE, Share
-from san_cli.text import inert
+from san_cli.text import quoted
 
 
 class PredictionSpool:
@@ -115,7 +115,7 @@ class PredictionSpool:
 
     def _unwritable(self, error: OSError) -> SanError:
         return SanError(
-            f"can't write the predictions to '{inert(str(self.path))}': {error.strerror or error}",
+            f"can't write the predictions to {quoted(self.path)}: {error.strerror or error}",
             hint="Choose another --save-predictions.",
         )
 
@@ -131,7 +131,7 @@ _END = len(_checksum(b""))
 def refuse_unwritable(path: Path) -> None:
     """SanError where predictions can't be written to `path`: said before hours of work."""
     if path.is_dir():
-        raise SanError(f"--save-predictions '{inert(str(path))}' is a folder", hint="Name a .json file.")
+        raise SanError(f"--save-predictions {quoted(path)} is a folder", hint="Name a .json file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
@@ -139,6 +139,6 @@ def refuse_unwritable(path: Path) -> None:
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise SanError(
-            f"can't write '{inert(str(path))}': {error.strerror or error}",
+            f"can't write {quoted(path)}: {error.strerror or error}",
             hint="Choose another --save-predictions.",
         ) from error

@@ -11,7 +11,7 @@ from typing import Any
 
 from san_cli.evaluate.report_data import METRICS, EvalResult, Trials, result_json
 from san_cli.files import atomic_write
-from san_cli.text import inert
+from san_cli.text import printable
 
 RULES = (
     "mIoU divides the sum of the IoUs by the number of classes in the ground truth (detectron2 since July 2022, "
@@ -72,7 +72,7 @@ def per_class_csv(results: Sequence[EvalResult]) -> str:
             scores = ["" if score is None else f"{score:.4f}" for score in (one.IoU, one.ACC)]
             counts = [one.truth_pixels, one.predicted_pixels, one.hit_pixels]
             names = [result.dataset, result.model or "", result.weights_sha256 or ""]
-            writer.writerow([*names, one.id, inert(one.name), *scores, *counts])
+            writer.writerow([*names, one.id, printable(one.name), *scores, *counts])
     return stream.getvalue()
 
 
@@ -199,4 +199,4 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _md(text: str) -> str:
     """Text of unknown origin as plain text in Markdown."""
-    return html.escape(_MARKDOWN.sub(r"\\\1", inert(text)), quote=False)
+    return html.escape(_MARKDOWN.sub(r"\\\1", printable(text)), quote=False)

@@ -23,9 +23,9 @@ from san_cli.evaluate.map_source import MapSource
 from san_cli.evaluate.prediction_parts import PredictionSpool
 from san_cli.evaluate.state import EvalState
 from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
-from san_cli.json_text import json_text
-from san_cli.runs.processes import Team
 from san_cli.runs.shares import WHOLE
+from san_cli.runs.team import Team
+from san_cli.text import json_text
 
 _SAVE_EVERY_S = 30.0
 _PIECE = 1 << 22  # bytes: the store that a team shares takes up to 8 MiB at a time

@@ -11,19 +11,17 @@ the two leaves parts that the first file contains already, which is how they are
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
 from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
 from san_cli.files import atomic_write, sweep_stale
-from san_cli.json_text import json_text
-from san_cli.runs.lock import lock_file
+from san_cli.runs import lock
 from san_cli.runs.shares import WHOLE, Share
-from san_cli.text import inert
+from san_cli.text import json_text, printable, quoted
 
 STATE_FOLDER = ".san-eval"
 
@@ -34,20 +32,13 @@ def locked(output: Path) -> Iterator[None]:
 
     The system frees the lock of a dead process.
     """
-    try:
-        (output / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _unusable(output / STATE_FOLDER, error) from error
-    try:
-        if not lock_file(descriptor):
-            raise SanError(
-                f"another san eval is writing to '{inert(str(output))}'",
-                hint="Wait for it to end, or choose another folder with -o.",
-            )
+    with ExitStack() as stack:
+        try:
+            (output / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.locked(output / STATE_FOLDER, output, "san eval"))
+        except OSError as error:
+            raise _unusable(output / STATE_FOLDER, error) from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 class EvalState:
@@ -142,20 +133,21 @@ class EvalState:
         other = [key for key in wanted if not isinstance(found, dict) or wanted[key] != found.get(key)]
         if other:
             raise SanError(
-                f"the evaluation in '{inert(str(self._folder.parent))}' was begun with other settings: "
+                f"the evaluation in {quoted(self._folder.parent)} was begun with other settings: "
                 f"{', '.join(other)}",
                 hint="Start anew without --resume, or choose another folder with -o.",
             )
 
     def _damaged(self, path: Path, why: object) -> SanError:
         return SanError(
-            f"can't go on from '{inert(str(path))}': {inert(str(why))}", hint="Start anew without --resume."
+            f"can't go on from {quoted(path)}: {printable(str(why))}",
+            hint="Start anew without --resume.",
         )
 
 
 def _unusable(folder: Path, error: OSError) -> SanError:
     return SanError(
-        f"can't write to '{inert(str(folder))}': {error.strerror or error}",
+        f"can't write to {quoted(folder)}: {error.strerror or error}",
         hint="Choose another folder with -o.",
     )
 

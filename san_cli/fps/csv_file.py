@@ -9,7 +9,7 @@ from typing import Any
 from san_cli.errors import SanError
 from san_cli.fps.measure import SizeResult
 from san_cli.fps.report import Context, result_json
-from san_cli.text import inert
+from san_cli.text import quoted
 
 # Keys of the JSON objects, a nested one's after a dot.
 _COMMON = ("size", "classes", "batch", "device", "threads", "precision", "compile")
@@ -42,7 +42,7 @@ def append_csv(path: Path, results: Sequence[SizeResult], context: Context) -> N
         with path.open("a", encoding="utf-8", newline="") as stream:
             stream.write(text.getvalue())
     except OSError as error:
-        raise SanError(f"can't add to '{inert(str(path))}': {error.strerror}") from error
+        raise SanError(f"can't add to {quoted(path)}: {error.strerror}") from error
 
 
 def refuse_other_columns(path: Path) -> str:
@@ -50,11 +50,11 @@ def refuse_other_columns(path: Path) -> str:
     try:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
     except OSError as error:
-        raise SanError(f"can't read '{inert(str(path))}': {error.strerror}") from error
+        raise SanError(f"can't read {quoted(path)}: {error.strerror}") from error
     except UnicodeDecodeError:
         old = "?"
     if old and old.splitlines()[0] != ",".join(COLUMNS):
-        raise SanError(f"'{inert(str(path))}' has other columns", hint="Give --csv a new file.")
+        raise SanError(f"{quoted(path)} has other columns", hint="Give --csv a new file.")
     return old
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
 
@@ -247,14 +247,14 @@ def get_preset(model: "str | Preset") -> Preset:
     if model.endswith(".json"):
         return _read_preset(Path(model))
     if model not in PRESETS:
-        raise SanError(f"unknown model '{inert(model)}'", hint=_meant(model))
+        raise SanError(f"unknown model {quoted(model)}", hint=_meant(model))
     return PRESETS[model]
 
 
 def _meant(model: str) -> str:
     """What to say about a name that is no model's: ViT-B/16, vit_b_16 and ViT-L/14@336px have one all the same."""
     if model.endswith((".pth", ".pt", ".safetensors")):
-        return f"That is a file: --weights {inert(model)}"
+        return f"That is a file: --weights {printable(model)}"
     plain = re.sub(r"[\W_]+", "", model.casefold())
     near = [name for name in PRESETS if name.replace("-", "") in plain]
     near += difflib.get_close_matches(model.casefold(), PRESETS, 1, 0.7)

@@ -19,8 +19,8 @@ from typing import BinaryIO
 
 from san_cli import __version__
 from san_cli.errors import SanError
-from san_cli.json_text import json_text
 from san_cli.outputs.record import ImageRecord
+from san_cli.text import json_text
 
 
 def dataset_info(san: Mapping[str, object]) -> dict[str, object]:

@@ -25,10 +25,9 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from san_cli.files import atomic_write
-from san_cli.json_text import json_text
 from san_cli.outputs.colours import colour_of
 from san_cli.outputs.record import ImageRecord
-from san_cli.text import inert
+from san_cli.text import json_text, printable
 
 PAGE, FOLDER = "index.html", "html"
 DATA = f"{FOLDER}/data.js"
@@ -70,7 +69,7 @@ def write_data(
     """Write `data.js`; the arguments are those of `write_gallery`."""
     head = {
         "version": info["version"],
-        "classes": [[inert(name), "#{:02x}{:02x}{:02x}".format(*colour_of(name))] for name in classes],
+        "classes": [[printable(name), "#{:02x}{:02x}{:02x}".format(*colour_of(name))] for name in classes],
         "about": list(_about(info["san"])),
         "links": dict(links),
     }
@@ -106,9 +105,9 @@ def _digest(text: str) -> str:
 
 
 def _row(record: ImageRecord, stem_of: Callable[[str], str]) -> list[object]:
-    name = inert(record.file_name)
+    name = printable(record.file_name)
     if record.error is not None:
-        return [name, inert(record.error)]
+        return [name, printable(record.error)]
     largest_first = sorted(record.regions, key=lambda entry: (-entry[2].area, entry[0]))
     areas = [value for class_id, _, region in largest_first for value in (class_id, region.area)]
     return [name, quote(os.fsencode(stem_of(record.file_name))), record.height, record.width, areas]
@@ -129,7 +128,7 @@ def _about(settings: Mapping[str, Any]) -> Iterator[list[str]]:
     if settings.get("show") is not None:
         yield ["Shown", _counted(len(settings["show"]), "class", "classes")]
     if settings.get("background") is not None:
-        yield ["Background", inert(str(settings["background"]))]
+        yield ["Background", printable(str(settings["background"]))]
     if settings.get("min-score"):
         yield ["Least score", f"{settings['min-score']:g}"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from san_cli.json_text import json_text
 from san_cli.outputs.record import ImageRecord
+from san_cli.text import json_text
 
 
 def image_line(

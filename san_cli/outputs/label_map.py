@@ -9,8 +9,8 @@ from PIL import Image
 
 from san_cli.errors import SanError
 from san_cli.files import atomic_write
-from san_cli.json_text import json_text
 from san_cli.outputs.colours import palette
+from san_cli.text import json_text
 
 _UNLABELLED_8, _UNLABELLED_16 = 2**8 - 1, 2**16 - 1
 

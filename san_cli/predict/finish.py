@@ -10,13 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from san_cli.files import atomic_write
-from san_cli.json_text import json_text
 from san_cli.outputs.coco import write_coco
 from san_cli.outputs.gallery import FOLDER, write_gallery
 from san_cli.outputs.label_map import write_class_table
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.input_notes import FailedInput
 from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.journal import Journal, same_content, source_of
+from san_cli.predict.made_files import has_size, mark_of, marks_from, remove_made
 from san_cli.predict.output_names import output_stem
 from san_cli.predict.results import (
     CLASSES,
@@ -28,8 +29,7 @@ from san_cli.predict.results import (
     run_files,
     stopping,
 )
-from san_cli.runs.journal import Journal, same_content, source_of
-from san_cli.runs.made_files import has_size, mark_of, marks_from, remove_made
+from san_cli.text import json_text
 
 
 @dataclass

@@ -4,7 +4,7 @@
 
 import os
 
-from san_cli.runs.journal import STATE_FOLDER
+from san_cli.predict.journal import STATE_FOLDER
 
 # An image's results are its stem between two of these. No suffix ends in another, so two results have one name
 # only if their images have one stem.

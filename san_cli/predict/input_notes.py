@@ -12,7 +12,7 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.predict.exclusion import Exclusion
 from san_cli.predict.file_tree import FoundFile
 from san_cli.predict.former_results import has_result_name
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 
 _MISSING = "no such file or directory"
 
@@ -83,7 +83,9 @@ def nothing_found(search: Search) -> SanError:
     seen = search.other_suffixes
     where = f" in {some(search.searched)}" if search.searched else ""
     if seen:
-        kinds = [f"{count:,} {inert(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)]
+        kinds = [
+            f"{count:,} {printable(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)
+        ]
         message = f"no image{where}: {counted(seen.total(), 'file')} seen ({', '.join(kinds)})"
     elif search.results:
         message = f"no image{where}, only what a former run has made"
@@ -101,9 +103,9 @@ def nothing_usable(failures: Sequence[FailedInput]) -> SanError:
     more = f" (and {len(failures) - 1:,} more that can't be used)" if len(failures) > 1 else ""
     hint = ""
     if missing and not missing[0].path.startswith("/"):
-        hint = f"Relative paths count from the folder where san runs: {inert(str(Path.cwd()))}"
+        hint = f"Relative paths count from the folder where san runs: {printable(str(Path.cwd()))}"
     return SanError(
-        f"no usable input: {inert(name)}: {inert(cause)}{more}", hint=hint, code=ExitCode.NO_INPUT
+        f"no usable input: {printable(name)}: {printable(cause)}{more}", hint=hint, code=ExitCode.NO_INPUT
     )
 
 
@@ -134,7 +136,7 @@ def _look_alikes(search: Search) -> str:
     """The files that a folder's suffixes don't tell, and the pattern that takes them."""
     names = [file.path for file in search.look_alikes]
     root = next(root for root in search.searched if names[0].startswith(root)).rstrip("/")
-    pattern = inert(shlex.quote(f"{root}/{'**' if search.recursive else '*'}"))
+    pattern = printable(shlex.quote(f"{root}/{'**' if search.recursive else '*'}"))
     if len(names) == 1:
         return f"{some(names)} looks like an image but lacks a known suffix; a quoted pattern takes it: {pattern}"
     return (
@@ -145,5 +147,5 @@ def _look_alikes(search: Search) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first few of many names, harmless."""
-    shown = ", ".join(inert(name) for name in names[:3])
+    shown = ", ".join(printable(name) for name in names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

@@ -27,7 +27,7 @@ from san_cli.predict.former_results import FormerResults
 from san_cli.predict.input_list import names_in_list, read_list
 from san_cli.predict.input_notes import FailedInput, Search, notes, nothing_found, some
 from san_cli.predict.mistaken_inputs import as_meant, did_you_mean, instead_of_image, why_missing
-from san_cli.text import inert
+from san_cli.text import printable
 
 _JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
 _NETPBM, _JPEG_2000 = (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), (".jp2", ".j2k", ".jpx")
@@ -145,7 +145,8 @@ def _add_glob(search: Search, pattern: str, several: bool) -> None:
     root, parts = split_glob(pattern)
     if not os.path.isdir(root):
         cause = (
-            why_missing(pattern) or " ".join([f"no such folder: {inert(root)}", did_you_mean(root)]).rstrip()
+            why_missing(pattern)
+            or " ".join([f"no such folder: {printable(root)}", did_you_mean(root)]).rstrip()
         )
         search.failures.append(FailedInput(pattern, cause, pattern))
         return
@@ -282,6 +283,6 @@ def _refuse_results_among_inputs(images: list[InputImage], search: Search) -> No
         below = os.path.relpath(real, search.output).replace(os.sep, "/")
         if below == "." or any(image.name.startswith(below + "/") for image in images):
             raise SanError(
-                f"the results would be written among the images of {inert(folder)}",
+                f"the results would be written among the images of {printable(folder)}",
                 hint="Choose another folder with -o; one inside that folder will do, it is not searched.",
             )

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from san_cli.datasets.foreign_formats import name_foreign_format
 from san_cli.datasets.image_magic import HEAD, looks_like_image, read_head
 from san_cli.predict.file_tree import is_glob
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import nearest
 
 _NEIGHBOURS = 10_000  # names of a folder that are looked at for a slip of the fingers
@@ -52,14 +52,14 @@ def why_missing(text: str) -> str:
 
 def _quoted(path: str) -> str:
     """As it can be typed, and harmless."""
-    return inert(shlex.quote(path))
+    return printable(shlex.quote(path))
 
 
 def _address(text: str) -> str:
     """A path on another machine or in another system."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", text)
     if scheme and scheme[1].lower() == "file":
-        return f"no such file: {inert(unquote(urlsplit(text).path))}"
+        return f"no such file: {printable(unquote(urlsplit(text).path))}"
     if text.startswith("www.") or (scheme and scheme[1].lower() in ("http", "https", "ftp")):
         return f"a web address, and san reads files only: download it first (curl -LO {_quoted(text)})"
     if scheme and scheme[1].lower() == "data":

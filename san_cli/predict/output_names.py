@@ -13,7 +13,7 @@ from san_cli.errors import SanError
 from san_cli.predict.file_tree import real_path
 from san_cli.predict.former_results import RESULTS
 from san_cli.predict.inputs import IMAGE_SUFFIXES, InputImage
-from san_cli.text import inert
+from san_cli.text import printable
 
 RUN_FILES = ("predictions.json", "classes.json", "index.html", "html/data.js")  # of the whole run
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
@@ -66,7 +66,7 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
     if output is not None:
         pairs += _results_over_inputs(owners, images, real_path(os.fspath(output)))
     if pairs:
-        shown = "; ".join(f"{inert(one)} and {inert(other)}" for one, other in pairs[:3])
+        shown = "; ".join(f"{printable(one)} and {printable(other)}" for one, other in pairs[:3])
         more = f" (and {len(pairs) - 3:,} more pairs)" if len(pairs) > 3 else ""
         raise SanError(
             f"inputs would write the same output: {shown}{more}",

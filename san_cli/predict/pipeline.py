@@ -19,14 +19,14 @@ from san_cli.engine.segmenter import Segmenter
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.batches import plan_batches
 from san_cli.predict.inputs import InputImage
+from san_cli.predict.journal import Journal, same_content, source_of
+from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
 from san_cli.predict.results import result_paths, stopping
 from san_cli.predict.run import Run
 from san_cli.predict.stages import Job, PassingImage, Stages
-from san_cli.runs.journal import Journal, same_content, source_of
-from san_cli.runs.made_files import Mark, has_size, marks_from, was_edited
-from san_cli.runs.processes import processes_here
 from san_cli.runs.shares import Share
-from san_cli.text import counted, inert
+from san_cli.runs.team import processes_here
+from san_cli.text import counted, printable
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def predict_images(
             edited += _edited(images[position].name, run.journal, run.output, job.save)
     if edited:
         say(
-            f"left alone: {counted(len(edited), 'result')} that somebody has changed, e.g. {inert(edited[0])} "
+            f"left alone: {counted(len(edited), 'result')} that somebody has changed, e.g. {printable(edited[0])} "
             "(remove one, and all results of its image are made anew)"
         )
     stages = Stages(images, job, segmenter, run.output, say)

@@ -18,10 +18,10 @@ from san_cli.outputs import gallery
 from san_cli.outputs.label_map import write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
 from san_cli.outputs.thumbnails import write_layer, write_photo
+from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.made_files import Mark, mark_of
 from san_cli.predict.output_names import output_stem
-from san_cli.runs.journal import STATE_FOLDER
-from san_cli.runs.made_files import Mark, mark_of
-from san_cli.text import inert
+from san_cli.text import quoted
 
 KINDS = ("overlay", "labels", "json", "html")  # what --save takes
 PREDICTIONS, CLASSES = "predictions.json", "classes.json"
@@ -124,7 +124,7 @@ def _refuse_outside(output: Path, folder: Path) -> None:
     real, inside = os.path.realpath(folder), os.path.realpath(output)
     if os.path.commonpath([real, inside]) != inside:
         raise SanError(
-            f"'{inert(str(folder))}' is a link that leads out of the folder of the results",
+            f"{quoted(folder)} is a link that leads out of the folder of the results",
             hint="Remove the link, or choose another folder with -o.",
             code=ExitCode.SOME_FAILED,
         )
@@ -137,9 +137,9 @@ def refuse_unusable_folder(output: Path) -> None:
         there = there.parent
     hint = "Choose another folder with -o."
     if not there.is_dir():
-        raise SanError(f"'{inert(str(there))}' is not a folder", hint=hint)
+        raise SanError(f"{quoted(there)} is not a folder", hint=hint)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise SanError(f"the folder '{inert(str(there))}' can't be written to", hint=hint)
+        raise SanError(f"the folder {quoted(there)} can't be written to", hint=hint)
 
 
 def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:

@@ -26,19 +26,19 @@ from san_cli.predict.finish import (
     unfinished,
 )
 from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.journal import STATE_FOLDER, Journal, Source, journal_name, same_content, source_of
 from san_cli.predict.results import foreign_file, make_folder, refuse_unusable_folder, stopping
-from san_cli.runs.journal import STATE_FOLDER, Journal, Source, journal_name, same_content, source_of
-from san_cli.runs.lock import lock_file, locked
-from san_cli.runs.processes import Team
-from san_cli.runs.settings import (
+from san_cli.predict.settings import (
     Settings,
     other_settings,
     read_settings,
     refuse_other_settings,
     write_settings,
 )
+from san_cli.runs.lock import lock_file, locked
 from san_cli.runs.shares import WHOLE, Share
-from san_cli.text import counted, inert
+from san_cli.runs.team import Team
+from san_cli.text import counted, printable, quoted
 
 _MERGE_S = 60.0  # how long shards wait for one another's last steps
 
@@ -78,7 +78,7 @@ def check_folder(output: Path, images: Sequence[InputImage], save: Sequence[str]
         found = read_settings(output)  # another shard may have begun in between
         if foreign is not None and found is None:
             raise SanError(
-                f"'{inert(foreign)}' is there already and was not made by a run in this folder",
+                f"{quoted(foreign)} is there already and was not made by a run in this folder",
                 hint="Choose another folder with -o, or add --overwrite to replace such files.",
             )
     if found is not None:
@@ -110,7 +110,15 @@ def open_run(
                 output.mkdir(parents=True, exist_ok=True)
                 make_folder(output, output / STATE_FOLDER)
                 shard = team is None and share.count > 1
-                lock = stack.enter_context(locked(output, shared=shard, wait_s=_MERGE_S if shard else 0))
+                lock = stack.enter_context(
+                    locked(
+                        output / STATE_FOLDER,
+                        output,
+                        "san predict",
+                        shared=shard,
+                        wait_s=_MERGE_S if shard else 0,
+                    )
+                )
                 _claim(output, listing, save, settings, overwrite, is_old=is_old)
             if team is not None:
                 _agree(team, output, settings, listing)
@@ -133,7 +141,7 @@ def _unusable(error: OSError, output: Path) -> SanError:
         return fault
     what = f"'{error.filename}'" if error.filename else f"'{output}'"
     return SanError(
-        f"{inert(what)} can't be used: {(error.strerror or str(error)).lower()}",
+        f"{printable(what)} can't be used: {(error.strerror or str(error)).lower()}",
         hint="Choose another folder with -o.",
     )
 
@@ -227,7 +235,7 @@ def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:
         missing = unfinished(journal, run.listing.images)
         if missing:
             raise SanError(
-                f"{counted(len(missing), 'image')} not done, e.g. {inert(missing[0].name)}: "
+                f"{counted(len(missing), 'image')} not done, e.g. {printable(missing[0].name)}: "
                 "they have changed meanwhile, or the processes see different folders",
                 hint="Run the same command again.",
                 code=ExitCode.SOME_FAILED,
@@ -273,6 +281,6 @@ def _refuse_other_sources(journal: Journal, images: Sequence[InputImage], output
             continue
         if entry.source.where != current.where:
             raise SanError(
-                f"'{output}' holds the results of another file called {inert(image.name)}",
+                f"'{output}' holds the results of another file called {printable(image.name)}",
                 hint="Choose another folder with -o, or add --overwrite to do everything anew.",
             )

@@ -23,8 +23,8 @@ from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.predict.batches import Size, group_by
 from san_cli.predict.inputs import InputImage
+from san_cli.predict.journal import Source, encode_line, source_of
 from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
-from san_cli.runs.journal import Source, encode_line, source_of
 from san_cli.vocabulary.grammar import Vocabulary
 
 

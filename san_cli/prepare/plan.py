@@ -11,7 +11,7 @@ from san_cli.datasets.catalogue import Dataset
 from san_cli.datasets.labels import Labels
 from san_cli.errors import ExitCode, SanError
 from san_cli.prepare.sources import Member
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 PREPARED = frozenset(("annotations_detectron2", "images_detectron2", "stuffthingmaps_detectron2"))
@@ -108,7 +108,7 @@ def pair_up(
     )
     for one, other, lone in leftovers:
         if lone:
-            example = inert(min(lone))
+            example = printable(min(lone))
             raise SanError(
                 f"{dataset.name} {split}: {len(lone):,} {one}{'s' * (len(lone) > 1)} without {other}, "
                 f"for example {example}",

@@ -23,7 +23,7 @@ from san_cli.prepare.plan import ImageTask, LabelTask, NothingFound, Plan, Plann
 from san_cli.prepare.sources import Member, Source, in_reading_order, open_sources
 from san_cli.prepare.stuff_and_parse import plan_ade150, plan_coco
 from san_cli.prepare.voc import plan_voc
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 PLANNERS: dict[str, Planner] = {
@@ -128,7 +128,7 @@ def _refuse_prepared(dataset: Dataset, split: str, members: Sequence[Member]) ->
     for path in dict.fromkeys(member.source.path for member in members):
         if path.is_dir() and _pairs_in(dataset, split, path):
             raise SanError(
-                f"'{inert(str(path))}' holds {dataset.name} {split} prepared already",
+                f"{quoted(path)} holds {dataset.name} {split} prepared already",
                 hint="Use it as it is, as --data-root or $SAN_DATASETS.",
             )
 
@@ -145,7 +145,7 @@ def _warn_of_refused(sources: Iterable[Source], warn: Callable[[str], None]) -> 
         if source.refused:
             warn(
                 f"{len(source.refused):,} members of '{source.path}' are links or lead outside the archive "
-                f"and are left out, for example {inert(source.refused[0])}"
+                f"and are left out, for example {printable(source.refused[0])}"
             )
 
 
@@ -291,9 +291,9 @@ def _unwritable(root: Path, error: OSError, code: ExitCode) -> SanError:
         way = "Move what lies there away, or choose another --to"
     elif code == ExitCode.USAGE:
         way = "Set the permissions, or choose another --to"
-    where = inert(str(error.filename or root))
+    where = printable(str(error.filename or root))
     return SanError(
-        f"can't write below '{inert(str(root))}': {error.strerror or error} ({where})",
+        f"can't write below {quoted(root)}: {error.strerror or error} ({where})",
         hint=f"{way}; the same command again goes on.",
         code=code,
     )

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 MAX_FILE_BYTES = 2**28  # no image or label of a benchmark comes near
 _MOST_MEMBERS = 2_000_000  # twice those of the largest benchmark (ADE20K with its instances); 1 kB each
@@ -111,8 +111,8 @@ class Member:
 
     def __str__(self) -> str:
         if isinstance(self.source, _Archive):
-            return inert(f"'{self.name}' in '{self.source.path}'")
-        return inert(f"'{self.name}'")
+            return printable(f"'{self.name}' in '{self.source.path}'")
+        return printable(f"'{self.name}'")
 
 
 _AGAIN = "Download or copy it again: it is damaged or incomplete."
@@ -333,22 +333,22 @@ def _open(path: Path) -> Source:
     except (OSError, ValueError):  # a name too long, or with a NUL
         there = False
     if not there:
-        raise SanError(f"There is no '{inert(str(path))}' to prepare from.", code=ExitCode.NO_INPUT)
+        raise SanError(f"There is no {quoted(path)} to prepare from.", code=ExitCode.NO_INPUT)
     try:
         if path.is_dir():
             return _Folder(path)
         if not path.is_file():  # a pipe would be waited for
-            raise SanError(f"'{inert(str(path))}' is neither a file nor a folder", code=ExitCode.NO_INPUT)
+            raise SanError(f"{quoted(path)} is neither a file nor a folder", code=ExitCode.NO_INPUT)
         if zipfile.is_zipfile(path):
             return _Zip(path)
         if _is_tar(path):
             return _Tar(path)
     except _DAMAGE as error:
         raise SanError(
-            f"'{inert(str(path))}' can't be read: {_cause(error)}", hint=_AGAIN, code=ExitCode.NO_INPUT
+            f"{quoted(path)} can't be read: {_cause(error)}", hint=_AGAIN, code=ExitCode.NO_INPUT
         ) from error
     if re.search(r"\.(zip|tar|tgz|tar\.\w+)$", path.name, re.IGNORECASE):
-        raise SanError(f"'{inert(str(path))}' is no archive", hint=_AGAIN, code=ExitCode.NO_INPUT)
+        raise SanError(f"{quoted(path)} is no archive", hint=_AGAIN, code=ExitCode.NO_INPUT)
     return _File(path)
 
 
@@ -379,4 +379,4 @@ def _constant(member: Member) -> Callable[[], bytes]:
 
 def _cause(error: BaseException) -> str:
     text = " ".join(str(getattr(error, "strerror", None) or error).split())[:160]
-    return inert(text) or type(error).__name__
+    return printable(text) or type(error).__name__

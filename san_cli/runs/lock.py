@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.runs.journal import STATE_FOLDER, open_state_file
-from san_cli.text import inert
+from san_cli.files import open_regular
+from san_cli.text import printable, quoted
 
 try:
     import fcntl
@@ -19,18 +19,21 @@ _POLL_S = 0.2
 
 
 @contextmanager
-def locked(output: Path, *, shared: bool = False, wait_s: float = 0.0) -> Iterator[int]:
-    """Hold the folder's lock, alone or together with other holders of a shared one; yields its descriptor.
+def locked(
+    folder: Path, output: Path, command: str, *, shared: bool = False, wait_s: float = 0.0
+) -> Iterator[int]:
+    """Hold the lock in `folder`, alone or together with other holders of a shared one; yields its descriptor.
 
-    SanError if another run has it for longer than `wait_s`. The system frees the lock of a dead process.
+    SanError if another run of `command` has it, and so writes to `output`, for longer than `wait_s`; OSError where
+    there can be no lock. The system frees the lock of a dead process.
     """
-    descriptor = open_state_file(output / STATE_FOLDER / "lock", os.O_RDWR | os.O_CREAT)
+    descriptor = open_regular(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
         if not lock_file(descriptor, shared=shared, wait_s=wait_s):
             raise SanError(
-                f"another san predict is writing to '{output}'",
+                f"another {command} is writing to {quoted(output)}",
                 hint="Wait for it to end, or choose another folder with -o. Where none is running, on any machine "
-                f"that shares the folder, remove {inert(str(output / STATE_FOLDER / 'lock'))}.",
+                f"that shares the folder, remove {printable(str(folder / 'lock'))}.",
             )
         yield descriptor
     finally:

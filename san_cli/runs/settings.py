@@ -1,117 +1,66 @@
-"""The settings that make a run's results what they are, kept beside them so that no folder mixes two."""
+"""The settings that make results what they are, kept beside them so that no folder mixes two runs."""
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.errors import SanError
-from san_cli.files import atomic_write
-from san_cli.json_text import json_text
-from san_cli.runs.journal import STATE_FOLDER, open_state_file
-from san_cli.text import inert
-from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.files import atomic_write, read_regular
+from san_cli.text import json_text, printable, quoted
 
-if TYPE_CHECKING:
-    from san_cli.engine.segmenter import Segmenter
-
-FORMAT = 2  # of the results; raise it whenever the same settings give other bytes
-
-Settings = Mapping[str, Any]  # JSON values
+Settings = Mapping[str, Any]  # JSON values; a mapping within groups settings
 
 
-def asked_settings(
-    vocabulary: Vocabulary,
-    templates: Sequence[str],
-    save: Sequence[str],
-    *,
-    show: Sequence[str] | None,
-    background: str | None,
-    min_score: float,
-    batch: int,
-    reading: Reading = AS_STORED,
-) -> Settings:
-    """What the results depend on, as far as the command line tells it; the keys are the options' names."""
-    return {
-        "format": FORMAT,
-        "vocab": [list(entry.words) for entry in vocabulary.entries],
-        "templates": list(templates),
-        "save": list(save),
-        "show": None if show is None else list(show),
-        "background": background,
-        "min-score": min_score,
-        "batch": batch,
-        "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
-        "bands": None if reading.bands is None else list(reading.bands),
-    }
+def write_settings(path: Path, settings: Settings) -> None:
+    """Keep the settings of a run; OSError where that fails."""
+    with atomic_write(path) as stream:
+        stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
 
 
-def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:
-    """The full settings."""
-    from san_cli.engine.device import PRECISIONS
-
-    precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
-    return {
-        "model": segmenter.preset.name,
-        "weights": segmenter.weights_sha256,
-        "device": segmenter.device.type,  # the kind: another one rounds differently
-        "precision": precision,
-        "compile": compile,
-        **settings,
-    }
-
-
-def read_settings(output: Path) -> Settings | None:
-    """The settings of the run that the folder holds, None if there is none; SanError if unreadable."""
-    path = output / STATE_FOLDER / "run.json"
+def read_settings(path: Path, *, hint: str) -> Settings | None:
+    """The settings kept in a file, None where there is none; SanError with `hint` where it is damaged."""
     try:
-        with open(open_state_file(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123
-            found = json.loads(file.read())
+        found = json.loads(read_regular(path))
+        if not isinstance(found, dict):
+            raise ValueError
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         raise SanError(
-            f"can't read '{inert(str(path))}', the settings of the run in that folder: {reason.lower()}",
-            hint="Add --overwrite to do everything anew, or choose another folder with -o.",
+            f"can't read {quoted(path)}, the settings of the run in that folder: {reason.lower()}", hint=hint
         ) from error
-    return found if isinstance(found, dict) else {}
-
-
-def write_settings(output: Path, settings: Settings) -> None:
-    """Keep the settings of a run; OSError where that fails."""
-    with atomic_write(output / STATE_FOLDER / "run.json") as stream:
-        stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
+    return found
 
 
 def other_settings(found: Settings, wanted: Settings) -> list[str]:
-    """The names of the wanted settings that are others in what was found."""
-    return [key for key in wanted if json.loads(json_text(wanted[key])) != found.get(key)]
+    """The wanted settings that are others in what was found, told with both values where these are short."""
+    return list(_others(found, json.loads(json_text(dict(wanted)))))
 
 
-def refuse_other_settings(output: Path, found: Settings, wanted: Settings) -> None:
+def refuse_other_settings(found: Settings, wanted: Settings, *, holds: str, hint: str) -> None:
     """SanError that names what differs, if a run with the `wanted` settings would mix with the results found.
 
-    `wanted` may lack settings that are not known yet; they are not compared.
+    `holds` says who was begun with other settings: "'out' holds a run". `wanted` may lack settings that are not
+    known yet; they are not compared.
     """
-    other = other_settings(found, wanted)
-    if other:
-        told = "; ".join(_difference(key, found, wanted) for key in other)
-        raise SanError(
-            f"'{output}' holds a run with other settings: {told}",
-            hint="Choose another folder with -o, or add --overwrite to do everything anew.",
-        )
+    others = other_settings(found, wanted)
+    if others:
+        raise SanError(f"{holds} with other settings: {'; '.join(others)}", hint=hint)
 
 
-def _difference(key: str, found: Settings, wanted: Settings) -> str:
-    """One setting, then and now, unless that is too long to be told."""
-    then, now = _told(found.get(key)), _told(wanted[key])
-    return f"{key} (then {then}, now {now})" if then and now and len(then + now) < 80 else key
+def _others(found: Any, wanted: Settings, group: str = "") -> Iterator[str]:
+    for key, now in wanted.items():
+        then = found.get(key) if isinstance(found, dict) else None
+        if isinstance(now, dict) and isinstance(then, dict):
+            yield from _others(then, now, f"{group}{key}.")
+        elif then != now:
+            told = f"(then {_told(then)}, now {_told(now)})"
+            yield printable(f"{group}{key}" + (f" {told}" if len(told) < 90 else ""))
 
 
 def _told(value: object) -> str:
     if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
-        return json_text(value) if len(value) < 5 else ""
+        return json_text(value)
     return "none" if value is None else str(value)

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.train.state_files import Writer, read_object, unwritable, write_json
 from san_cli.weights.checkpoint import Checkpoint
 from san_cli.weights.stated_hash import check_seal
@@ -49,7 +49,7 @@ def kept_best(output: Path) -> float | None:
         row = summary
         if row is None or str(row.get("iteration")) != header.get("iterations"):
             raise SanError(
-                f"can't resume: nothing tells how good '{inert(str(path))}' is, as {SUMMARY} is missing, damaged or "
+                f"can't resume: nothing tells how good {quoted(path)} is, as {SUMMARY} is missing, damaged or "
                 "of another model",
                 hint=f"Restore {SUMMARY}; or move {MODEL} away, and the best from here on is kept.",
             )
@@ -57,9 +57,7 @@ def kept_best(output: Path) -> float | None:
         try:
             write_json(output / SUMMARY, row)
         except OSError as error:
-            raise SanError(
-                f"can't resume: '{inert(str(output / SUMMARY))}' can't be written ({error})"
-            ) from error
+            raise SanError(f"can't resume: {quoted(output / SUMMARY)} can't be written ({error})") from error
     return float(row["mIoU"])
 
 
@@ -75,7 +73,7 @@ def _header(path: Path) -> dict[str, str]:
     except (OSError, ValueError, SafetensorError, SanError) as error:
         cause = error.message if isinstance(error, SanError) else f"'{path}' can't be read: {error}"
         raise SanError(
-            f"can't resume: the best model so far is damaged ({inert(cause)})",
+            f"can't resume: the best model so far is damaged ({printable(cause)})",
             hint=f"Restore {MODEL}; or move it away, and the best from here on is kept.",
         ) from error
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from san_cli.errors import SanError
 from san_cli.files import sweep_stale
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.train.state_files import Writer, unwritable
 from san_cli.weights.adapter import write_adapter
 from san_cli.weights.checkpoint import Checkpoint, write_checkpoint
@@ -108,12 +108,12 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Position]:
             position = Position(**json.loads(file.metadata()["position"]))
             moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise SanError(f"'{inert(str(path))}' can't be read ({error})", hint=_earlier(checkpoint)) from error
+        raise SanError(f"{quoted(path)} can't be read ({error})", hint=_earlier(checkpoint)) from error
     except SanError as error:
         raise SanError(error.message, hint=_earlier(checkpoint)) from error
     if checkpoint.name != f"step-{position.step:08d}":
         raise SanError(
-            f"'{inert(str(path))}' is of step {position.step}, not of the one that its folder is called after",
+            f"{quoted(path)} is of step {position.step}, not of the one that its folder is called after",
             hint=_earlier(checkpoint),
         )
     return moments, position
@@ -124,14 +124,14 @@ def check_weights(checkpoint: Path, weights: Checkpoint, position: Position) -> 
     found = weights.metadata.get("iterations")
     if found != str(position.step):
         raise SanError(
-            f"'{inert(str(checkpoint / 'weights.safetensors'))}' is of iteration {inert(str(found))}, its "
+            f"{quoted(checkpoint / 'weights.safetensors')} is of iteration {printable(str(found))}, its "
             f"state.safetensors of {position.step}",
             hint=_earlier(checkpoint),
         )
 
 
 def _earlier(checkpoint: Path) -> str:
-    return f"Delete the folder '{inert(str(checkpoint))}' to go on from the checkpoint before it."
+    return f"Delete the folder {quoted(checkpoint)} to go on from the checkpoint before it."
 
 
 def publish(weights: Path, target: Path) -> None:
@@ -182,8 +182,12 @@ def restore_moments(
     for name, value in moments.items():
         parameter, _, key = name.rpartition("/")
         if parameter not in parameters:
-            raise SanError(f"the checkpoint's optimiser state is of another model: it has {inert(parameter)}")
+            raise SanError(
+                f"the checkpoint's optimiser state is of another model: it has {printable(parameter)}"
+            )
         own = parameters[parameter]
         if key != "step" and value.shape != own.shape:
-            raise SanError(f"the checkpoint's optimiser state is of another model: see {inert(parameter)}")
+            raise SanError(
+                f"the checkpoint's optimiser state is of another model: see {printable(parameter)}"
+            )
         owners[id(own)].state[own][key] = value.clone() if key == "step" else value.to(own.device)

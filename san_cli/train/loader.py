@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.train.training_set import Sample, TrainingSet
 
 _GRACE = 120  # seconds: a step on a CPU can be long
@@ -111,7 +111,7 @@ def explaining_worker_deaths() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise SanError(
-            f"a process that prepares training images has died ({inert(' '.join(str(error).split()))})",
+            f"a process that prepares training images has died ({printable(' '.join(str(error).split()))})",
             hint="Most often memory has run out: use fewer --workers. --resume goes on from the last checkpoint.",
             code=ExitCode.SOME_FAILED,
         ) from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from san_cli.errors import SanError
 from san_cli.files import atomic_write
-from san_cli.text import inert
+from san_cli.text import quoted
 from san_cli.train.state_files import unwritable
 from san_cli.train.step import StepResult
 
@@ -46,7 +46,7 @@ class MetricsLog:
         except OSError as error:
             cause = error.strerror or error
             raise SanError(
-                f"can't write '{inert(str(path))}': {cause}", hint="Move it away, or choose another -o."
+                f"can't write {quoted(path)}: {cause}", hint="Move it away, or choose another -o."
             ) from error
         self.lines = len(kept)
         # Those that were there when the checkpoint of that iteration was written: its evaluation comes after it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from san_cli.errors import SanError
 from san_cli.models.presets import ClipShape, Preset
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.train.recipe import Recipe
 from san_cli.vocabulary.class_lists import nearest
 
@@ -33,8 +33,8 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
         if not equals or name not in owners:
             likely = nearest(name, list(owners))
             raise SanError(
-                f"--set {inert(setting)}: "
-                + ("expected NAME=VALUE" if not equals else f"no setting '{inert(name)}'"),
+                f"--set {printable(setting)}: "
+                + ("expected NAME=VALUE" if not equals else f"no setting {quoted(name)}"),
                 hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(sorted(owners))}.",
             )
         owner, field, holder = owners[name]
@@ -69,7 +69,7 @@ def _value(name: str, text: str, current: Any, *, optional: bool) -> Any:
         or not _are_ints(value, pairs)
     ):
         such = "" if current is None else f", such as {json.dumps(current)}"
-        raise SanError(f"--set {name}={inert(text)}: expected {_EXPECTED[kind]}{such}")
+        raise SanError(f"--set {name}={printable(text)}: expected {_EXPECTED[kind]}{such}")
     return value
 
 

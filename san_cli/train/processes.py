@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.runs.processes import local_rank, team_share
+from san_cli.runs.team import local_rank, team_share
 
 _Value = TypeVar("_Value")
 _PATIENCE = timedelta(hours=1)  # with the leading process, which embeds words and looks at the data for all

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from san_cli.engine.memory import keep_heap
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 from san_cli.train import checkpoints
 from san_cli.train.best import keep_best, kept_best
 from san_cli.train.checkpoints import Position
@@ -340,7 +340,7 @@ class Training:
             scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f} %, pixel accuracy {metrics.pACC:.2f} %"
             seconds = time.perf_counter() - before
             self.say(
-                f"{scores} on {counted(found.images, 'image')} ({inert(data.validation_name)}), {seconds:.0f} s"
+                f"{scores} on {counted(found.images, 'image')} ({printable(data.validation_name)}), {seconds:.0f} s"
             )
             for fault in found.faults:
                 self.say(f"warning: left out of the evaluation: {fault}")
@@ -387,12 +387,14 @@ def _row(report: Report, batch: int, length: int) -> dict[str, Any]:
 
 def _diverged(result: StepResult, count: int, output: Path) -> SanError:
     names = (
-        ", ".join(inert(name) for name in result.offending[:5]) or "none by itself: the gradient overflowed"
+        ", ".join(printable(name) for name in result.offending[:5])
+        or "none by itself: the gradient overflowed"
     )
     hint = "Look at these images; a lower --lr or --precision fp32 may help, in another -o."
     last = checkpoints.last(output / "checkpoints")
     if last is not None:
-        hint += f" The last good weights can be gone on from with --init-from {inert(str(last))}/weights.safetensors."
+        weights = printable(str(last / "weights.safetensors"))
+        hint += f" The last good weights can be gone on from with --init-from {weights}."
     return SanError(
         f"the loss was not finite in {count} iterations in a row; images of the last one: {names}",
         hint=hint,

@@ -10,7 +10,7 @@ from typing import Any
 from san_cli.datasets.emoji.source import EmojiSource
 from san_cli.errors import SanError
 from san_cli.models.presets import Preset
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.train.data import TrainingData
 from san_cli.train.recipe import Recipe
 from san_cli.train.state_files import read_object, write_json
@@ -77,15 +77,15 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
         before["started_from"] = settings["started_from"]  # that is in the weights
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise SanError(
-            f"can't resume: '{inert(str(path))}' can't be read ({error})",
+            f"can't resume: {quoted(path)} can't be read ({error})",
             hint="Restore it; or train on from the last weights in another -o: --init-from "
-            f"{inert(str(output))}/checkpoints/step-…/weights.safetensors.",
+            f"{printable(str(output))}/checkpoints/step-…/weights.safetensors.",
         ) from error
     differing = _differing(before, settings)
     if differing:
         name, (was, now) = next(iter(differing.items()))
         raise SanError(
-            f"can't resume with another {inert(name)}: the training in '{inert(str(output))}' was started with "
+            f"can't resume with another {printable(name)}: the training in {quoted(output)} was started with "
             f"{_short(was)}, not {_short(now)}",
             hint="Repeat the command that started it, with --resume; or start anew in another -o.",
         )
@@ -93,7 +93,7 @@ def check_settings(output: Path, settings: dict[str, Any]) -> None:
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return inert(text if len(text) <= 200 else f"{text[:200]} …")
+    return printable(text if len(text) <= 200 else f"{text[:200]} …")
 
 
 def _differing(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:

@@ -12,7 +12,7 @@ from san_cli.errors import SanError
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
 from san_cli.models.text import TextEncoder
-from san_cli.text import inert
+from san_cli.text import quoted
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.weights.adapter import read_model
 from san_cli.weights.cache_dir import cache_dir
@@ -57,7 +57,7 @@ def model_to_tune(
     for name, shape in expected_shapes(preset).items():
         if name not in state or state[name].shape != shape:
             raise SanError(
-                f"'{inert(str(path))}' holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
+                f"{quoted(path)} holds a {checkpoint.preset.name} model, which does not fit {preset.name}: "
                 f"tensor {name} differs",
                 hint="Leave --model out: the file says which model it is."
                 if named

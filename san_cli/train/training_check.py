@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from san_cli.datasets.labels import check_range
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable
 from san_cli.train.training_set import PairSource, Source
 
 MOST = 500  # images read: seconds
@@ -33,7 +33,7 @@ class CheckedSource:
         classes = len(self.pixels)
         images = f"{self.read:,} of " if self.read < self.images else ""
         images += f"{counted(self.images, 'image')} read"
-        absent = inert(", ".join(self.absent[:5])) + (", …" if len(self.absent) > 5 else "")
+        absent = printable(", ".join(self.absent[:5])) + (", …" if len(self.absent) > 5 else "")
         found = f"{classes - len(self.absent):,} of {counted(classes, 'class')} occur in them"
         return f"{images}; {found}" + (f" (not: {absent})" if absent else "")
 
@@ -85,7 +85,7 @@ def check_source(
 def _find_files(source: PairSource) -> None:
     paths = (path for pair in source.pairs for path in (pair.image, pair.label))
     missing = [
-        SanError(inert(f"there is no file '{path}'"), code=ExitCode.NO_INPUT)
+        SanError(printable(f"there is no file '{path}'"), code=ExitCode.NO_INPUT)
         for path in paths
         if not path.exists()
     ]

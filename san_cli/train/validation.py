@@ -10,7 +10,7 @@ from torch import Tensor
 from san_cli.engine.metrics import Metrics, confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import NotFinite, Segmenter
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.train.data import TrainingData
 from san_cli.train.processes import Processes
 from san_cli.train.sample_sheet import SheetRow
@@ -79,7 +79,7 @@ def validate(
         try:
             found = segmenter.segment(image, data.vocabulary)
         except NotFinite as fault:  # a training that has diverged ends by its loss
-            faults.append(inert(f"{name}: {fault.cause}"))
+            faults.append(printable(f"{name}: {fault.cause}"))
             continue
         confusion += confusion_of(found.label_map, truth, classes, data.ignore_label)
         if len(rows) < SHEET_ROWS:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files_foreign import refuse_foreign
 from san_cli.vocabulary.class_files_structured import Entry, read_structured
 from san_cli.vocabulary.lines import all_lines, lines_of, read_text
@@ -46,7 +46,7 @@ class ClassFile:
     @property
     def note(self) -> str:
         """One line that says what the file was taken for."""
-        return f"{inert(Path(self.path).name)}: read as {self.kind}, {counted(len(self.groups), 'class')}"
+        return f"{printable(Path(self.path).name)}: read as {self.kind}, {counted(len(self.groups), 'class')}"
 
 
 def read_class_file(path: str) -> ClassFile:
@@ -57,7 +57,7 @@ def read_class_file(path: str) -> ClassFile:
 def classes_in_text(text: str, path: str) -> ClassFile:
     """The classes in the text of a file called `path`, see `read_class_file`."""
     if not text.strip():
-        raise SanError(f"The file '{inert(path)}' holds no names.", hint="One per line, # starts a comment.")
+        raise SanError(f"The file {quoted(path)} holds no names.", hint="One per line, # starts a comment.")
     structured = read_structured(text, path)
     if structured is not None:
         return _of_entries(path, *structured)
@@ -103,21 +103,21 @@ def _gaps(text: str, lines: list[tuple[int, str]]) -> tuple[tuple[int, bool], ..
 def _of_entries(path: str, kind: str, entries: list[Entry]) -> ClassFile:
     """A file whose classes stand in JSON or YAML; sorted by their ids where it gives them."""
     if not entries:
-        raise SanError(f"The file '{inert(path)}' holds no names.", hint="Put one name a line into it.")
+        raise SanError(f"The file {quoted(path)} holds no names.", hint="Put one name a line into it.")
     if len(entries) > MOST:
         raise _too_many(path, len(entries))
     ids = [entry.number for entry in entries if entry.number is not None]
     if len(ids) == len(entries):
         twice = _first_double(ids)
         if twice is not None:
-            raise SanError(f"'{inert(path)}' gives the id {twice} to two classes.", hint="Mend the file.")
+            raise SanError(f"{quoted(path)} gives the id {twice} to two classes.", hint="Mend the file.")
         entries = sorted(entries, key=lambda entry: entry.number or 0)
     groups = tuple(
         _named(path, entry.where.capitalize(), partial(_cleaned, entry.words)) for entry in entries
     )
     if all(re.fullmatch(r"LABEL_\d+", words[0]) for words in groups):
         raise SanError(
-            f"The names in '{inert(path)}' are placeholders ({groups[0][0]}).",
+            f"The names in {quoted(path)} are placeholders ({groups[0][0]}).",
             hint="Put names in their place.",
         )
     places = tuple(entry.where for entry in entries)
@@ -142,12 +142,12 @@ def _named(path: str, where: str, read: Callable[[], tuple[str, ...]]) -> tuple[
     try:
         return read()
     except SanError as error:
-        raise SanError(f"{where} of '{inert(path)}': {error.message}", hint=error.hint) from None
+        raise SanError(f"{where} of {quoted(path)}: {error.message}", hint=error.hint) from None
 
 
 def _too_many(path: str, count: int) -> SanError:
     return SanError(
-        f"The file '{inert(path)}' has {count:,} names; {MOST:,} classes are the most that a label map can hold.",
+        f"The file {quoted(path)} has {count:,} names; {MOST:,} classes are the most that a label map can hold.",
         hint="Is it a list of classes?",
     )
 
@@ -170,7 +170,7 @@ def read_label_classes(path: str) -> tuple[ClassFile, tuple[str, ...]]:
     blank = [number for number, is_blank in found.gaps if is_blank]
     if blank and found.ids is None:
         raise SanError(
-            f"Line {blank[0]} of '{inert(path)}' is blank, between the classes of ids "
+            f"Line {blank[0]} of {quoted(path)} is blank, between the classes of ids "
             f"{_id_before(found, blank[0])} and {_id_before(found, blank[0]) + 1}.",
             hint="Remove the line if no id is meant; otherwise write the name of that id.",
         )
@@ -181,7 +181,7 @@ def read_label_classes(path: str) -> tuple[ClassFile, tuple[str, ...]]:
     comments = [str(number) for number, is_blank in found.gaps if not is_blank]
     if comments and found.ids is None:
         some = f"{', '.join(comments[:3])}{' …' if len(comments) > 3 else ''}"
-        notes.append(f"{inert(Path(path).name)}: comments between the classes (line {some}) have no id")
+        notes.append(f"{printable(Path(path).name)}: comments between the classes (line {some}) have no id")
     return found, tuple(notes)
 
 
@@ -196,7 +196,7 @@ def _refuse_other_ids(found: ClassFile) -> None:
     missing = next(n for n, number in enumerate((*found.ids, -1)) if n != number)
     given = ", ".join(map(str, found.ids[:4])) + (f" … {found.ids[-1]}" if len(found.ids) > 4 else "")
     raise SanError(
-        f"'{inert(found.path)}' has the ids {given}, so that the label value {missing} has no name; labels have "
+        f"{quoted(found.path)} has the ids {given}, so that the label value {missing} has no name; labels have "
         "the values 0 to n-1 of n classes.",
         hint=f"If {missing} is a value of your labels, give it a name (and --ignore {missing} if it doesn't "
         "count); if the values are 0 to n-1 all the same, give the names alone, one a line.",
@@ -211,7 +211,7 @@ def _refuse_doubles(found: ClassFile) -> None:
             other = place.setdefault(word_key(word), index)
             if other != index:
                 raise SanError(
-                    f"{found.places[other].capitalize()} and {found.places[index]} of '{inert(found.path)}' "
+                    f"{found.places[other].capitalize()} and {found.places[index]} of {quoted(found.path)} "
                     f"are both {shown(word)}: one name can't stand for two ids.",
                     hint="Give each id a name of its own, such as 'road' and 'road marking'.",
                 )

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.text import counted, inert
+from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.lines import with_names
 from san_cli.vocabulary.terms import read_line
 
@@ -62,7 +62,7 @@ def refuse_foreign(path: str, text: str, lines: Lines) -> None:
     if found:
         what, hint = found
         quotes = "" if "quotes" in hint else " A line in quotes is literally a name."
-        raise SanError(f"'{inert(path)}' is no list of names: {what}.", hint=with_names(hint, path) + quotes)
+        raise SanError(f"{quoted(path)} is no list of names: {what}.", hint=with_names(hint, path) + quotes)
 
 
 def _is_quoted(line: str) -> bool:
@@ -108,18 +108,18 @@ def _code(path: str, lines: Lines) -> Finding:
     for number, line in lines:
         if suffix in (".py", ".toml", ".cfg", ".ini") or code.fullmatch(line):
             name = "TOML" if suffix == ".toml" else "Python or settings"
-            return f"it is {name} (line {number}: {inert(line[:40])})", _ALONE
+            return f"it is {name} (line {number}: {printable(line[:40])})", _ALONE
     if all(assigned.fullmatch(line) or re.fullmatch(r"\[.*\]", line) for _, line in lines):
         named = [line.split("=")[1].strip() for _, line in lines if re.match(r"names\s*=\s*\S", line)]
         file = f" Its names are in another file: @{named[0]}" if named else ""
-        return "its lines are settings (key = value)", _ALONE + inert(file)
+        return "its lines are settings (key = value)", _ALONE + printable(file)
     return None
 
 
 def _markdown(lines: Lines) -> Finding:
     for number, line in lines:
         if line.startswith(("|", "```", "---")):
-            return f"it is Markdown (line {number}: {inert(line[:40])})", _ALONE
+            return f"it is Markdown (line {number}: {printable(line[:40])})", _ALONE
     return None
 
 
@@ -135,10 +135,10 @@ def _table(path: str, lines: Lines) -> Finding:
             continue
         meant = mark == "\t" or (suffix in (".csv", ".tsv") and mark != "|")
         if meant or _has_columns(rows):
-            head = ", ".join(inert(cell[:20]) for cell in rows[0][:6])
+            head = ", ".join(printable(cell[:20]) for cell in rows[0][:6])
             return f"it is a table with {name} between its columns (first line: {head})", _column(rows, mark)
     if len(texts) > 1 and texts[0].casefold() in _HEADERS and suffix in (".csv", ".tsv"):
-        return f"its first line is a header ({inert(texts[0])})", "Remove that line."
+        return f"its first line is a header ({printable(texts[0])})", "Remove that line."
     if all(re.fullmatch(r"(\d+\s+){3}\D.*|.*\D(\s+\d+){3}", line) for line in texts):
         return "its lines hold colours beside the names", _ALONE
     return None
@@ -203,7 +203,7 @@ def _names_with_numbers(lines: Lines) -> Finding:
         )
     if len(texts) == 1 and re.fullmatch(r"[01] \S.*", texts[0]):
         return (
-            f"'{inert(texts[0][:40])}' may be a name with its id",
+            f"{quoted(texts[0][:40])} may be a name with its id",
             "Write the name alone, or put quotes around the line if the number belongs to it.",
         )
     trailing = [re.fullmatch(r"(.*\S)\s*[\s:=]\s*(\d{1,9})", line) for line in texts]
@@ -213,7 +213,7 @@ def _names_with_numbers(lines: Lines) -> Finding:
         return "its lines end with numbers", f"{_ALONE} In the order of their ids."
     pairs = [re.fullmatch(r"[^:\s][^:]*:\s+\S.*", line) for line in texts]
     if len(texts) > 1 and all(pairs):
-        return f"its lines are `key: value` ({inert(texts[0][:40])})", _ALONE
+        return f"its lines are `key: value` ({printable(texts[0][:40])})", _ALONE
     return None
 
 

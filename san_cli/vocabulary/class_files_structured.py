@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.lines import with_names
 
 # Under which an object holds its classes, and what has it: YOLO, COCO, a Hugging Face config, Detectron2, others.
@@ -57,7 +57,7 @@ def read_structured(text: str, path: str) -> tuple[str, list[Entry]] | None:
         return _classes(value, name)
     except _Shape as why:
         raise SanError(
-            f"'{inert(path)}' is {name}, but {inert(str(why))}.",
+            f"{quoted(path)} is {name}, but {printable(str(why))}.",
             hint=f"{_NAMES_ALONE} In {name}, a list of names or id → name is read, too.",
         ) from None
 
@@ -72,7 +72,7 @@ def _json(text: str, path: str) -> Any:
     except ValueError as error:  # also for numbers of thousands of digits
         cause, hint = _why_no_json(text, str(error))
     raise SanError(
-        f"'{inert(path)}' can't be read as JSON: {inert(cause)}.", hint=with_names(hint, path)
+        f"{quoted(path)} can't be read as JSON: {printable(cause)}.", hint=with_names(hint, path)
     ) from None
 
 
@@ -112,7 +112,7 @@ def _yaml(text: str, path: str) -> Any:
 
     if len(text) > _MOST_YAML:
         raise SanError(
-            f"'{inert(path)}' is YAML above 1 MiB, too large for a list of names.", hint=_NAMES_ALONE
+            f"{quoted(path)} is YAML above 1 MiB, too large for a list of names.", hint=_NAMES_ALONE
         )
     cause = "is nested too deeply"
     try:
@@ -125,7 +125,9 @@ def _yaml(text: str, path: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
         cause = f"can't be read{place}: {getattr(error, 'problem', None) or error}"
-    raise SanError(f"'{inert(path)}' looks like YAML, but {inert(cause)[:200]}.", hint=_NAMES_ALONE) from None
+    raise SanError(
+        f"{quoted(path)} looks like YAML, but {printable(cause)[:200]}.", hint=_NAMES_ALONE
+    ) from None
 
 
 def _classes(value: Any, name: str) -> tuple[str, list[Entry]]:

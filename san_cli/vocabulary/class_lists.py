@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable
 
 DATASET_NAMES = ("coco", "ade150", "ade847", "pc59", "pc459", "voc", "cityscapes", "emoji")
 
@@ -87,7 +87,7 @@ class DatasetVocabulary:
 def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
     """The class list called `name` (one of DATASET_NAMES, in any case); SanError for another name."""
     if name.casefold() not in DATASET_NAMES:
-        raise SanError(f"There is no dataset called '{inert(name)[:60]}'.", hint=datasets_hint(name))
+        raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
     if name.casefold() == "emoji":
         return _emoji_vocabulary()
     file = resources.files("san_cli.vocabulary") / f"{name.casefold()}.json"

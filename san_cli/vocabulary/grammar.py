@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_files import classes_in_text, read_class_file
 from san_cli.vocabulary.class_lists import (
     DATASET_NAMES,
@@ -280,7 +280,7 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
         words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
         if not words or not all(isinstance(word, str) for word in words):
             raise SanError(
-                f"A class is a name or a sequence of synonyms, not {inert(reprlib.repr(given))[:100]}."
+                f"A class is a name or a sequence of synonyms, not {printable(reprlib.repr(given))[:100]}."
             )
         for word in words:
             check_word(word)

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import quoted
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 MAX_BYTES = 16 * 2**20
@@ -42,7 +42,7 @@ def lines_of(text: str, path: str, what: str) -> list[tuple[int, str]]:
     lines = [(number, line.strip()) for number, line in enumerate(all_lines(text), start=1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not lines:
-        raise SanError(f"The file '{inert(path)}' holds no {what}.", hint="One per line, # starts a comment.")
+        raise SanError(f"The file {quoted(path)} holds no {what}.", hint="One per line, # starts a comment.")
     return lines
 
 
@@ -62,27 +62,27 @@ def read_text(path: str, what: str) -> str:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SanError(
-            f"There is no file '{inert(path)}' to read {what} from.", hint=_way_to_file(path)
+            f"There is no file {quoted(path)} to read {what} from.", hint=_way_to_file(path)
         ) from None
     except IsADirectoryError:
         raise SanError(
-            f"'{inert(path)}' can't be read: it is a folder, not a file of {what}.",
+            f"{quoted(path)} can't be read: it is a folder, not a file of {what}.",
             hint="Give the file itself.",
         ) from None
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: NUL in the path; RuntimeError: no home
         reason = getattr(error, "strerror", None) or str(error)
-        raise SanError(f"The file '{inert(path)}' can't be read: {reason}.") from None
+        raise SanError(f"The file {quoted(path)} can't be read: {reason}.") from None
     _refuse_binary(data, path, what)
     if len(data) > MAX_BYTES:
         raise SanError(
-            f"The file '{inert(path)}' is above 16 MiB, too large for a list of {what}.",
+            f"The file {quoted(path)} is above 16 MiB, too large for a list of {what}.",
             hint=f"Put the {what} alone into a file, one a line; of a COCO file, the list of its categories.",
         )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SanError(
-            f"The file '{inert(path)}' is not UTF-8 text (byte {error.start}).",
+            f"The file {quoted(path)} is not UTF-8 text (byte {error.start}).",
             hint=with_names(
                 "Save it as UTF-8, or convert it: `iconv -f LATIN1 -t UTF-8 FILE > NEW` if it is in Latin-1.",
                 path,
@@ -110,16 +110,16 @@ def _refuse_binary(data: bytes, path: str, what: str) -> None:
     kind = next((kind for start, kind in _MAGIC if data.startswith(start)), "")
     if kind:
         raise SanError(
-            f"'{inert(path)}' is {kind}, not a list of {what}.",
+            f"{quoted(path)} is {kind}, not a list of {what}.",
             hint=f"Give a text file of {what}, one a line.",
         )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SanError(
-            f"'{inert(path)}' is UTF-16 text, not UTF-8.",
+            f"{quoted(path)} is UTF-16 text, not UTF-8.",
             hint=with_names("Save it as UTF-8, or convert it: `iconv -f UTF-16 -t UTF-8 FILE > NEW`.", path),
         )
     if b"\0" in data:
         raise SanError(
-            f"'{inert(path)}' is not a text file: its byte {data.index(0)} is NUL.",
+            f"{quoted(path)} is not a text file: its byte {data.index(0)} is NUL.",
             hint=f"Give a text file of {what} in UTF-8, one a line.",
         )

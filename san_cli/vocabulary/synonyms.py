@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry
 from san_cli.vocabulary.lines import lines_of, read_text
 from san_cli.vocabulary.terms import clean_word, shown, word_key
@@ -39,20 +39,20 @@ def read_synonyms(path: str) -> tuple[Vocabulary, tuple[str, ...]]:
     text = read_text(path, "synonyms")
     as_json = Path(path).suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "[")
     for where, number, found in _json_rows(text, path) if as_json else _text_rows(text, path):
-        words = _distinct(found, f"{where} of '{inert(path)}'")
+        words = _distinct(found, f"{where} of {quoted(path)}")
         if words == (_NO_CLASS,):
             continue
         if number in classes:
-            raise SanError(f"{where} of '{inert(path)}': the id {number} comes a second time")
+            raise SanError(f"{where} of {quoted(path)}: the id {number} comes a second time")
         if not words:
-            raise SanError(f"{where} of '{inert(path)}': class {number} has no words")
+            raise SanError(f"{where} of {quoted(path)}: class {number} has no words")
         for word in words:
             other = owner.setdefault(word_key(word), number)
             if other != number:
                 shared.append(f"{shown(word)} ({min(other, number)} and {max(other, number)})")
         classes[number] = words
     if not classes:
-        raise SanError(f"'{inert(path)}' holds no classes", hint="Write a line `0:word,word` for each class.")
+        raise SanError(f"{quoted(path)} holds no classes", hint="Write a line `0:word,word` for each class.")
     notes: tuple[str, ...] = ()
     if shared:
         more = f" and {len(shared) - 3:,} more" if len(shared) > 3 else ""
@@ -79,7 +79,7 @@ def _text_rows(text: str, path: str) -> Iterable[Row]:
         number = number.strip()
         if not colon or not (number.isascii() and number.isdigit() and len(number) < 10):
             raise SanError(
-                f"Line {line_number} of '{inert(path)}' is not `id:word,word`: {inert(line[:60])}",
+                f"Line {line_number} of {quoted(path)} is not `id:word,word`: {printable(line[:60])}",
                 hint="Write the class id, a colon, and its words with commas between.",
             )
         yield f"Line {line_number}", int(number), words.split(",")
@@ -114,4 +114,4 @@ def _json_classes(text: str, path: str) -> list[Any]:
 
 
 def _no_synonyms(path: str, why: str) -> SanError:
-    return SanError(f"'{inert(path)}' holds no synonyms in JSON: {inert(why)}", hint=_SHAPE)
+    return SanError(f"{quoted(path)} holds no synonyms in JSON: {printable(why)}", hint=_SHAPE)

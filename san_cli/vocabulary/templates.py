@@ -5,7 +5,7 @@ import re
 import unicodedata
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.vocabulary.class_lists import nearest
 from san_cli.vocabulary.lines import lines_of, read_text
 from san_cli.vocabulary.terms import is_file_name, shown
@@ -73,7 +73,7 @@ def _from_file(path: str) -> tuple[str, ...]:
     marks = [re.match(r"(\d+)[\s,;:.)]|[-*•]\s", template) for template in found]
     if all(marks) and (len(found) > 1 or re.match(r"[-*•0]", found[0])):
         raise SanError(
-            f"The templates of '{inert(path)}' begin with numbers or bullets, which CLIP would read, too.",
+            f"The templates of {quoted(path)} begin with numbers or bullets, which CLIP would read, too.",
             hint="Put the sentences alone into the file, one a line.",
         )
     return tuple(found)
@@ -86,7 +86,7 @@ def _from_json(text: str, path: str) -> tuple[str, ...]:
         found = None
     if not isinstance(found, list) or not found or not all(isinstance(one, str) for one in found):
         raise SanError(
-            f"'{inert(path)}' begins like a list, but is no JSON list of sentences.",
+            f"{quoted(path)} begins like a list, but is no JSON list of sentences.",
             hint="Put the sentences alone into the file, one a line, each with {} where the name goes.",
         )
     for place, template in enumerate(found, start=1):
@@ -99,9 +99,9 @@ def _check(template: str, where: str, path: str) -> None:
     hint = "It needs exactly one {} where the name goes, and no control characters."
     other = re.search(r"\{\w+\}|%s|\[class\]|<class>|\$\w+", template, re.IGNORECASE)
     if other and "{}" not in template:
-        hint = f"Write {{}} instead of {inert(other[0])} where the name goes."
+        hint = f"Write {{}} instead of {printable(other[0])} where the name goes."
     elif re.search(r"[\"'],?$", template) and re.match(r"[^\w{]*[\"']", template):
         hint = "Take off the quotes and commas around it, which CLIP would read, too."
     elif template.count("{}") == 1 and "Cc" not in map(unicodedata.category, template):
         return
-    raise SanError(f"{where} of '{inert(path)}' is no template.", hint=hint)
+    raise SanError(f"{where} of {quoted(path)} is no template.", hint=hint)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES, dataset_slip, foreign_dataset
 
 MAX_WORD = 200
@@ -49,7 +49,7 @@ class Term:
 
 def shown(text: str) -> str:
     """`text` in quotes for a message: on one line, cut where it is long."""
-    cut = inert(text if len(text) <= 60 else f"{text[:57]}...")
+    cut = printable(text if len(text) <= 60 else f"{text[:57]}...")
     return f'"{cut}"' if "'" in cut else f"'{cut}'"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from san_cli.errors import SanError
 from san_cli.models.presets import PRESETS, Preset
 from san_cli.models.san import SAN
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.weights.checkpoint import (
     Checkpoint,
     expected_shapes,
@@ -102,13 +102,13 @@ def read_model(
     trained = trainable_names(preset)
     if state.keys() != trained:
         odd = sorted(state.keys() ^ trained)[0]
-        raise SanError(f"adapter '{inert(str(path))}' does not hold what its preset trains: see tensor {odd}")
+        raise SanError(f"adapter {quoted(path)} does not hold what its preset trains: see tensor {odd}")
     shapes = expected_shapes(preset)
     for name, tensor in state.items():
         if tensor.shape != shapes[name]:
             raise SanError(
-                f"adapter '{inert(str(path))}': tensor {name} has shape {list(tensor.shape)}, "
-                f"{inert(preset.name)} needs {list(shapes[name])}"
+                f"adapter {quoted(path)}: tensor {name} has shape {list(tensor.shape)}, "
+                f"{printable(preset.name)} needs {list(shapes[name])}"
             )
     try:
         whole = {**read_clip(preset, clip_weights, say=say), **state}
@@ -117,16 +117,16 @@ def read_model(
             raise
         put_back = f"san weights convert {path.name} model.safetensors --clip-weights CLIP"
         raise SanError(
-            f"adapter '{inert(str(path))}' needs its CLIP: {error.message}",
-            hint=f"`{inert(put_back)}` makes a whole model of it.\n{error.hint}",
+            f"adapter {quoted(path)} needs its CLIP: {error.message}",
+            hint=f"`{printable(put_back)}` makes a whole model of it.\n{error.hint}",
         ) from error
     stated = metadata.pop("clip_sha256", "")
     for key in ("format", "sha256"):
         metadata.pop(key, None)
     if frozen_sha256(whole, preset) != stated:
-        where = "open_clip's weights" if clip_weights is None else f"'{inert(str(clip_weights))}'"
+        where = "open_clip's weights" if clip_weights is None else f"{quoted(clip_weights)}"
         raise SanError(
-            f"adapter '{inert(str(path))}' was trained on another CLIP than {where}",
+            f"adapter {quoted(path)} was trained on another CLIP than {where}",
             hint="Name the CLIP it was trained on with --clip-weights FILE.",
         )
     return Checkpoint(preset, whole, metadata)

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.files import temporary_path
+from san_cli.files import temp_path
 from san_cli.models.clip import build_text_tower
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
@@ -89,7 +89,7 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
         "preset": preset_to_json(checkpoint.preset),
         "sha256": UNSEALED,
     }
-    temporary = temporary_path(path)
+    temporary = temp_path(path.parent)
     try:
         tensors = {name: tensor.contiguous() for name, tensor in sorted(checkpoint.state.items())}
         temporary.touch(exist_ok=False)

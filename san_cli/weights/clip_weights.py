@@ -15,7 +15,7 @@ from torch import Tensor
 
 from san_cli.errors import SanError
 from san_cli.models.presets import ClipShape, Preset, preset_from_json
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 from san_cli.weights.cache_dir import read_small
 from san_cli.weights.checkpoint import expected_shapes, read_checkpoint
 from san_cli.weights.hub import CLIP, OFFICIAL, download, good_copy, is_published
@@ -47,12 +47,12 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
     for name, expected in shapes.items():
         if name not in ours:
             raise SanError(
-                f"'{inert(str(path))}' is not a CLIP of {preset.name}: it lacks {_shown(name)}",
+                f"{quoted(path)} is not a CLIP of {preset.name}: it lacks {_shown(name)}",
                 hint="--clip-weights takes a CLIP state dict with open_clip's names, or a SAN checkpoint.",
             )
         if ours[name].shape != expected.shape:
             raise SanError(
-                f"'{inert(str(path))}' is not a CLIP of {preset.name}: {_shown(name)} has shape "
+                f"{quoted(path)} is not a CLIP of {preset.name}: {_shown(name)} has shape "
                 f"{list(ours[name].shape)}, not {list(expected.shape)}"
             )
     return {name: ours[name] for name in shapes}
@@ -62,7 +62,7 @@ def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dic
     """The CLIP in a SAN checkpoint, which may be of another preset as long as its CLIP is the same."""
     if not any(name.startswith(("text.", "ov_classifier.")) for name in state):
         raise SanError(
-            f"'{inert(str(path))}' holds no CLIP: it is a side adapter alone",
+            f"{quoted(path)} holds no CLIP: it is a side adapter alone",
             hint="--clip-weights takes a CLIP state dict with open_clip's names, or a whole SAN checkpoint.",
         )
     try:
@@ -83,12 +83,12 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise SanError(
-            f"can't read CLIP weights '{inert(str(path))}': {error.strerror or error}",
+            f"can't read CLIP weights {quoted(path)}: {error.strerror or error}",
             hint="Name a file with --clip-weights.",
         ) from error
     except (SafetensorError, Exception) as error:  # a damaged file raises nearly anything
         raise SanError(
-            f"'{inert(str(path))}' holds no CLIP weights that can be read safely",
+            f"{quoted(path)} holds no CLIP weights that can be read safely",
             hint="Give a .safetensors, .bin or .pt with a state dict; TorchScript archives are not opened.",
         ) from error
     held = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
@@ -113,7 +113,7 @@ def check_activation(preset: Preset, file: Path | None, *, say: Callable[[str], 
     isn't known; SanError where it is another. `file` is as for `read_clip`.
     """
     trained, asked = (True if file is None else _quick_gelu(file)), preset.clip.quick_gelu
-    name = "OpenAI's CLIP" if file is None else f"'{inert(str(file))}'"
+    name = "OpenAI's CLIP" if file is None else f"{quoted(file)}"
     if trained is None:
         say(
             f"{name} doesn't say whether its CLIP was trained with QuickGELU, as OpenAI's, or with plain GELU, as "
@@ -122,7 +122,8 @@ def check_activation(preset: Preset, file: Path | None, *, say: Callable[[str], 
         )
     elif trained != asked:
         raise SanError(
-            f"{name} was trained with {_ACTIVATION[trained]}; {inert(preset.name)} is set to {_ACTIVATION[asked]}",
+            f"{name} was trained with {_ACTIVATION[trained]}; {printable(preset.name)} is set to "
+            f"{_ACTIVATION[asked]}",
             hint=f"Add --set clip.quick_gelu={json.dumps(trained)}",
         )
 
@@ -173,7 +174,7 @@ def _pretrained_file(shape: ClipShape, say: Callable[[str], None]) -> Path:
         )
     if shape.open_clip_name not in CLIP:
         raise SanError(
-            f"san knows no published CLIP '{inert(shape.open_clip_name)}'; there are {', '.join(CLIP)}",
+            f"san knows no published CLIP {quoted(shape.open_clip_name)}; there are {', '.join(CLIP)}",
             hint="Name its file with --clip-weights FILE.",
         )
     official = CLIP[shape.open_clip_name]

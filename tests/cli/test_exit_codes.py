@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import San
+from program import San
 from raw_datasets import make_voc
 
 SCENES = Path(__file__).parents[1] / "data" / "emoji"

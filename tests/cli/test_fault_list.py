@@ -12,7 +12,6 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import San, hub_environment
 from odd_files import (
     FORMATS,
     ODD_NAMES,
@@ -25,6 +24,7 @@ from odd_files import (
     state,
 )
 from PIL import Image
+from program import San, hub_environment
 from recipe import image
 
 from san_cli.datasets.images import BadImage, load_image_bytes, silence_decoders

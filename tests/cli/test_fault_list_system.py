@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import San, make_photos, subprocess_environment, tree
 from odd_files import ODD_NAMES, encode, make_odd_names, state
+from program import San, make_photos, subprocess_environment, tree
 from recipe import image
 
 from san_cli.cli import predict as predict_command
@@ -26,7 +26,7 @@ from san_cli.datasets.images import LoadedImage
 from san_cli.errors import SanError
 from san_cli.predict import stages
 from san_cli.predict.inputs import discover
-from san_cli.runs.journal import Journal
+from san_cli.predict.journal import Journal
 
 # The file system
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import typer
-from conftest import San, subprocess_environment
+from program import San, subprocess_environment
 
 from san_cli.cli.main import app
 from san_cli.cli.usage_errors import first_example

@@ -5,26 +5,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-import pytest
-from conftest import San
+from emoji_font import needs_font
+from program import San
 
 from san_cli.datasets.emoji.pairs import SEEDS, SIZE, scene_pairs
 from san_cli.datasets.emoji.source import EmojiSource
-from san_cli.datasets.emoji.sprites import sprite
-from san_cli.errors import SanError
 from san_cli.vocabulary.emoji_concepts import all_ids, seen_ids, unseen_ids
 from san_cli.vocabulary.grammar import load_dataset_vocabulary
-
-
-def _font_is_missing() -> bool:
-    try:
-        sprite("🐕")
-    except SanError:
-        return True
-    return False
-
-
-needs_font = pytest.mark.skipif(_font_is_missing(), reason="no Noto Color Emoji here")
 
 
 @needs_font

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import San
 from presets import GOLDEN_TINY
+from program import San
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from san_cli.cli.weights import app, complete_model
 from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
-from san_cli.files import temporary_path
+from san_cli.files import temp_path
 from san_cli.models.presets import TINY, preset_to_json
 from san_cli.weights import cache_dir as cache_module
 from san_cli.weights.adapter import read_model
@@ -412,7 +412,7 @@ def test_conversions_that_are_refused(source: str, target: str, told: str) -> No
 
 def test_leftovers_of_a_killed_conversion_are_swept() -> None:
     write_checkpoint(random_checkpoint(SMALL), Path("a.safetensors"))
-    own = temporary_path(Path("b.safetensors"))
+    own = temp_path(Path())
     dead = Path(own.name.replace(f"-{os.getpid()}-", "-999999999-"))
     deep = Path("deep") / dead.name
     deep.parent.mkdir()
@@ -493,7 +493,7 @@ def test_what_is_no_entry_of_a_cache_is_passed_over(
 def test_leftovers_in_the_text_cache_are_swept(tmp_path: Path) -> None:
     cache = TextCache(tmp_path, "a" * 64, ["{}"], "cpu")
     cache.folder.mkdir(parents=True)
-    own = temporary_path(cache.folder / "x").name
+    own = temp_path(cache.folder).name
     (cache.folder / own.replace(f"-{os.getpid()}-", "-999999999-")).write_bytes(b"half")
     cache.put("cat", np.ones(3, np.float32))
     assert len(list(cache.folder.iterdir())) == 1

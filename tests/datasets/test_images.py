@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded import encode
 from PIL import Image
 
 from san_cli.datasets.images import BadImage, as_rgb_array, displayed_size, load_image, load_image_bytes
@@ -27,12 +28,6 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # what EXIF says to do
     7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
     8: lambda a: np.rot90(a),
 }
-
-
-def encode(image: Image.Image | np.ndarray, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def orientation(value: int) -> Image.Exif:

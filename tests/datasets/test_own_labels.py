@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ended, San
 from PIL import Image
+from program import Ended, San
 from train_data import write_preset
 
 from san_cli.datasets.label_scheme import look

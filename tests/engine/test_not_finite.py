@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import San, tree
 from eval_trees import make_voc
 from PIL import Image
+from program import San, tree
 from recipe import image
 
 from san_cli.engine.segmenter import NotFinite, Segmenter

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import San, subprocess_environment
 from PIL import Image
+from program import San, subprocess_environment
 
 from san_cli import Segmenter
 from san_cli.engine.segmenter import MapOptions, Segmentation

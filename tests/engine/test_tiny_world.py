@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import San
+from program import San
 
 from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 from san_cli.models.presets import TINY, VIT_B_16

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Ended, San
 from eval_trees import make_coco, make_pc459, make_voc
 from PIL import Image
+from program import Ended, San
 
 from san_cli.cli.eval_work import _own_weights
 from san_cli.engine.metrics import confusion_of, empty_confusion, metrics_of

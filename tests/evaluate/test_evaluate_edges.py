@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ended, San
 from eval_trees import make_pc459, make_voc
+from noise import SETTINGS, Noise, run, same
 from PIL import Image
+from program import Ended, San
 from recipe import image
-from test_evaluate_runs import SETTINGS, Noise, run, same
 from torch.distributed import HashStore
 
 from san_cli.datasets.labels import read_label
@@ -28,8 +28,8 @@ from san_cli.evaluate.run import EvalPlan, run_evaluation
 from san_cli.evaluate.state import locked
 from san_cli.evaluate.tally import Tally, empty_tally
 from san_cli.files import _HOST
-from san_cli.runs.processes import Team
 from san_cli.runs.shares import Share
+from san_cli.runs.team import Team
 
 
 @pytest.fixture(scope="module")

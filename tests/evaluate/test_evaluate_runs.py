@@ -7,20 +7,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import San, subprocess_environment
 from eval_trees import make_voc
-from numpy.typing import NDArray
+from noise import SETTINGS, Noise, run, same
+from program import San, subprocess_environment
 from recipe import image
 from torch.distributed import HashStore
 
-from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.task import Task, dataset_task
 from san_cli.engine.ensemble import Member, check_members, ensemble_label_map, parse_member
 from san_cli.engine.segmentation_map import segmentation_scores
@@ -33,32 +32,9 @@ from san_cli.evaluate.result import result_of
 from san_cli.evaluate.run import EvalPlan, run_evaluation
 from san_cli.evaluate.state import EvalState
 from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
-from san_cli.runs.processes import Team
 from san_cli.runs.shares import Share
+from san_cli.runs.team import Team
 from san_cli.vocabulary.grammar import vocabulary_of_names
-
-SETTINGS = {"model": "noise"}
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Label maps that depend on the image's name alone; some images are slow or faulty on demand."""
-
-    faulty: tuple[str, ...] = ()
-    before_image: Callable[[str], None] = lambda _: None
-
-    def load(self, pair: Pair, size: tuple[int, int]) -> NDArray[Any]:
-        if pair.stem in self.faulty:
-            raise SanError(f"{pair.stem} is faulty")
-        generator = np.random.default_rng(int(pair.stem[1:]))
-        return np.append(generator.integers(0, 20, size).ravel(), int(pair.stem[1:]))
-
-    def label_map(
-        self, loaded: NDArray[Any], size: tuple[int, int], on_network_done: Callable[[], None]
-    ) -> NDArray[Any]:
-        self.before_image(f"p{loaded[-1]:02d}")
-        on_network_done()
-        return loaded[:-1].reshape(size).astype(np.int16)
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +45,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def task(root: Path) -> Task:
     return dataset_task("voc", root)
-
-
-def run(plan: EvalPlan, task: Task, source: Noise = Noise()) -> Tally:
-    tally = run_evaluation(plan, task, source, SETTINGS, lambda *_: None)
-    assert tally is not None
-    return tally
-
-
-def same(one: Tally, other: Tally) -> bool:
-    return (
-        np.array_equal(one.confusion, other.confusion)
-        and np.array_equal(one.done, other.done)
-        and np.array_equal(one.image_iou, other.image_iou, equal_nan=True)
-        and one.failed == other.failed
-    )
 
 
 def run_as_team(plan: EvalPlan, task: Task, count: int, source: Noise = Noise()) -> Tally:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import San
 from hypothesis import given
 from hypothesis import strategies as st
+from program import San
 
 from san_cli.cli import fps_tables
 from san_cli.fps import timing

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import San
+from program import San
 from torch import Tensor, nn
 from train_data import make_labelled, micro_preset, part_of_batch, rows, train, trainer_of
 

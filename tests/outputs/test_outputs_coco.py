@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from san_cli.errors import SanError
-from san_cli.json_text import json_text
 from san_cli.outputs.coco import dataset_info, write_coco
 from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, decode, encode_label_map
+from san_cli.text import json_text
 
 NAMES = ["sky", "tree", "never seen", "golden retriever", "[b]猫[/b]"]
 LABEL_MAPS = {

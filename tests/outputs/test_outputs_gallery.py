@@ -28,7 +28,7 @@ from san_cli.outputs.gallery import page_text, write_data, write_gallery
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region
 from san_cli.outputs.thumbnails import LONGEST_SIDE, thumbnail_size, write_layer, write_photo
-from san_cli.text import inert
+from san_cli.text import printable
 
 SETTINGS = {
     "model": "vit-b-16",
@@ -127,8 +127,8 @@ def test_harmful_names(name: str) -> None:
     data = data_of([record(f"{name}.jpg"), ImageRecord(name, 0, 0, error=name)])
     assert data.count(b"\n") == 3, "one line a record"
     _, rows = parsed(data)
-    assert rows[0][0] == inert(f"{name}.jpg")
-    assert rows[1] == [inert(name), inert(name)]
+    assert rows[0][0] == printable(f"{name}.jpg")
+    assert rows[1] == [printable(name), printable(name)]
 
 
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import San, tree
+from program import San, tree
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "check_readers.py"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import San, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from program import San, tree
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.predict.former_results import RESULTS

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import San, make_photos, subprocess_environment, tree
+from program import San, make_photos, subprocess_environment, tree
 
 from san_cli.engine.segmenter import Segmenter
 from san_cli.predict.stages import Stages
@@ -221,7 +221,7 @@ def test_settings_nested_too_deeply(predict: San, photos: Path, tmp_path: Path) 
 def test_folder_that_is_removed_under_a_run(
     predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from san_cli.runs.journal import Journal
+    from san_cli.predict.journal import Journal
 
     real, out = Journal.append, tmp_path / "out"
 

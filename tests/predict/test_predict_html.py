@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import San, tree
 from PIL import Image
+from program import San, tree
 
 from san_cli.outputs.label_map import read_label_map
 

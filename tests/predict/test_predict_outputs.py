@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import San, tree
 from PIL import Image
+from program import San, tree
 from pycocotools.coco import COCO
 
 from san_cli import Segmenter

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import San
+from encoded import encode
 from PIL import Image
-from test_images import encode
+from program import San
 from tiff_files import write_tiff
 
 from san_cli.datasets.images import BadImage, load_image, load_image_bytes

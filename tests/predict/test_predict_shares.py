@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import San, make_photos, subprocess_environment, tree
+from program import San, make_photos, subprocess_environment, tree
 from torch.distributed import HashStore
 
 from san_cli.errors import SanError
 from san_cli.predict.inputs import InputImage, Listing
 from san_cli.predict.run import _agree
+from san_cli.predict.settings import write_settings
 from san_cli.runs.lock import locked
-from san_cli.runs.processes import Team
-from san_cli.runs.settings import write_settings
 from san_cli.runs.shares import Share
+from san_cli.runs.team import Team
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import raw_datasets as raw_trees
-from conftest import San
+from program import San
 
 from san_cli.datasets.labels import write_label
 

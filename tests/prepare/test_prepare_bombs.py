@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import raw_datasets as raw_trees
-from conftest import San
+from program import San
 
 from san_cli.errors import SanError
 from san_cli.prepare import detail, matfile, sources

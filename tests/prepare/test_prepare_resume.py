@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import raw_datasets as raw_trees
-from test_prepare_sources import content
+from raw_datasets import content
 
 from san_cli.datasets.catalogue import get_dataset, list_pairs
 from san_cli.errors import SanError

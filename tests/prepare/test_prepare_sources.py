@@ -12,20 +12,12 @@ import pytest
 import raw_datasets as raw_trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_datasets import content
 
 from san_cli.datasets.catalogue import get_dataset, list_pairs
 from san_cli.errors import SanError
 from san_cli.prepare.run import prepare
 from san_cli.prepare.sources import open_sources
-
-
-def content(root: Path) -> dict[str, bytes]:
-    """Every file but the notes on the preparation, which name the source."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and ".san" not in path.parts
-    }
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])

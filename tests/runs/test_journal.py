@@ -1,4 +1,4 @@
-"""The journal of finished images: whole lines survive whatever happens to the file."""
+"""Journals: whole lines survive whatever happens to the files."""
 
 import os
 from pathlib import Path
@@ -7,150 +7,77 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from san_cli.outputs.record import ImageRecord
-from san_cli.outputs.rle import Region
-from san_cli.runs.journal import Journal, Source, encode_line, journal_name, source_of
-from san_cli.runs.made_files import Mark, marks_from
+from san_cli.runs.journal import Journal, encode_line
+from san_cli.runs.shares import Share
 
-SOURCE = Source(10, 20, "here")
 in_one_folder = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
 )
-names = st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name)
+heads = st.recursive(st.text(max_size=8) | st.integers() | st.none(), st.lists, max_leaves=5)
+bodies = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
 
 
-def record(name: str, error: str | None = None) -> ImageRecord:
-    return ImageRecord(
-        name, 0 if error else 4, 0 if error else 5, ((3, 0.25, Region("04", 20, (0, 0, 5, 4))),), error
-    )
-
-
-def line(name: str, source: Source = SOURCE, error: str | None = None, size: int = 7) -> bytes:
-    return encode_line(source, 1, record(name, error), {} if error else {"labels": Mark(size, "0f")})
-
-
-def folder_with(tmp_path: Path, **files: bytes) -> Path:
-    state = tmp_path / ".san"
-    state.mkdir(exist_ok=True)
-    for path in state.iterdir():
+def journal_of(folder: Path, **files: bytes) -> Journal:
+    for path in folder.iterdir():
         path.unlink()
     for name, data in files.items():
-        (state / name.replace("_", "-")).write_bytes(data)
-    return tmp_path
+        (folder / name.replace("_", "-")).write_bytes(data)
+    return Journal(folder, "journal")
 
 
-def read(folder: Path, current: Source | None = SOURCE) -> Journal:
-    return Journal(folder, lambda name: current)
-
-
-@given(st.lists(names, unique=True, max_size=8))
+@given(st.lists(st.tuples(heads, bodies), max_size=8))
 @in_one_folder
-def test_what_is_appended_is_read_again(tmp_path: Path, listed: list[str]) -> None:
-    folder = folder_with(tmp_path)
-    journal = read(folder)
-    journal.open_own("journal")
-    for name in listed:
-        journal.append(line(name))
-        assert journal.record(name) == record(name)
+def test_what_is_appended_is_read_again(tmp_path: Path, told: list[tuple[object, str]]) -> None:
+    journal = journal_of(tmp_path)
+    assert list(journal.lines()) == []
+    journal.open_own(Share(1, 3))
+    for head, body in told:
+        assert journal.body(journal.append(encode_line(head, body))) == body
     journal.close()
-    again = read(folder)
-    assert list(again.entries) == listed
-    assert all(again.record(name) == record(name) for name in listed)
+    again = Journal(tmp_path, "journal")
+    assert [(line.head, again.body(line)) for line in again.lines()] == told
+    assert again.files() == ["journal-2-of-3"]
     again.close()
 
 
-def test_names_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
-    name = "caf\udce9\t\n.jpg"
-    journal = read(folder_with(tmp_path, journal=line(name)))
-    assert journal.record(name).file_name == name
-    journal.close()
-
-
-@given(st.lists(names, unique=True, min_size=1, max_size=6), st.data())
+@given(st.lists(bodies, min_size=1, max_size=6), st.data())
 @in_one_folder
-def test_damage_costs_only_the_damaged_lines(tmp_path: Path, listed: list[str], data: st.DataObject) -> None:
-    lines = [line(name) for name in listed]
-    whole = b"".join(lines)
-    cut = data.draw(st.integers(0, len(whole)))
-    journal = read(folder_with(tmp_path, journal=whole[:cut]))
+def test_a_torn_line_is_cut_off_before_the_next(tmp_path: Path, told: list[str], data: st.DataObject) -> None:
+    lines = [encode_line(number, body) for number, body in enumerate(told)]
+    cut = data.draw(st.integers(0, len(b"".join(lines))))
+    journal = journal_of(tmp_path, journal=b"".join(lines)[:cut])
     complete = sum(len(b"".join(lines[: n + 1])) <= cut for n in range(len(lines)))
-    assert list(journal.entries) == listed[:complete]
-    journal.open_own("journal")
-    journal.append(line("last"))
+    assert [line.head for line in journal.lines()] == list(range(complete))
+    journal.open_own()
+    journal.append(encode_line("last"))
     journal.close()
-    assert (tmp_path / ".san" / "journal").read_bytes() == b"".join([*lines[:complete], line("last")])
-
-    position, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
-    damaged = bytearray(whole)
-    damaged[position] ^= 1 << bit
-    found = read(folder_with(tmp_path, journal=bytes(damaged)))
-    hit = next(n for n in range(len(lines)) if position < len(b"".join(lines[: n + 1])))
-    assert set(listed) - set(found.entries) <= set(listed[hit : hit + 2])  # a lost line end joins two lines
-    assert all(found.record(name) == record(name) for name in found.entries)
-    found.close()
+    assert [line.head for line in Journal(tmp_path, "journal").lines()] == [*range(complete), "last"]
 
 
-def test_the_present_content_and_success_win(tmp_path: Path) -> None:
-    old = Source(10, 19, "here")
-    cases = [
-        ({"journal": line("a", old), "journal_1_of_2": line("a")}, SOURCE, False),
-        ({"journal_1_of_2": line("a"), "journal_2_of_3": line("a", old)}, SOURCE, False),
-        ({"journal": line("a"), "journal_1_of_2": line("a", error="no")}, SOURCE, False),
-        ({"journal": line("a", error="no"), "journal_1_of_2": line("a", old)}, SOURCE, True),
-        ({"journal": line("a", old), "journal_1_of_2": line("a", old, "no")}, old, True),
-    ]
-    for files, source, failed in cases:
-        entry = read(folder_with(tmp_path, **files)).entries["a"]
-        assert (entry.source, entry.failed) == (source, failed)
+@given(st.integers(0, 10_000), st.integers(0, 7))
+@in_one_folder
+def test_a_flipped_bit_costs_only_its_line(tmp_path: Path, place: int, bit: int) -> None:
+    lines = [encode_line(number, "body") for number in range(3)]
+    data = bytearray(b"".join(lines))
+    place %= len(data)
+    data[place] ^= 1 << bit
+    hurt = next(n for n in range(3) if place < len(b"".join(lines[: n + 1])))
+    found = [line.head for line in journal_of(tmp_path, journal=bytes(data)).lines()]
+    assert {0, 1, 2} - {hurt, hurt + 1} <= set(found) <= {0, 1, 2}  # a CRC may be spelled in capitals
 
 
-def test_compacting_orders_and_seals(tmp_path: Path) -> None:
-    folder = folder_with(
-        tmp_path,
-        journal=line("gone") + line("b", error="no"),
-        journal_2_of_2=line("a") + line("b"),
-        journal_1_of_2=line("c"),
-    )
-    journal = read(folder)
-    assert journal.seal is None
-    journal.compact(["b", "c", "a", "gone"], "digest", {"html/data.js": Mark(3, "ab")})
+def test_parts_are_read_and_merged(tmp_path: Path) -> None:
+    other = {"journalist": b"x", "journal.txt": b"y"}
+    journal = journal_of(tmp_path, journal=encode_line("a"), journal_2_of_2=encode_line("b", "text"), **other)
+    found = {line.head: line for line in journal.lines()}
+    journal.merge(journal.raw(found[head]) for head in "ba")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["journal", *sorted(other)]
+    assert [(line.head, journal.body(line)) for line in journal.lines()] == [("b", "text"), ("a", "")]
     journal.close()
-    assert [path.name for path in (folder / ".san").iterdir()] == ["journal"]
-    again = read(folder)
-    assert (list(again.entries), again.seal) == (["b", "c", "a", "gone"], "digest")
-    first = (folder / ".san" / "journal").read_bytes()
-    assert again.run_marks == {"html/data.js": Mark(3, "ab")}
-    again.compact(["b", "c", "a", "gone"], "digest", again.run_marks)
-    assert (folder / ".san" / "journal").read_bytes() == first
-    again.open_own("journal")
-    again.append(line("d"))
-    again.close()
-    assert read(folder).seal is None
 
 
-def test_journals_of_processes_have_names_of_their_own() -> None:
-    assert journal_name(0, 1) == "journal"
-    assert len({journal_name(index, 12) for index in range(12)}) == 12
-
-
-def test_source_of_what_is_not_there(tmp_path: Path) -> None:
-    assert source_of(tmp_path / "x")[:2] == (-1, -1)
-    assert source_of("a\0b")[:2] == (-1, -1)
-    (tmp_path / "x").write_bytes(b"abc")
-    assert source_of(tmp_path / "x").size == 3
-
-
-def test_marks_of_what_was_made_before_are_kept(tmp_path: Path) -> None:
-    """A line that takes another's place may leave files behind: of a failure, or of other kinds."""
-    journal = read(folder_with(tmp_path, journal=line("a", size=5) + line("a", error="no") + line("b") * 2))
-    assert journal.entries["a"].failed
-    assert {name: [marks_from(text) for text in texts] for name, texts in journal.replaced.items()} == {
-        "a": [{"labels": Mark(5, "0f")}]
-    }
-
-
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path)
-    os.mkfifo(folder / ".san" / "journal")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
     with pytest.raises(OSError, match="not a file"):
-        read(folder)
+        list(Journal(tmp_path, "journal").lines())

@@ -17,6 +17,15 @@ Array = NDArray[np.integer]
 SIZE = (12, 17)
 
 
+def content(root: Path) -> dict[str, bytes]:
+    """Every file but the notes on the preparation, which name the source."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and ".san" not in path.parts
+    }
+
+
 def raw_map(values: list[int], size: tuple[int, int] = SIZE) -> Array:
     """All `values` over and over, row by row."""
     return np.resize(np.array(values), size)

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Ended, San
 from PIL import Image
+from program import Ended, San
 from recipe import image
 from safetensors.torch import load_file
 

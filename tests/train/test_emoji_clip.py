@@ -12,9 +12,9 @@ import tiny_captions
 import tiny_crops
 import torch
 import train_tiny_clip as script
-from conftest import subprocess_environment
+from emoji_font import needs_font
+from program import subprocess_environment
 from safetensors.torch import load_file
-from test_emoji_dataset import needs_font
 
 from san_cli.models.clip import build_image_tower, build_text_tower
 from san_cli.models.presets import TINY

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import subprocess_environment
+from emoji_font import needs_font
 from PIL import Image
-from test_emoji_dataset import needs_font
+from program import subprocess_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = Path(__file__).parents[1] / "data" / "emoji"

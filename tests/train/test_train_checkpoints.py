@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import San, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from program import San, tree
 from train_data import (
     assert_same_training,
     before_step,

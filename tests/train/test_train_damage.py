@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import San, tree
+from program import San, tree
 from safetensors import safe_open
 from train_data import (
     assert_same_training,

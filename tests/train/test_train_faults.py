@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import San, tree
 from PIL import Image
+from program import San, tree
 from train_data import (
     CLASSES,
     before_step,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import San, subprocess_environment
+from program import San, subprocess_environment
 from train_data import (
     arguments,
     assert_close_training,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import San, tree
 from PIL import Image
+from program import San, tree
 from train_data import (
     CLASSES,
     assert_close_training,

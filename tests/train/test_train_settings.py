@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import San
 from hypothesis import given
 from hypothesis import strategies as st
+from program import San
 from train_data import MICRO, make_labelled, micro_preset, train, write_preset
 
 from san_cli.errors import SanError

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import San
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from program import San
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.vocabulary.class_files import ClassFile, read_class_file, read_label_classes

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import San
+from program import San
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.vocabulary.class_lists import dataset_lookalike, dataset_slip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import San
+from program import San
 
 from san_cli.engine.alike_words import cut_words, word_notes
 from san_cli.errors import ExitCode

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import recipe
 import torch
-from conftest import San
 from presets import GOLDEN_TINY
+from program import San
 from safetensors.torch import load_file, save_file
 from train_data import (
     assert_same_training,

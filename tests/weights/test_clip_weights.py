@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import recipe
 import torch
-from conftest import San, subprocess_environment
 from presets import GOLDEN_TINY
+from program import San, subprocess_environment
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from train_data import assert_same_training, make_labelled, micro_preset, train, weights

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import hub_environment, tree
+from program import hub_environment, tree
 from weights_server import FakeHub, serve
 
 from san_cli.errors import SanError

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import hub_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from program import hub_environment
 from typer.testing import CliRunner
 from weights_server import serve
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from san_cli.errors import SanError
-from san_cli.text import inert
+from san_cli.text import printable, quoted
 
 FONT_FILE = "NotoColorEmoji.ttf"
 BITMAP_SIZE = 109  # the only size at which the font holds bitmaps (136 × 128 px each)
@@ -51,7 +51,7 @@ def _font(named: str) -> ImageFont.FreeTypeFont:
         return ImageFont.truetype(str(path), BITMAP_SIZE, layout_engine=ImageFont.Layout.BASIC)
     except OSError as error:
         raise SanError(
-            f"'{inert(str(path))}' can't be used as emoji font ({inert(str(error))}).", hint=_HINT
+            f"{quoted(path)} can't be used as emoji font ({printable(str(error))}).", hint=_HINT
         ) from None
 
 

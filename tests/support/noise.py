@@ -1,0 +1,52 @@
+"""Evaluations of label maps that need no model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.datasets.catalogue import Pair
+from san_cli.datasets.task import Task
+from san_cli.errors import SanError
+from san_cli.evaluate.run import EvalPlan, run_evaluation
+from san_cli.evaluate.tally import Tally
+
+SETTINGS = {"model": "noise"}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Label maps that depend on the image's name alone; some images are slow or faulty on demand."""
+
+    faulty: tuple[str, ...] = ()
+    before_image: Callable[[str], None] = lambda _: None
+
+    def load(self, pair: Pair, size: tuple[int, int]) -> NDArray[Any]:
+        if pair.stem in self.faulty:
+            raise SanError(f"{pair.stem} is faulty")
+        generator = np.random.default_rng(int(pair.stem[1:]))
+        return np.append(generator.integers(0, 20, size).ravel(), int(pair.stem[1:]))
+
+    def label_map(
+        self, loaded: NDArray[Any], size: tuple[int, int], on_network_done: Callable[[], None]
+    ) -> NDArray[Any]:
+        self.before_image(f"p{loaded[-1]:02d}")
+        on_network_done()
+        return loaded[:-1].reshape(size).astype(np.int16)
+
+
+def run(plan: EvalPlan, task: Task, source: Noise = Noise()) -> Tally:
+    tally = run_evaluation(plan, task, source, SETTINGS, lambda *_: None)
+    assert tally is not None
+    return tally
+
+
+def same(one: Tally, other: Tally) -> bool:
+    return (
+        np.array_equal(one.confusion, other.confusion)
+        and np.array_equal(one.done, other.done)
+        and np.array_equal(one.image_iou, other.image_iou, equal_nan=True)
+        and one.failed == other.failed
+    )
