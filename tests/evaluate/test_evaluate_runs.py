@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from eval_trees import make_voc
-from noise import SETTINGS, Noise, run, same
+from noise import QUIET, SETTINGS, Noise, run, same
 from program import San, subprocess_environment
 from recipe import image
 from torch.distributed import HashStore
@@ -47,7 +47,7 @@ def task(root: Path) -> Task:
     return dataset_task("voc", root)
 
 
-def run_as_team(plan: EvalPlan, task: Task, count: int, source: Noise = Noise()) -> Tally:
+def run_as_team(plan: EvalPlan, task: Task, count: int, source: Noise = QUIET) -> Tally:
     """Like `count` processes, but threads."""
     store = HashStore()
     found: dict[int, Any] = {}

@@ -37,7 +37,10 @@ class Noise:
         return loaded[:-1].reshape(size).astype(np.int16)
 
 
-def run(plan: EvalPlan, task: Task, source: Noise = Noise()) -> Tally:
+QUIET = Noise()
+
+
+def run(plan: EvalPlan, task: Task, source: Noise = QUIET) -> Tally:
     tally = run_evaluation(plan, task, source, SETTINGS, lambda *_: None)
     assert tally is not None
     return tally
