@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from san_cli.cli import console
+from san_cli.cli import console, options
 from san_cli.cli import eval_options as own
 from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, score_predictions, unwritable
-from san_cli.cli.options import Debug, Device, Model, Precision, Quiet, Templates
 from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable, quoted
@@ -25,25 +24,25 @@ if TYPE_CHECKING:
 
 def evaluate(
     names: own.Names = None,
-    data_root: own.DataRoot = None,
+    data_root: options.DataRoot = None,
     split: own.Split = None,
     limit: own.Limit = None,
-    images: own.Images = None,
-    labels: own.Labels = None,
-    classes: own.Classes = None,
-    ignore: own.Ignore = None,
-    label_name: own.LabelName = None,
-    image_name: own.ImageName = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+    label_name: options.LabelName = None,
+    image_name: options.ImageName = None,
     predictions: own.Predictions = None,
     keep_going: own.KeepGoing = False,
-    model: Model = None,
+    model: options.Model = None,
     weights: own.SeveralWeights = None,
     ensemble: own.Ensemble = None,
-    device: Device = "auto",
-    precision: Precision = "fp32",
+    device: options.Device = "auto",
+    precision: options.Precision = "fp32",
     vocab: own.OtherVocab = None,
     synonyms: own.Synonyms = None,
-    templates: Templates = "vild",
+    templates: options.Templates = "vild",
     output: own.Output = None,
     save_predictions: own.SavePredictions = None,
     worst: own.Worst = 8,
@@ -51,8 +50,8 @@ def evaluate(
     as_json: own.Json = False,
     resume: own.Resume = False,
     workers: own.Workers = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Evaluate on the paper's benchmarks, or on labels of your own.
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from san_cli.cli import console
+from san_cli.cli import console, options
 from san_cli.cli.fps_tables import tables
-from san_cli.cli.options import VOCABULARY, Compile, Debug, Device, Precision, Quiet, complete_model, some_of
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError
 from san_cli.text import printable, quoted
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from san_cli.models.presets import Preset
     from san_cli.vocabulary.grammar import Vocabulary
 
-OUTPUT = "Output"
 _CLASSES = 20  # with which the paper's GFLOPs come out
 
 Systems = Annotated[
@@ -34,7 +32,7 @@ Systems = Annotated[
     typer.Option(
         metavar="NAMES",
         help="san, simseg, ovseg, maskclip, joined by commas; or all.",
-        autocompletion=some_of("san", "simseg", "ovseg", "maskclip", alone="all"),
+        autocompletion=options.some_of("san", "simseg", "ovseg", "maskclip", alone="all"),
     ),
 ]
 Size = Annotated[
@@ -47,22 +45,20 @@ Size = Annotated[
         show_default="the model's own, 640",
     ),
 ]
-Sizes = Annotated[
-    str | None,
-    typer.Option(metavar="LIST", help="Several sizes, such as 320,640,1024.", show_default=False),
-]
+Sizes = Annotated[str | None, typer.Option(metavar="LIST", help="Several sizes, such as 320,640,1024.")]
 ClipSize = Annotated[
     str | None,
     typer.Option(
-        metavar="LIST",
-        help="SAN with CLIP inputs of these sizes, such as 192,224,320,448,640 (Table 8).",
-        show_default=False,
+        metavar="LIST", help="SAN with CLIP inputs of these sizes, such as 192,224,320,448,640 (Table 8)."
     ),
 ]
 ModelName = Annotated[
     str,
     typer.Option(
-        "--model", metavar="NAME", help="SAN's: vit-b-16, vit-l-14 or tiny.", autocompletion=complete_model
+        "--model",
+        metavar="NAME",
+        help="SAN's: vit-b-16, vit-l-14 or tiny.",
+        autocompletion=options.complete_model,
     ),
 ]
 Batch = Annotated[int, typer.Option(metavar="N", min=1, max=4096, help="Images of a call.")]
@@ -73,7 +69,7 @@ Classes = Annotated[
         min=1,
         max=30_000,
         help="Classes that compete.",
-        rich_help_panel=VOCABULARY,
+        rich_help_panel=options.VOCABULARY,
         show_default="20",
     ),
 ]
@@ -82,9 +78,8 @@ Vocab = Annotated[
     typer.Option(
         metavar="TERMS",
         help="As many classes as this vocabulary has, written as for `san predict`.",
-        rich_help_panel=VOCABULARY,
+        rich_help_panel=options.VOCABULARY,
         autocompletion=complete_vocabulary,
-        show_default=False,
     ),
 ]
 EndToEnd = Annotated[
@@ -92,28 +87,22 @@ EndToEnd = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Also time `san predict` on the images there, from files to files (classes: --vocab, or voc).",
-        show_default=False,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON, one object per size.", rich_help_panel=OUTPUT)
-]
+Json = Annotated[bool, options.json("Print JSON, one object per size.", options.OUTPUT)]
 Markdown = Annotated[
-    bool, typer.Option("--markdown", help="Print tables in Markdown.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--markdown", help="Print tables in Markdown.", rich_help_panel=options.OUTPUT)
 ]
 Csv = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Append a line for every row.", rich_help_panel=OUTPUT, show_default=False
-    ),
+    typer.Option(metavar="FILE", help="Append a line for every row.", rich_help_panel=options.OUTPUT),
 ]
 Plot = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.png",
         help="Draw FPS, and the paper's mIoU, against GFLOPs. Needs matplotlib.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 
@@ -127,16 +116,16 @@ def fps(
     batch: Batch = 1,
     classes: Classes = None,
     vocab: Vocab = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
     end_to_end: EndToEnd = None,
     as_json: Json = False,
     markdown: Markdown = False,
     csv: Csv = None,
     plot: Plot = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Measure parameters, GFLOPs and FPS: the paper's Tables 3 and 8 on this machine.
 

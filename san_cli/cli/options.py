@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -11,12 +12,12 @@ Complete = Callable[[str], list[str]]  # what was typed to what the shell offers
 
 
 def one_of(*names: str) -> Complete:
-    """Completes to one of `names`."""
+    """Complete to one of `names`."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete.casefold())]
 
 
 def some_of(*names: str, alone: str) -> Complete:
-    """Completes the last part of a list joined by commas to one of `names` that isn't in it yet, or to `alone`."""
+    """Complete the last part of a list joined by commas to one of `names` that isn't in it yet, or to `alone`."""
 
     def complete(incomplete: str) -> list[str]:
         head, comma, last = incomplete.rpartition(",")
@@ -27,19 +28,41 @@ def some_of(*names: str, alone: str) -> Complete:
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Completes to the names of the presets; a preset in a file is left to the shell."""
+    """Complete to the names of the presets; a preset in a file is left to the shell."""
     from san_cli.models.presets import PRESETS
 
     return one_of(*PRESETS)(incomplete)
 
 
 def complete_weights(incomplete: str) -> list[str]:
-    """Completes to the word that is no file; with nothing typed yet the shell's own files are worth more."""
+    """Complete to the word that is no file; with nothing typed yet the shell's own files are worth more."""
     return one_of("random")(incomplete) if incomplete else []
 
 
-MODEL = "Model"
-VOCABULARY = "Vocabulary"
+# The panels of --help, and what of an option is the same in every command that has it.
+INPUT, DATA, MODEL, VOCABULARY, RECIPE = "Input", "Data", "Model", "Vocabulary", "Recipe"
+OUTPUT, SPEED = "Output", "Speed"
+
+
+def output(help: str) -> Any:
+    """Declare --output, a folder."""
+    return typer.Option("--output", "-o", metavar="DIR", help=help, rich_help_panel=OUTPUT)
+
+
+def resume(help: str) -> Any:
+    """Declare --resume."""
+    return typer.Option("--resume", help=help, rich_help_panel=OUTPUT)
+
+
+def json(help: str, panel: str | None = None) -> Any:
+    """Declare --json, which prints on stdout what a program reads."""
+    return typer.Option("--json", help=help, rich_help_panel=panel)
+
+
+def limit(panel: str) -> Any:
+    """Declare --limit, images."""
+    return typer.Option(metavar="N", min=1, help="Only the first N images.", rich_help_panel=panel)
+
 
 Model = Annotated[
     str | None,
@@ -96,7 +119,6 @@ Vocab = Annotated[
         "Default: coco, with the model tiny emoji.",
         rich_help_panel=VOCABULARY,
         autocompletion=complete_vocabulary,
-        show_default=False,
     ),
 ]
 Templates = Annotated[
@@ -106,6 +128,61 @@ Templates = Annotated[
         help="Prompt templates: vild, imagenet, photo, name, or @file.txt.",
         rich_help_panel=VOCABULARY,
         autocompletion=one_of("vild", "imagenet", "photo", "name"),
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the datasets are. Default: $SAN_DATASETS, $DETECTRON2_DATASETS or ./datasets.",
+        rich_help_panel=DATA,
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Your own images, with --labels and --classes.", rich_help_panel=DATA),
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Label maps (PNG, TIFF, BMP, GIF, .npy) under the names of the images; values are ids from 0.",
+        rich_help_panel=DATA,
+    ),
+]
+LabelName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="How labels are named, {stem} being the image's name: '{stem}_labelIds.png', 'masks/{stem}.png', "
+        "'{path}/gt/{stem}.png' with sub-folders.",
+        rich_help_panel=DATA,
+    ),
+]
+ImageName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="How images are named, where {stem} is only a part: 'img_{stem}.jpg' with --label-name "
+        "'mask_{stem}.png'. Others are left out.",
+        rich_help_panel=DATA,
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="The classes of your labels, one a line from id 0 on; `a|b` for synonyms.",
+        rich_help_panel=DATA,
+    ),
+]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ID",
+        help="The value of your labels that doesn't count, or `none`. Default: 255, or 65535 where 255 is a class. "
+        "Repeatable.",
+        rich_help_panel=DATA,
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]

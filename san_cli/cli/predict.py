@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
-from san_cli.cli import console
+from san_cli.cli import console, options
 from san_cli.cli import predict_options as own
-from san_cli.cli.options import Compile, Debug, Device, Model, Precision, Quiet, Templates, Vocab, Weights
 from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
@@ -57,16 +56,16 @@ _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program
 def predict(
     inputs: own.Inputs,
     output: own.Output = Path("san-out"),
-    vocab: Vocab = None,
+    vocab: options.Vocab = None,
     show: own.Show = None,
     background: own.Background = None,
     min_score: own.MinScore = 0.0,
-    templates: Templates = "vild",
-    model: Model = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = False,
+    templates: options.Templates = "vild",
+    model: options.Model = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    compile: options.Compile = False,
     save: own.Save = "overlay,labels,json",
     jsonl: own.Jsonl = False,
     overwrite: own.Overwrite = False,
@@ -82,8 +81,8 @@ def predict(
     batch: own.Batch = 1,
     workers: own.Workers = None,
     shard: own.Shard = None,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Segment images: overlays, label maps and one predictions.json for all.
 

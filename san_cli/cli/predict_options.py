@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from san_cli.cli.options import VOCABULARY, some_of
-
-INPUT, OUTPUT, SPEED = "Input", "Output", "Speed"
+from san_cli.cli import options
 
 Inputs = Annotated[
     list[str],
@@ -20,7 +18,7 @@ Inputs = Annotated[
 Recursive = Annotated[
     bool,
     typer.Option(
-        "--recursive/--no-recursive", help="Enter the folders below a folder.", rich_help_panel=INPUT
+        "--recursive/--no-recursive", help="Enter the folders below a folder.", rich_help_panel=options.INPUT
     ),
 ]
 Exclude = Annotated[
@@ -29,22 +27,18 @@ Exclude = Annotated[
         metavar="PATTERN",
         help="Leave out files and folders of this name ('*.png', masks), or of this path below the folder "
         "('a/*/b.jpg', '**' for any folders). Repeatable.",
-        rich_help_panel=INPUT,
-        show_default=False,
+        rich_help_panel=options.INPUT,
     ),
 ]
 Null = Annotated[
     bool,
-    typer.Option("--null", "-0", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=INPUT),
-]
-Limit = Annotated[
-    int | None,
     typer.Option(
-        metavar="N", min=1, help="Only the first N images.", rich_help_panel=INPUT, show_default=False
+        "--null", "-0", help="Paths on stdin end with NUL (find -print0).", rich_help_panel=options.INPUT
     ),
 ]
+Limit = Annotated[int | None, options.limit(options.INPUT)]
 MaxPixels = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Refuse larger images.", rich_help_panel=INPUT)
+    int, typer.Option(metavar="N", min=1, help="Refuse larger images.", rich_help_panel=options.INPUT)
 ]
 MaxBytes = Annotated[
     int | None,
@@ -52,8 +46,7 @@ MaxBytes = Annotated[
         metavar="N",
         min=1,
         help="Refuse larger files; by default those over 256 MiB that have few pixels.",
-        rich_help_panel=INPUT,
-        show_default=False,
+        rich_help_panel=options.INPUT,
     ),
 ]
 Range = Annotated[
@@ -63,8 +56,7 @@ Range = Annotated[
         metavar="LO,HI|auto",
         help="Values that become black and white, in images of more than 8 bits; auto: the 1st and 99th "
         "percentile of each image.",
-        rich_help_panel=INPUT,
-        show_default=False,
+        rich_help_panel=options.INPUT,
     ),
 ]
 Bands = Annotated[
@@ -72,12 +64,12 @@ Bands = Annotated[
     typer.Option(
         metavar="R,G,B",
         help="Bands to show, counted from 1; one for grey. Others are left out, transparency too.",
-        rich_help_panel=INPUT,
-        show_default=False,
+        rich_help_panel=options.INPUT,
     ),
 ]
 FailFast = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first input that fails.", rich_help_panel=INPUT)
+    bool,
+    typer.Option("--fail-fast", help="Stop at the first input that fails.", rich_help_panel=options.INPUT),
 ]
 
 Show = Annotated[
@@ -85,8 +77,7 @@ Show = Annotated[
     typer.Option(
         metavar="NAMES",
         help="Keep only these classes in the results; the others still compete for pixels. Repeatable.",
-        rich_help_panel=VOCABULARY,
-        show_default=False,
+        rich_help_panel=options.VOCABULARY,
     ),
 ]
 Background = Annotated[
@@ -94,8 +85,7 @@ Background = Annotated[
     typer.Option(
         metavar="NAME",
         help='Let the learned "no object" compete too, as a class of this name.',
-        rich_help_panel=VOCABULARY,
-        show_default=False,
+        rich_help_panel=options.VOCABULARY,
     ),
 ]
 MinScore = Annotated[
@@ -104,21 +94,19 @@ MinScore = Annotated[
         metavar="SCORE",
         min=0.0,
         help="Leave pixels unlabelled whose winning score is lower.",
-        rich_help_panel=VOCABULARY,
+        rich_help_panel=options.VOCABULARY,
     ),
 ]
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.", rich_help_panel=OUTPUT)
-]
+Output = Annotated[Path, options.output("Folder of the results.")]
 Save = Annotated[
     str,
     typer.Option(
         metavar="KINDS",
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all); or none.",
-        rich_help_panel=OUTPUT,
-        autocompletion=some_of("overlay", "labels", "json", "html", alone="none"),
+        rich_help_panel=options.OUTPUT,
+        autocompletion=options.some_of("overlay", "labels", "json", "html", alone="none"),
     ),
 ]
 Jsonl = Annotated[
@@ -126,7 +114,7 @@ Jsonl = Annotated[
     typer.Option(
         "--jsonl",
         help="Print one JSON object per input on stdout, in order; with masks if json is saved.",
-        rich_help_panel=OUTPUT,
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 Overwrite = Annotated[
@@ -135,13 +123,15 @@ Overwrite = Annotated[
         "--overwrite",
         help="Do everything anew and replace what is there. Without it a run into the same folder does only "
         "what is missing, has changed or failed.",
-        rich_help_panel=OUTPUT,
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 
 Batch = Annotated[
     int,
-    typer.Option(metavar="N", min=1, help="Images of equal size per forward pass.", rich_help_panel=SPEED),
+    typer.Option(
+        metavar="N", min=1, help="Images of equal size per forward pass.", rich_help_panel=options.SPEED
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -149,8 +139,7 @@ Workers = Annotated[
         metavar="N",
         min=1,
         help="Threads that decode, and as many that write; by default as many as pay.",
-        rich_help_panel=SPEED,
-        show_default=False,
+        rich_help_panel=options.SPEED,
     ),
 ]
 Shard = Annotated[
@@ -159,7 +148,6 @@ Shard = Annotated[
         metavar="I/N",
         help="Do part I of N of the list (job arrays); the part that ends last merges the results. "
         "Under torchrun the list is split without it.",
-        rich_help_panel=SPEED,
-        show_default=False,
+        rich_help_panel=options.SPEED,
     ),
 ]

@@ -5,23 +5,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from san_cli.cli import console
+from san_cli.cli import console, options
 from san_cli.cli import train_options as own
-from san_cli.cli.eval_options import Classes, DataRoot, Ignore, ImageName, Images, LabelName, Labels
-from san_cli.cli.options import Debug, Device, Precision, Quiet, Templates
 from san_cli.cli.train_work import Request, refuse_contradictions, run
 from san_cli.errors import ExitCode, SanError
 
 
 def train(
     name: own.Name = None,
-    data_root: DataRoot = None,
-    images: Images = None,
-    labels: Labels = None,
-    classes: Classes = None,
-    ignore: Ignore = None,
-    label_name: LabelName = None,
-    image_name: ImageName = None,
+    data_root: options.DataRoot = None,
+    images: options.Images = None,
+    labels: options.Labels = None,
+    classes: options.Classes = None,
+    ignore: options.Ignore = None,
+    label_name: options.LabelName = None,
+    image_name: options.ImageName = None,
     val_images: own.ValImages = None,
     val_labels: own.ValLabels = None,
     limit: own.Limit = None,
@@ -29,14 +27,14 @@ def train(
     clip_weights: own.ClipWeights = None,
     init_from: own.InitFrom = None,
     settings: own.Settings = None,
-    templates: Templates = "vild",
+    templates: options.Templates = "vild",
     recipe: own.RecipeName = "official",
     iterations: own.Iterations = None,
     batch: own.Batch = None,
     learning_rate: own.LearningRate = None,
     seed: own.Seed = 0,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     accumulate: own.Accumulate = 1,
     recompute: own.Recompute = False,
     workers: own.Workers = None,
@@ -50,8 +48,8 @@ def train(
     adapter_only: own.AdapterOnly = False,
     tensorboard: own.TensorBoard = False,
     dry_run: own.DryRun = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
 ) -> None:
     """Train a side adapter on a frozen CLIP, as in the paper, or on your own labels.
 

@@ -61,7 +61,7 @@ def show_vocabulary(
             autocompletion=complete_vocabulary,
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each class with its words.")] = False,
+    as_json: Annotated[bool, options.json("Print JSON: each class with its words.")] = False,
 ) -> None:
     """Show the classes of a vocabulary, one per line: saved to a file, a vocabulary again (@file.txt).
 
@@ -95,7 +95,7 @@ def show_similarity(
     weights: options.Weights = None,
     templates: options.Templates = "vild",
     device: options.Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, options.json("Print JSON.")] = False,
 ) -> None:
     """Compare vocabularies by their text embeddings (Table 1 of the paper).
 
