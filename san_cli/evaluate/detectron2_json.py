@@ -11,21 +11,20 @@ stand, so that neither holds more than an image at a time.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from json.decoder import JSONDecoder
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from san_cli.datasets.json_stream import DamagedJson, json_elements
 from san_cli.errors import ExitCode, SanError
 from san_cli.outputs.rle import decode, encode_label_map
 from san_cli.text import printable, quoted
 
 _CHUNK = 1 << 20
-_LONGEST_ENTRY = 1 << 26
 _HINT = "It should be a JSON list as detectron2 writes it: file_name, category_id and segmentation."
 
 
@@ -89,22 +88,28 @@ def index_predictions(path: Path) -> PredictionFile:
             code=ExitCode.NO_INPUT,
         )
     try:
-        for entry, start, stop in _items(path):
-            name, stem = _checked(entry, path, start)
-            if names.setdefault(stem, name) != name:
-                raise SanError(
-                    f"{quoted(path)} has two images called {printable(stem)}: "
-                    f"{printable(names[stem])} and {printable(name)}",
-                    hint="Images are matched by their names without folder and extension.",
-                    code=ExitCode.NO_INPUT,
-                )
-            ids.add(entry["category_id"])
-            if stem == last:
-                spans[stem][-1] = spans[stem][-1][0], stop
-            else:
-                spans.setdefault(stem, []).append((start, stop))
-            last = stem
+        with path.open("rb") as file:
+            _refuse_other_json(file, path)
+            for _, entry, start, stop in json_elements(file):
+                name, stem = _checked(entry, path, start)
+                if names.setdefault(stem, name) != name:
+                    raise SanError(
+                        f"{quoted(path)} has two images called {printable(stem)}: "
+                        f"{printable(names[stem])} and {printable(name)}",
+                        hint="Images are matched by their names without folder and extension.",
+                        code=ExitCode.NO_INPUT,
+                    )
+                ids.add(entry["category_id"])
+                if stem == last:
+                    spans[stem][-1] = spans[stem][-1][0], stop
+                else:
+                    spans.setdefault(stem, []).append((start, stop))
+                last = stem
         sha256 = _sha256(path)
+    except DamagedJson as error:
+        raise SanError(
+            f"{quoted(path)} is damaged or cut short at byte {error.at}", hint=_HINT, code=ExitCode.NO_INPUT
+        ) from error
     except OSError as error:
         raise SanError(
             f"can't read {quoted(path)}: {error.strerror or error}", code=ExitCode.NO_INPUT
@@ -181,52 +186,15 @@ def _checked(entry: Any, path: Path, start: int) -> tuple[str, str]:
     return name, image_stem(name)
 
 
-def _items(path: Path) -> Iterator[tuple[Any, int, int]]:
-    """The items of the JSON list in a file, each with its first byte and the one behind its last.
-
-    Bytes are taken for characters (Latin-1), so that places in the text are places in the file.
-    """
-    decoder = JSONDecoder()
-    with path.open("rb") as file:
-        text, base, at = file.read(_CHUNK).decode("latin-1"), 0, 0
-        at = _skip(text, 3 if text.startswith("\xef\xbb\xbf") else 0)
-        if text[at : at + 1] != "[":
-            of_predict = text[at : at + 1] == "{" and '"annotations"' in text
-            way = "COCO's format, as of `san predict`, is another: `san eval --save-predictions` writes this one."
-            raise SanError(
-                f"{quoted(path)} is no file of predictions",
-                hint=f"{_HINT} {way}" if of_predict else _HINT,
-                code=ExitCode.NO_INPUT,
-            )
-        at, first = at + 1, True
-        while True:
-            at = _skip(text, at)
-            needs_comma = not first and text[at : at + 1] == ","
-            begin = _skip(text, at + 1) if needs_comma else at
-            if text[begin : begin + 1] == "]" and not needs_comma:
-                return
-            try:
-                if not first and not needs_comma:
-                    raise ValueError("a comma is missing")
-                item, stop = decoder.raw_decode(text, begin)
-                if not text[begin:stop].isascii():
-                    item = json.loads(text[begin:stop].encode("latin-1"))
-            except (ValueError, RecursionError) as error:
-                more = file.read(max(_CHUNK, len(text) - at)).decode("latin-1")  # doubles: linear in the end
-                if not more or len(text) - at > _LONGEST_ENTRY:
-                    raise SanError(
-                        f"{quoted(path)} is damaged or cut short at byte {base + at}",
-                        hint=_HINT,
-                        code=ExitCode.NO_INPUT,
-                    ) from error
-                base, text, at = base + at, text[at:] + more, 0
-                continue
-            yield item, base + begin, base + stop
-            at, first = stop, False
-
-
-def _skip(text: str, at: int) -> int:
-    """The next place from `at` on that is no white space."""
-    while text[at : at + 1] in (" ", "\n", "\r", "\t") and at < len(text):
-        at += 1
-    return at
+def _refuse_other_json(file: BinaryIO, path: Path) -> None:
+    """SanError where the file doesn't begin with a list."""
+    start = file.read(_CHUNK).removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    file.seek(0)
+    if not start.startswith(b"["):
+        of_predict = start.startswith(b"{") and b'"annotations"' in start
+        way = "COCO's format, as of `san predict`, is another: `san eval --save-predictions` writes this one."
+        raise SanError(
+            f"{quoted(path)} is no file of predictions",
+            hint=f"{_HINT} {way}" if of_predict else _HINT,
+            code=ExitCode.NO_INPUT,
+        )

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from san_cli.errors import SanError
-from san_cli.evaluate import detectron2_json
 from san_cli.evaluate.detectron2_json import image_entries, image_stem, index_predictions, read_label_map
 from san_cli.evaluate.map_source import category_convention
 from san_cli.evaluate.prediction_parts import PredictionSpool
@@ -47,7 +46,7 @@ def test_round_trip(
     path = tmp_path_factory.mktemp("json") / "p.json"
     path.write_bytes(text.encode("utf-8", "replace"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detectron2_json, "_CHUNK", chunk)
+        patch.setattr("san_cli.datasets.json_stream._CHUNK", chunk)
         index = index_predictions(path)
     assert len(index.spans) == len(maps)
     for name, one in zip(NAMES, maps, strict=False):
