@@ -8,27 +8,54 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["MapOptions", "Preset", "RawOutput", "SanError", "Segmentation", "Segmenter", "__version__"]
+__all__ = [
+    "PRESETS",
+    "TINY",
+    "VIT_B_16",
+    "VIT_L_14",
+    "BadImage",
+    "ClipShape",
+    "MapOptions",
+    "NotFinite",
+    "Preset",
+    "RawOutput",
+    "Reading",
+    "SanError",
+    "Segmentation",
+    "Segmenter",
+    "Vocabulary",
+    "WrongType",
+    "__version__",
+    "parse_vocabulary",
+]
 
 if TYPE_CHECKING:
-    from san_cli.engine.segmenter import MapOptions, RawOutput, Segmentation, Segmenter
-    from san_cli.errors import SanError
-    from san_cli.models.presets import Preset
+    from san_cli.datasets.bad_image import BadImage
+    from san_cli.datasets.reading import Reading
+    from san_cli.engine.segmenter import MapOptions, NotFinite, RawOutput, Segmentation, Segmenter
+    from san_cli.errors import SanError, WrongType
+    from san_cli.models.presets import PRESETS, TINY, VIT_B_16, VIT_L_14, ClipShape, Preset
+    from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary
 
-_HOME = {
-    "Segmenter": "san_cli.engine.segmenter",
-    "Segmentation": "san_cli.engine.segmenter",
-    "MapOptions": "san_cli.engine.segmenter",
-    "RawOutput": "san_cli.engine.segmenter",
-    "Preset": "san_cli.models.presets",
-    "SanError": "san_cli.errors",
+_MODULES = {
+    "datasets.bad_image": ("BadImage",),
+    "datasets.reading": ("Reading",),
+    "engine.segmenter": ("MapOptions", "NotFinite", "RawOutput", "Segmentation", "Segmenter"),
+    "errors": ("SanError", "WrongType"),
+    "models.presets": ("PRESETS", "TINY", "VIT_B_16", "VIT_L_14", "ClipShape", "Preset"),
+    "vocabulary.grammar": ("Vocabulary", "parse_vocabulary"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public classes on first use, so that `import san_cli` stays free of torch (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'san_cli' has no attribute {name!r}")
+    """Import a public name on first use, so that `import san_cli` stays free of torch (PEP 562)."""
     import importlib
 
-    return getattr(importlib.import_module(_HOME[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"san_cli.{module}"), name)
+    raise AttributeError(f"module 'san_cli' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

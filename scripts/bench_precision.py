@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    vocabulary, _ = parse_vocabulary([options.vocab])
+    vocabulary = parse_vocabulary([options.vocab])
     exact = Segmenter.load(weights=options.weights, device=options.device, precision="fp32")
     fast = Segmenter.load(weights=options.weights, device=options.device, precision=options.precision)
     changed = total = 0

@@ -38,7 +38,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         photos = _copies(options.images, Path(folder) / "in", options.count)
-        vocabulary, _ = parse_vocabulary([options.vocab])
+        vocabulary = parse_vocabulary([options.vocab])
         segmenter = Segmenter.load(weights=options.weights, device=options.device)
         segmenter.embed(vocabulary)
         pixels = [load_image(photo).pixels for photo in photos]

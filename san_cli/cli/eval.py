@@ -188,8 +188,8 @@ def _refuse_outputs(
 def _words(vocab: list[str] | None, synonyms: str | None) -> "Vocabulary | None":
     from san_cli.datasets.task import other_words
 
-    words, notes = other_words(vocab, synonyms)
-    for note in notes:
+    words = other_words(vocab, synonyms)
+    for note in words.notes if words is not None else ():
         console.note(note)
     return words
 

@@ -263,8 +263,8 @@ def _numbers(option: str, text: str) -> list[int]:
 def _vocabulary(vocab: list[str] | None, quiet: bool) -> "Vocabulary":
     from san_cli.vocabulary.grammar import parse_vocabulary
 
-    vocabulary, notes = parse_vocabulary(vocab or ["voc"])
-    for text in notes if not quiet else ():
+    vocabulary = parse_vocabulary(vocab or ["voc"])
+    for text in vocabulary.notes if not quiet else ():
         console.note(text)
     return vocabulary
 

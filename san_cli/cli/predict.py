@@ -235,8 +235,8 @@ def _vocabulary(
     from san_cli.vocabulary.grammar import parse_vocabulary, select_entries
     from san_cli.vocabulary.terms import check_word, word_key
 
-    vocabulary, notes = parse_vocabulary(vocab or [default])
-    for text in notes:
+    vocabulary = parse_vocabulary(vocab or [default])
+    for text in vocabulary.notes:
         report.info(f"note: {text}")
     if background is not None:
         check_word(background)

@@ -74,8 +74,8 @@ def show_vocabulary(
       san vocab show 'tv|television,sofa|couch'
       san vocab show @data.yaml > names.txt
     """
-    vocabulary, notes = parse_vocabulary(expression)
-    for text in notes:
+    vocabulary = parse_vocabulary(expression)
+    for text in vocabulary.notes:
         console.note(text)
     if as_json:
         rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
@@ -141,8 +141,8 @@ def show_similarity(
 
 
 def _parsed(expression: str) -> Vocabulary:
-    vocabulary, notes = parse_vocabulary([expression])
-    for text in notes:
+    vocabulary = parse_vocabulary([expression])
+    for text in vocabulary.notes:
         console.note(text)
     return vocabulary
 

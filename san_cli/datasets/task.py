@@ -180,17 +180,15 @@ def own_task(
     )
 
 
-def other_words(
-    vocab: Sequence[str] | None, synonyms: str | None
-) -> tuple[Vocabulary | None, tuple[str, ...]]:
-    """The words that `--vocab` or `--synonyms` give instead of a dataset's own, and notes for the user."""
+def other_words(vocab: Sequence[str] | None, synonyms: str | None) -> Vocabulary | None:
+    """Read the words that `--vocab` or `--synonyms` give instead of a dataset's own; None where neither is given."""
     from san_cli.vocabulary.synonyms import read_synonyms
 
     if vocab and synonyms:
         raise SanError("--vocab and --synonyms both name the words of the classes", hint="Give one of them.")
     if synonyms:
         return read_synonyms(synonyms)
-    return parse_vocabulary(vocab) if vocab else (None, ())
+    return parse_vocabulary(vocab) if vocab else None
 
 
 def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> Vocabulary:

@@ -51,12 +51,7 @@ def given_vocabulary(names: Names) -> Vocabulary:
     if isinstance(names, str):
         raise WrongType(
             f"{_NAMES}, not one string",
-            hint='Write ["cat", "dog"]; what `--vocab` takes is read by san_cli.vocabulary.grammar.parse_vocabulary.',
-        )
-    if isinstance(names, tuple) and names and isinstance(names[0], Vocabulary):
-        raise WrongType(
-            "parse_vocabulary gives the vocabulary and notes on it",
-            hint="Give the first: vocabulary, notes = parse_vocabulary(…)",
+            hint='Write ["cat", "dog"]; what `--vocab` takes is read by san_cli.parse_vocabulary.',
         )
     if isinstance(names, Mapping):
         raise WrongType(

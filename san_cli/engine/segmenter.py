@@ -3,7 +3,8 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -200,8 +201,12 @@ class Segmenter:
         *,
         batch: int = 8,
         reading: Reading = AS_STORED,
+        progress: bool = False,
     ) -> list[Segmentation]:
-        """Segment the images of any iterable; up to `batch` of equal size after resizing share a forward pass."""
+        """Segment the images of any iterable; up to `batch` of equal size after resizing share a forward pass.
+
+        `progress` shows a bar of tqdm's: in a notebook, or on stderr. Raises as `segment` does.
+        """
         images = given_images(images)
         if not isinstance(options, MapOptions):
             raise WrongType(f"options are a MapOptions, not {type(options).__name__}")
@@ -216,10 +221,10 @@ class Segmenter:
             height, width = array.shape[:2]
             size = benchmark_size(height, width, self.preset.input_size, self.preset.longest_side)
             by_size.setdefault(size, []).append(index)
+        chunks = [found[at : at + batch] for found in by_size.values() for at in range(0, len(found), batch)]
         found: dict[int, Segmentation] = {}
-        for indices in by_size.values():
-            for start in range(0, len(indices), batch):
-                chunk = indices[start : start + batch]
+        with _bar(len(images), shown=progress) as advance:
+            for chunk in chunks:
                 sizes = [pixels[i].shape[:2] for i in chunk]
                 resized, no_data = [self.resize(pixels[i]) for i in chunk], [loaded[i].no_data for i in chunk]
                 maps = self.segment_resized(resized, sizes, words, options, no_data=no_data)
@@ -229,6 +234,7 @@ class Segmenter:
                     found[index] = Segmentation(
                         made.label_map, names, made.class_scores, made.scores, loaded[index].notes
                     )
+                advance(len(chunk))
         return [found[index] for index in range(len(images))]
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
@@ -383,6 +389,18 @@ class Segmenter:
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
         self._embedded = {vocabulary: embeddings.to(self.device)}
+
+
+@contextmanager
+def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
+    """Show how many images of `total` are done; the function given takes how many more."""
+    if not shown:
+        yield lambda _: None
+        return
+    from tqdm.auto import tqdm  # only now: in a notebook without widgets the import itself warns
+
+    with tqdm(total=total, unit="image") as bar:
+        yield bar.update
 
 
 def _refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:

@@ -68,9 +68,13 @@ class VocabularyEntry:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The output classes in order; a label map holds indices into `entries`."""
+    """The output classes in order; a label map holds indices into `entries`.
+
+    `notes` say what may surprise the user of how they were read; vocabularies that differ in them alone are equal.
+    """
 
     entries: tuple[VocabularyEntry, ...]
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -146,12 +150,14 @@ def _summary(items: list[str], most: int = 5) -> str:
     return ", ".join(distinct[:most]) + more
 
 
-def parse_vocabulary(terms: Sequence[str]) -> tuple[Vocabulary, tuple[str, ...]]:
-    """The vocabulary that the values of `--vocab` describe together, and notes on what may surprise the user.
+def parse_vocabulary(terms: Sequence[str]) -> Vocabulary:
+    """Read the vocabulary that the values of `--vocab` describe together; its `notes` are for the user.
 
-    Raises SanError for anything else: no class left, a malformed term, an unusable file, a removal of
+    Raises SanError where it can't be read: no class left, a malformed term, an unusable file, a removal of
     something that isn't there, a word that can only be a slip for a dataset.
     """
+    if isinstance(terms, str):
+        terms = [terms]
     draft = _Draft()
     notes: list[str] = []
     for term in [term for text in terms for term in read_terms(text)]:
@@ -179,7 +185,7 @@ def parse_vocabulary(terms: Sequence[str]) -> tuple[Vocabulary, tuple[str, ...]]
         notes.append(
             f"{shown(entries[0].name)} is one class; names with commas between and no quotes are several"
         )
-    return Vocabulary(entries), (*notes, *draft.notes())
+    return Vocabulary(entries, (*notes, *draft.notes()))
 
 
 def _groups(term: Term) -> Iterable[tuple[str, ...]]:
@@ -275,7 +281,7 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
         if isinstance(given, Vocabulary):
             raise SanError(
                 "A vocabulary in a list is no class name.",
-                hint="Give it alone; parse_vocabulary returns a vocabulary and notes: `words, notes = …`.",
+                hint="Give it alone, without the list.",
             )
         words = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
         if not words or not all(isinstance(word, str) for word in words):

@@ -26,8 +26,8 @@ _SHAPE = 'It should be {"classes": [{"id": 0, "synonyms": ["word", …]}, …]}.
 Row = tuple[str, int, list[str]]  # where it stands, the id, the words
 
 
-def read_synonyms(path: str) -> tuple[Vocabulary, tuple[str, ...]]:
-    """The vocabulary that the file holds, a class being called by its first word, and notes for the user.
+def read_synonyms(path: str) -> Vocabulary:
+    """Read the vocabulary that the file holds, a class being called by its first word; its `notes` are for the user.
 
     Raises SanError, with the line or class, for a file that is neither format, for an id that comes twice and
     for a class without words. A word of two classes is noted: published lists have some.
@@ -57,7 +57,7 @@ def read_synonyms(path: str) -> tuple[Vocabulary, tuple[str, ...]]:
     if shared:
         more = f" and {len(shared) - 3:,} more" if len(shared) > 3 else ""
         notes = (f"words of two classes, whose pixels the first one takes: {', '.join(shared[:3])}{more}",)
-    return Vocabulary(tuple(VocabularyEntry(classes[i][0], classes[i]) for i in sorted(classes))), notes
+    return Vocabulary(tuple(VocabularyEntry(classes[i][0], classes[i]) for i in sorted(classes)), notes)
 
 
 def _distinct(found: list[str], where: str) -> tuple[str, ...]:

@@ -28,8 +28,9 @@ def test_show_prints_a_names_file(name: str, tmp_path: Path) -> None:
     result = runner.invoke(app, ["show", name])
     assert (result.exit_code, result.stderr) == (0, "")
     (tmp_path / "names.txt").write_bytes(result.stdout_bytes)
-    vocabulary, notes = parse_vocabulary([f"@{tmp_path / 'names.txt'}"])
-    assert vocabulary == parse_vocabulary([name])[0]
+    vocabulary = parse_vocabulary([f"@{tmp_path / 'names.txt'}"])
+    notes = vocabulary.notes
+    assert vocabulary == parse_vocabulary([name])
     assert notes == (f"names.txt: read as one name a line, {len(vocabulary)} classes",)
 
 

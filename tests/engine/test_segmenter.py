@@ -17,7 +17,7 @@ from san_cli import SanError, Segmenter
 from san_cli.engine.device import choose_device, choose_precision
 from san_cli.engine.segmenter import MapOptions
 from san_cli.engine.text_cache import TextCache
-from san_cli.vocabulary.grammar import parse_vocabulary, vocabulary_of_names
+from san_cli.vocabulary.grammar import vocabulary_of_names
 
 
 @pytest.fixture
@@ -277,7 +277,6 @@ def test_a_closed_pillow_image_says_so(segmenter: Segmenter, tmp_path: Path) -> 
     ("vocabulary", "named"),
     [
         ("cat,dog", "not one string"),
-        (parse_vocabulary(["cat+dog"]), "parse_vocabulary"),
         ({"cat": 0, "dog": 1}, "not a dict"),
         ({"cat", "dog"}, "no order"),
         (5, "not int"),

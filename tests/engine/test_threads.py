@@ -20,7 +20,7 @@ def test_network_and_label_map_are_the_same_to_the_bit(
 ) -> None:
     monkeypatch.setenv("SAN_HOME", str(san_home))
     segmenter = Segmenter.load("tiny", device="cpu")
-    vocabulary = parse_vocabulary([words])[0]
+    vocabulary = parse_vocabulary([words])
     pixels = load_image(PHOTO, max_pixels=10**6).pixels
     resized = segmenter.resize(pixels)
     before, found = torch.get_num_threads(), []

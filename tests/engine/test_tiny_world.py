@@ -16,7 +16,7 @@ NOTE = "nothing but drawn scenes of emoji"
 
 
 def note(*vocab: str) -> str | None:
-    return note_on_words(TINY, parse_vocabulary(list(vocab))[0])
+    return note_on_words(TINY, parse_vocabulary(list(vocab)))
 
 
 def test_words_of_its_own_need_no_note() -> None:
@@ -37,7 +37,7 @@ def test_words_that_it_never_learned_are_counted_and_named(vocab: str, told: str
 
 
 def test_models_trained_on_from_it_count_as_tiny_and_others_do_not() -> None:
-    coco = parse_vocabulary(["coco"])[0]
+    coco = parse_vocabulary(["coco"])
     assert note_on_words(replace(TINY, name="mine", queries=50), coco) is not None
     assert note_on_words(VIT_B_16, coco) is None
 

@@ -59,7 +59,7 @@ def test_label_map_is_what_the_python_api_gives(
 ) -> None:
     predict(photos, "-o", tmp_path / "out", "--save", "labels")
     segmenter = Segmenter.load(weights=tiny_weights, device="cpu")
-    found = segmenter.segment(photos / "p02.jpg", parse_vocabulary(["voc"])[0])
+    found = segmenter.segment(photos / "p02.jpg", parse_vocabulary(["voc"]))
     assert (found.label_map == read_label_map(tmp_path / "out" / "p02.labels.png")).all()
 
 
@@ -150,7 +150,7 @@ def labels_with(predict: San, photos: Path, out: Path, *options: object) -> np.n
 def test_map_options_change_the_map(predict: San, photos: Path, tmp_path: Path) -> None:
     plain = labels_with(predict, photos, tmp_path / "plain")
     present = sorted(set(plain.ravel().tolist()))
-    names = parse_vocabulary(["voc"])[0].names
+    names = parse_vocabulary(["voc"]).names
     shown = labels_with(predict, photos, tmp_path / "shown", "--show", names[present[0]])
     assert (shown == np.where(plain == present[0], plain, -1)).all()
     unsure = labels_with(predict, photos, tmp_path / "unsure", "--min-score", 1000)

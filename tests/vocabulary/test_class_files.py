@@ -75,7 +75,8 @@ def test_what_is_certain_is_read(
     assert ["|".join(words) for words in found.groups] == ["a|b" if one == "a|b" else one for one in expected]
     assert found.ids == ids
     assert kind in found.kind
-    vocabulary, notes = parse_vocabulary([f'@"{path}"'])
+    vocabulary = parse_vocabulary([f'@"{path}"'])
+    notes = vocabulary.notes
     assert [entry.words for entry in vocabulary.entries] == list(found.groups)
     assert notes[0] == found.note
     assert path.name in found.note and kind in found.note

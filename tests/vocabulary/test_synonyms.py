@@ -14,7 +14,7 @@ from san_cli.vocabulary.synonyms import read_synonyms
 def read(tmp_path: Path, content: object, name: str = "synonyms.json") -> list[tuple[str, ...]]:
     path = tmp_path / name
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return [entry.words for entry in read_synonyms(str(path))[0].entries]
+    return [entry.words for entry in read_synonyms(str(path)).entries]
 
 
 def entries(*synonyms: object) -> dict[str, object]:
@@ -73,7 +73,8 @@ def test_other_lines_are_refused(tmp_path: Path, line: str) -> None:
 def test_a_word_of_two_classes_is_noted(tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("0:cat,pet\n1:dog,Pet\n")
-    vocabulary, notes = read_synonyms(str(path))
+    vocabulary = read_synonyms(str(path))
+    notes = vocabulary.notes
     assert len(vocabulary) == 2
     assert "'Pet' (0 and 1)" in notes[0]
 
@@ -83,7 +84,7 @@ def test_any_bytes_are_synonyms_or_one_error(tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.getbasetemp() / "any.txt"
     path.write_bytes(data)
     try:
-        vocabulary, _ = read_synonyms(str(path))
+        vocabulary = read_synonyms(str(path))
     except SanError:
         return
     assert all(entry.words for entry in vocabulary.entries)

@@ -19,7 +19,7 @@ from san_cli.vocabulary.grammar import (
 
 def classes(*terms: str) -> list[str]:
     """The classes of a vocabulary, synonyms joined by |, without regard to notes."""
-    return ["|".join(entry.words) for entry in parse_vocabulary(terms)[0].entries]
+    return ["|".join(entry.words) for entry in parse_vocabulary(terms).entries]
 
 
 def refusal(*terms: str) -> SanError:
@@ -79,15 +79,15 @@ def test_grammar(terms: list[str], expected: list[str]) -> None:
 def test_a_dataset_name_in_any_case_stands_for_its_classes(dataset: str) -> None:
     names = tuple(known.name for known in load_dataset_vocabulary(dataset).classes)
     assert parse_vocabulary([dataset]) == parse_vocabulary([dataset.upper()])
-    assert parse_vocabulary([f" {dataset} "])[0].names == names
-    assert parse_vocabulary([dataset])[1] == ()
+    assert parse_vocabulary([f" {dataset} "]).names == names
+    assert parse_vocabulary([dataset]).notes == ()
 
 
 @pytest.mark.parametrize(
     "text", ["coco+golden retriever", 'coco+"golden retriever"', "coco,'golden retriever'"]
 )
 def test_coco_plus_golden_retriever_with_and_without_the_quotes_that_a_shell_eats(text: str) -> None:
-    names = parse_vocabulary([text])[0].names
+    names = parse_vocabulary([text]).names
     assert len(names) == 172
     assert names[:3] == ("person", "bicycle", "car")
     assert names[-1] == "golden retriever"
@@ -103,7 +103,8 @@ def test_removal_from_datasets() -> None:
 
 
 def test_synonyms_join_the_class_that_has_one_of_their_words() -> None:
-    vocabulary, notes = parse_vocabulary(["coco+television|TV"])
+    vocabulary = parse_vocabulary(["coco+television|TV"])
+    notes = vocabulary.notes
     assert len(vocabulary) == 171
     tv = vocabulary.entries[vocabulary.names.index("tv")]
     assert tv == VocabularyEntry("tv", ("tv", "television"))
@@ -113,6 +114,10 @@ def test_synonyms_join_the_class_that_has_one_of_their_words() -> None:
 def test_synonyms_make_one_class_of_several_at_the_place_of_the_first() -> None:
     assert classes("cat,horse,dog,dog|cow|cat,end") == ["cat|dog|cow", "horse", "end"]
     assert classes("a|b,c|d,e,d|b") == ["a|b|c|d", "e"]
+
+
+def test_one_string_is_one_value() -> None:
+    assert parse_vocabulary("cat+dog") == parse_vocabulary(["cat+dog"])
 
 
 @pytest.mark.parametrize(
@@ -129,18 +134,19 @@ def test_a_repeated_name_counts_once_in_its_first_spelling(
     terms: list[str], kept: list[str], note: str
 ) -> None:
     assert classes(*terms) == kept
-    assert [text for text in parse_vocabulary(terms)[1] if text.endswith(note)]
+    assert [text for text in parse_vocabulary(terms).notes if text.endswith(note)]
 
 
 def test_many_repetitions_make_one_short_note() -> None:
-    vocabulary, notes = parse_vocabulary(["coco", "ade150"])
+    vocabulary = parse_vocabulary(["coco", "ade150"])
+    notes = vocabulary.notes
     assert len(vocabulary) == 281
     assert notes == ("named more than once, counted once: tree, bed, grass, cabinet, person and 35 more",)
 
 
 def test_ten_thousand_names() -> None:
     names = [f"class {number}" for number in range(10_000)]
-    assert parse_vocabulary([",".join(names)])[0].names == tuple(names)
+    assert parse_vocabulary([",".join(names)]).names == tuple(names)
 
 
 # Errors
@@ -279,7 +285,7 @@ def test_a_file_without_the_at_is_no_class(name: str) -> None:
 
 def selection_refusal(name: str) -> SanError:
     with pytest.raises(SanError) as caught:
-        select_entries(parse_vocabulary(["cat"])[0], [name])
+        select_entries(parse_vocabulary(["cat"]), [name])
     return caught.value
 
 
@@ -293,20 +299,23 @@ def test_any_file_that_is_there_is_no_class(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_one_class_with_commas_in_its_name_is_noted() -> None:
-    assert "is one class" in parse_vocabulary(['"cat, dog"'])[1][0]
-    assert parse_vocabulary(['"cat, dog"', "bird"])[1] == ()
+    assert "is one class" in parse_vocabulary(['"cat, dog"']).notes[0]
+    assert parse_vocabulary(['"cat, dog"', "bird"]).notes == ()
 
 
 @pytest.mark.parametrize("word", ["cocoa", "Cocoon", "vocal", "voice", "loco", "doc"])
 def test_a_word_that_only_looks_like_a_dataset_is_a_class_and_perhaps_a_note(word: str) -> None:
-    vocabulary, notes = parse_vocabulary([word])
+    vocabulary = parse_vocabulary([word])
+    notes = vocabulary.notes
     assert vocabulary.names == (word,)
     assert len(notes) == (dataset_lookalike(word) is not None)
     assert all(f"'{word}' is taken as a class name" in note for note in notes)
 
 
 def test_cocoa_is_noted() -> None:
-    assert parse_vocabulary(["cocoa"])[1] == ("'cocoa' is taken as a class name (there is a dataset coco)",)
+    assert parse_vocabulary(["cocoa"]).notes == (
+        "'cocoa' is taken as a class name (there is a dataset coco)",
+    )
 
 
 def test_ordinary_words_are_neither_refused_nor_noted() -> None:

@@ -74,7 +74,7 @@ def test_synonyms_of_one_class_may_be_alike() -> None:
     notes = word_notes(vocabulary, rows, ("{}",), 77)
     assert len(notes) == 1
     assert "'a' and 'd'" in notes[0] and "'b'" not in notes[0]
-    assert word_notes(parse_vocabulary(["a|b,c"])[0], rows[:3], ("{}",), 77) == []
+    assert word_notes(parse_vocabulary(["a|b,c"]), rows[:3], ("{}",), 77) == []
 
 
 def test_one_thing_is_singular() -> None:
