@@ -31,7 +31,7 @@ from san_cli.engine.segmentation_map import Frame
 from san_cli.engine.text_cache import TextCache
 from san_cli.evaluate.map_source import ModelMaps
 from san_cli.evaluate.run import EvalPlan, run_evaluation
-from san_cli.predict.pipeline import default_workers
+from san_cli.runs.processes import default_workers
 from san_cli.vocabulary.grammar import load_dataset_vocabulary, vocabulary_of_names
 from san_cli.weights.cache_dir import cache_dir
 

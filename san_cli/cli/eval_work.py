@@ -100,7 +100,7 @@ def run_models(request: Request, tasks: "Sequence[Task]", found: Found) -> None:
     """Every weights file on every dataset."""
     from san_cli.engine.ensemble import Member, check_members, parse_member
     from san_cli.evaluate.map_source import ModelMaps
-    from san_cli.predict.pipeline import default_workers
+    from san_cli.runs.processes import default_workers
     from san_cli.vocabulary.templates import templates as template_set
 
     second: list[Member] = []

@@ -380,7 +380,8 @@ def _work(
 ) -> None:
     """Do our share of the images."""
     from san_cli.predict.finish import failed_records
-    from san_cli.predict.pipeline import default_workers, predict_images
+    from san_cli.predict.pipeline import predict_images
+    from san_cli.runs.processes import default_workers
 
     images, own_lines = run.listing.images, report.jsonl and run.team is None
     outcomes = predict_images(

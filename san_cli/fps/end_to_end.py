@@ -13,10 +13,11 @@ from san_cli.engine.segmenter import MapOptions, Segmenter
 from san_cli.models.presets import Preset
 from san_cli.predict.input_notes import nothing_usable
 from san_cli.predict.inputs import discover
-from san_cli.predict.pipeline import default_workers, predict_images
+from san_cli.predict.pipeline import predict_images
 from san_cli.predict.run import end_run, open_run
 from san_cli.predict.settings import asked_settings, with_model
 from san_cli.predict.stages import Job
+from san_cli.runs.processes import default_workers
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.weights.find import local_weights
 

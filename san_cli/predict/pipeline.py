@@ -7,7 +7,6 @@ before its journal line is written and get their names after: whatever ends the 
 journal, and knows every file that was made.
 """
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from san_cli.predict.results import result_paths, stopping
 from san_cli.predict.run import Run
 from san_cli.predict.stages import Job, PassingImage, Stages
 from san_cli.runs.shares import Share
-from san_cli.runs.team import processes_here
 from san_cli.text import counted, printable
 
 
@@ -87,13 +85,6 @@ def predict_images(
             yield Outcome(
                 image.record, image.exif_orientation, ms=image.ms, notes=image.notes, highest=image.highest
             )
-
-
-def default_workers(device_type: str) -> int:
-    """Threads for each end of the pipeline: few beside a network on the same cores, enough for a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, cores // processes_here())
-    return max(1, cores // 4) if device_type == "cpu" else max(1, min(8, cores // 2))
 
 
 def is_done(image: InputImage, journal: Journal, output: Path, save: Sequence[str]) -> bool:

@@ -8,9 +8,11 @@ heads alone, so that 100,000 lines cost 30 MB of JSON and not 3 GB; a body is re
 CRC doesn't fit (a kill or a power cut tore it) counts as not written.
 """
 
+import glob
 import json
 import os
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -45,31 +47,22 @@ class Journal:
 
     def files(self) -> list[str]:
         """The names of its files, the merged one first."""
-        names = (path.name for path in self.folder.glob(f"{self.name}*"))
+        names = (path.name for path in self.folder.glob(f"{glob.escape(self.name)}*"))
         return sorted(name for name in names if name == self.name or name.startswith(f"{self.name}-"))
 
     def lines(self) -> Iterator[Line]:
         """All whole lines, file after file. OSError where one can't be read."""
         for name in self.files():
-            self._ends[name] = 0
-            with open(open_regular(self.folder / name, os.O_RDONLY), "rb") as file:  # noqa: PTH123
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    found = self._line(name, line)
-                    self._ends[name] += len(line)
-                    if found is not None:
-                        yield found
+            yield from self._lines_of(name)
 
     def open_own(self, share: Share = WHOLE) -> int:
-        """Open the file to append to, its torn end cut off; returns the descriptor. OSError if that fails.
-
-        `lines` must have been read to the end before.
-        """
+        """Open the file to append to, its torn end cut off; returns the descriptor. OSError if that fails."""
         name = self.name if share.count == 1 else f"{self.name}-{share.index + 1}-of-{share.count}"
         descriptor = open_regular(self.folder / name, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._own = name, descriptor
-        end = self._ends.setdefault(name, 0)
+        if name not in self._ends:
+            deque(self._lines_of(name), maxlen=0)
+        end = self._ends[name]
         if os.fstat(descriptor).st_size > end:
             os.ftruncate(descriptor, end)
         return descriptor
@@ -121,6 +114,17 @@ class Journal:
         if self._own is not None:
             os.close(self._own[1])
             self._own = None
+
+    def _lines_of(self, name: str) -> Iterator[Line]:
+        self._ends[name] = 0
+        with open(open_regular(self.folder / name, os.O_RDONLY), "rb") as file:  # noqa: PTH123
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                found = self._line(name, line)
+                self._ends[name] += len(line)
+                if found is not None:
+                    yield found
 
     def _line(self, file: str, line: bytes) -> Line | None:
         """A line with its head, None for a damaged one."""

@@ -58,6 +58,21 @@ def processes_here() -> int:
     return max(1, int(text)) if text.isdecimal() else 1
 
 
+def default_workers(device_type: str) -> int:
+    """Threads for each end of a pipeline: few beside a network on the same cores, enough for a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // processes_here())
+    return max(1, cores // 4) if device_type == "cpu" else max(1, min(8, cores // 2))
+
+
+def own_device(device: str) -> str:
+    """The device of this process where `device` ("auto", "cuda") leaves it open which GPU: each has its own."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return f"cuda:{local_rank() % gpus}" if device in ("auto", "cuda") and gpus > 1 else device
+
+
 def restarted() -> bool:
     """Whether torchrun has started us again after a failure, so that the last checkpoint is to be taken up."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")

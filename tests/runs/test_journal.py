@@ -81,3 +81,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "journal")
     with pytest.raises(OSError, match="not a file"):
         list(Journal(tmp_path, "journal").lines())
+
+
+def test_a_name_may_look_like_a_pattern(tmp_path: Path) -> None:
+    """Nothing was read before it is appended to: the torn end is found all the same."""
+    (tmp_path / "a[1]*").write_bytes(encode_line("first") + encode_line("torn")[:-3])
+    journal = Journal(tmp_path, "a[1]*")
+    journal.open_own()
+    journal.append(encode_line("last"))
+    journal.close()
+    assert [line.head for line in journal.lines()] == ["first", "last"]
