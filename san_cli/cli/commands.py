@@ -1,11 +1,15 @@
 """What our commands do otherwise than Typer's: a --help that fits any width, and mistakes told in our words."""
 
+import inspect
 import re
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from san_cli.cli import console, options
 from san_cli.cli.usage_errors import told_in_our_words, unknown_command
 from san_cli.errors import EXIT_CODE_HELP
 
@@ -59,9 +63,28 @@ class Group(_Ours, TyperGroup):
 
 
 def make_ours(app: typer.Typer) -> None:
-    """Give all commands of `app` these classes; groups get theirs where they are made."""
+    """Give all commands of `app` these classes and --debug; groups get theirs where they are made."""
     for command in app.registered_commands:
         command.cls = Command
+        if command.callback is not None:
+            command.callback = _with_debug(command.callback)
+
+
+def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function of a command with one more option, --debug, which it needn't know of."""
+
+    @wraps(function)
+    def run(*, debug: bool, **arguments: Any) -> None:
+        console.show_tracebacks(debug)
+        function(**arguments)
+
+    # Typer makes the options from the signature.
+    signature = inspect.signature(function, eval_str=True)
+    debug = inspect.Parameter(
+        "debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=options.Debug
+    )
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), debug])  # type: ignore[attr-defined]
+    return run
 
 
 def flowing(text: str) -> tuple[str, list[str]]:

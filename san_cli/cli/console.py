@@ -1,8 +1,17 @@
 """The one sink for words to the user: everything here goes to stderr, data alone goes to stdout."""
 
 import sys
+import traceback
 
 from san_cli.text import printable
+
+_tracebacks = False
+
+
+def show_tracebacks(wanted: bool) -> None:
+    """Let `error` show from now on where an error comes from (--debug), or not."""
+    global _tracebacks
+    _tracebacks = wanted
 
 
 def say(text: str) -> None:
@@ -30,7 +39,10 @@ def warn(text: str) -> None:
 
 
 def error(message: str, hint: str = "") -> None:
-    """What went wrong in one sentence, and the way out on the next line."""
+    """Say what went wrong in one sentence, and the way out on the next line."""
+    if _tracebacks and sys.exc_info()[0] is not None:
+        for line in traceback.format_exc().splitlines():
+            say(line)
     say(f"san: {message}")
     for line in hint.splitlines():
         say(line)

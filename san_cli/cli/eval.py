@@ -1,6 +1,5 @@
 """`san eval`: what the user asked for is checked, cheap things first; then model by model, dataset by dataset."""
 
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,7 +50,6 @@ def evaluate(
     resume: own.Resume = False,
     workers: own.Workers = None,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Evaluate on the paper's benchmarks, or on labels of your own.
 
@@ -68,7 +66,7 @@ def evaluate(
       san eval coco --predictions sem_seg_predictions.json
       torchrun --nproc-per-node 8 -m san_cli eval all -o report
     """
-    with _explained(debug, output is not None):
+    with _explained(output is not None):
         names, weights = _sort_out(names or [], weights or [])
         own_data = _own_data(images, labels, classes)
         of_own_labels = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
@@ -350,14 +348,10 @@ def _report(
 
 
 @contextmanager
-def _explained(debug: bool, keeps_state: bool) -> Iterator[None]:
-    """Tracebacks where they are wanted, and the way on for an interrupted run."""
+def _explained(keeps_state: bool) -> Iterator[None]:
+    """Tell an interrupted run the way on."""
     try:
         yield
     except KeyboardInterrupt:
         hint = "Add --resume to go on." if keeps_state else "With -o DIR a run can be resumed."
         raise SanError("interrupted", hint=hint, code=ExitCode.INTERRUPTED) from None
-    except SanError:
-        if debug:
-            console.say(traceback.format_exc())
-        raise

@@ -2,9 +2,7 @@
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -125,7 +123,6 @@ def fps(
     csv: Csv = None,
     plot: Plot = None,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Measure parameters, GFLOPs and FPS: the paper's Tables 3 and 8 on this machine.
 
@@ -141,36 +138,35 @@ def fps(
       san fps --device cuda --batch 8 --compile --csv runs.csv
       san fps --end-to-end photos/ --vocab coco
     """
-    with _tracebacks(debug):
-        _refuse_contradictions(size, sizes, classes, vocab, end_to_end, as_json, markdown)
-        asked = _systems(systems)
-        clip_sizes = [] if clip_size is None else _numbers("--clip-size", clip_size)
-        if clip_sizes and "san" not in asked:
-            raise SanError("--clip-size is about SAN", hint="Add san to --systems.")
-        pixels = [] if sizes is None else _numbers("--sizes", sizes)
-        if size is not None:
-            pixels = [size]
-        vocabulary = _vocabulary(vocab, quiet)
-        _refuse_outputs(csv, plot)
-        if end_to_end is not None:
-            _refuse_folder(end_to_end, clip_sizes)
+    _refuse_contradictions(size, sizes, classes, vocab, end_to_end, as_json, markdown)
+    asked = _systems(systems)
+    clip_sizes = [] if clip_size is None else _numbers("--clip-size", clip_size)
+    if clip_sizes and "san" not in asked:
+        raise SanError("--clip-size is about SAN", hint="Add san to --systems.")
+    pixels = [] if sizes is None else _numbers("--sizes", sizes)
+    if size is not None:
+        pixels = [size]
+    vocabulary = _vocabulary(vocab, quiet)
+    _refuse_outputs(csv, plot)
+    if end_to_end is not None:
+        _refuse_folder(end_to_end, clip_sizes)
 
-        from san_cli.fps.measure import cases_at
-        from san_cli.fps.systems import setup_for
-        from san_cli.models.presets import get_preset
+    from san_cli.fps.measure import cases_at
+    from san_cli.fps.systems import setup_for
+    from san_cli.models.presets import get_preset
 
-        preset = get_preset(model)
-        pixels = pixels or [preset.input_size]
-        for one in pixels:
-            cases_at(one, asked, preset, clip_sizes)  # refuses what can't be done before anything is measured
-        number = classes or (_CLASSES if vocab is None else len(vocabulary))
-        setup = setup_for(device, precision, number, batch, compile)
-        results, context = _measured(pixels, asked, preset, clip_sizes, setup, quiet)
-        _keep(results, context, csv, plot)
-        folder = None
-        if end_to_end is not None:
-            folder = _folder(end_to_end, vocabulary, preset, setup, device, precision, quiet)
-        _show(results, context, folder, as_json=as_json, in_markdown=markdown)
+    preset = get_preset(model)
+    pixels = pixels or [preset.input_size]
+    for one in pixels:
+        cases_at(one, asked, preset, clip_sizes)  # refuses what can't be done before anything is measured
+    number = classes or (_CLASSES if vocab is None else len(vocabulary))
+    setup = setup_for(device, precision, number, batch, compile)
+    results, context = _measured(pixels, asked, preset, clip_sizes, setup, quiet)
+    _keep(results, context, csv, plot)
+    folder = None
+    if end_to_end is not None:
+        folder = _folder(end_to_end, vocabulary, preset, setup, device, precision, quiet)
+    _show(results, context, folder, as_json=as_json, in_markdown=markdown)
 
 
 def _refuse_contradictions(
@@ -372,13 +368,3 @@ def _keep(results: "Sequence[SizeResult]", context: "Context", csv: Path | None,
             write_plot(plot, results, report.title(results[0], context))
         except OSError as error:
             raise SanError(f"can't write '{plot}': {error.strerror}", hint="Choose another file.") from error
-
-
-@contextmanager
-def _tracebacks(wanted: bool) -> Iterator[None]:
-    try:
-        yield
-    except SanError:
-        if wanted:
-            console.say(traceback.format_exc())
-        raise

@@ -3,16 +3,14 @@
 import math
 import sys
 import time
-import traceback
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
-from san_cli.cli import console, options
+from san_cli.cli import options
 from san_cli.cli import predict_options as own
 from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
@@ -82,7 +80,6 @@ def predict(
     workers: own.Workers = None,
     shard: own.Shard = None,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Segment images: overlays, label maps and one predictions.json for all.
 
@@ -99,64 +96,57 @@ def predict(
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
-    with _tracebacks(debug):
-        from san_cli.predict.inputs import fail_unreadable
-        from san_cli.predict.journal import STATE_FOLDER
-        from san_cli.predict.results import refuse_unusable_folder
-        from san_cli.predict.run import check_folder, end_run, open_run
-        from san_cli.predict.settings import asked_settings, with_model
-        from san_cli.vocabulary.templates import templates as template_set
+    from san_cli.predict.inputs import fail_unreadable
+    from san_cli.predict.journal import STATE_FOLDER
+    from san_cli.predict.results import refuse_unusable_folder
+    from san_cli.predict.run import check_folder, end_run, open_run
+    from san_cli.predict.settings import asked_settings, with_model
+    from san_cli.vocabulary.templates import templates as template_set
 
-        kinds = _kinds(save)
-        if not math.isfinite(min_score):
-            raise SanError(
-                "--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1."
-            )
-        reading = _reading(range, bands)
-        _check_output_name(output)
-        share, team = _share(shard, overwrite)
-        report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
-        refuse_stray_words(inputs, may_be_word)
-        vocabulary, shown = _vocabulary(
-            vocab, _default_vocabulary(model), show, background, min_score, report
-        )
-        asked = asked_settings(
-            vocabulary, template_set(templates), kinds,
-            show=shown, background=background, min_score=min_score, batch=batch, reading=reading,
-        )  # fmt: skip
-        listing = _listing(inputs, output, recursive, exclude or [], null, limit, team, report)
-        refuse_unusable_folder(output)
-        if not (output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
-            listing = fail_unreadable(listing, max_pixels)
-        _tell_failures(listing, fail_fast, report)
-        _check_model(model, weights, device, precision, report)
-        if not overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
-            check_folder(output, listing.images, kinds, asked)
+    kinds = _kinds(save)
+    if not math.isfinite(min_score):
+        raise SanError("--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1.")
+    reading = _reading(range, bands)
+    _check_output_name(output)
+    share, team = _share(shard, overwrite)
+    report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
+    refuse_stray_words(inputs, may_be_word)
+    vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, min_score, report)
+    asked = asked_settings(
+        vocabulary, template_set(templates), kinds,
+        show=shown, background=background, min_score=min_score, batch=batch, reading=reading,
+    )  # fmt: skip
+    listing = _listing(inputs, output, recursive, exclude or [], null, limit, team, report)
+    refuse_unusable_folder(output)
+    if not (output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
+        listing = fail_unreadable(listing, max_pixels)
+    _tell_failures(listing, fail_fast, report)
+    _check_model(model, weights, device, precision, report)
+    if not overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
+        check_folder(output, listing.images, kinds, asked)
 
-        from san_cli.engine.tiny_world import note_on_pictures, note_on_words
-        from san_cli.predict.stages import Job, MapOptions  # only now, as importing torch takes seconds
+    from san_cli.engine.tiny_world import note_on_pictures, note_on_words
+    from san_cli.predict.stages import Job, MapOptions  # only now, as importing torch takes seconds
 
-        options = MapOptions(min_score, background, shown)
-        job = Job(vocabulary, options, kinds, batch, max_pixels, max_bytes, reading)
-        with report.timed("load"):
-            segmenter = _load(model, weights, device, precision, compile, templates, report)
-        report.info(
-            run_line(
-                segmenter, weights, device, len(vocabulary) + (background is not None), len(listing.images)
-            )
-        )
-        _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
-        settings = with_model(asked, segmenter, compile)
-        with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
-            with report.timed("text"):
-                _embed(segmenter, vocabulary, team, report)
-            _work(run, job, segmenter, workers, fail_fast, report)
-            _tell_of_tiny(note_on_pictures(segmenter.pictures, segmenter.strange_pictures), report)
-            report.nothing_found(job.classes, shown, min_score)
-            ending = end_run(run, job.classes)
-            _print_team(run, job, report)
-        report.end(ending, job.classes, share)
-        raise typer.Exit(report.exit_code(ending))
+    options = MapOptions(min_score, background, shown)
+    job = Job(vocabulary, options, kinds, batch, max_pixels, max_bytes, reading)
+    with report.timed("load"):
+        segmenter = _load(model, weights, device, precision, compile, templates, report)
+    report.info(
+        run_line(segmenter, weights, device, len(vocabulary) + (background is not None), len(listing.images))
+    )
+    _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
+    settings = with_model(asked, segmenter, compile)
+    with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
+        with report.timed("text"):
+            _embed(segmenter, vocabulary, team, report)
+        _work(run, job, segmenter, workers, fail_fast, report)
+        _tell_of_tiny(note_on_pictures(segmenter.pictures, segmenter.strange_pictures), report)
+        report.nothing_found(job.classes, shown, min_score)
+        ending = end_run(run, job.classes)
+        _print_team(run, job, report)
+    report.end(ending, job.classes, share)
+    raise typer.Exit(report.exit_code(ending))
 
 
 def _kinds(save: str) -> tuple[str, ...]:
@@ -420,13 +410,3 @@ def _print_team(run: "Run", job: "Job", report: Report) -> None:
 
 def _stopped() -> SanError:
     return SanError("stopped at the first failure (--fail-fast)", code=ExitCode.SOME_FAILED)
-
-
-@contextmanager
-def _tracebacks(wanted: bool) -> Iterator[None]:
-    try:
-        yield
-    except SanError:
-        if wanted:
-            console.say(traceback.format_exc())
-        raise

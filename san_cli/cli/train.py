@@ -1,11 +1,10 @@
 """`san train`: its options, and how it ends. What it does is in `train_work`."""
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from san_cli.cli import console, options
+from san_cli.cli import options
 from san_cli.cli import train_options as own
 from san_cli.cli.train_work import Request, refuse_contradictions, run
 from san_cli.errors import ExitCode, SanError
@@ -49,7 +48,6 @@ def train(
     tensorboard: own.TensorBoard = False,
     dry_run: own.DryRun = False,
     quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Train a side adapter on a frozen CLIP, as in the paper, or on your own labels.
 
@@ -63,7 +61,7 @@ def train(
       torchrun --nproc-per-node 8 -m san_cli train coco -o run
       san train coco -o run --resume
     """
-    with _explained(debug):
+    with _explained():
         refuse_contradictions(name, images, labels, classes, val_images, val_labels)
         run(
             Request(
@@ -109,8 +107,8 @@ def train(
 
 
 @contextmanager
-def _explained(debug: bool) -> Iterator[None]:
-    """Tracebacks where they are wanted, and the way on for an interrupted run."""
+def _explained() -> Iterator[None]:
+    """Tell an interrupted run the way on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -119,7 +117,3 @@ def _explained(debug: bool) -> Iterator[None]:
             hint="If there is a checkpoint, the same command with --resume goes on from it.",
             code=ExitCode.INTERRUPTED,
         ) from None
-    except SanError:
-        if debug:
-            console.say(traceback.format_exc())
-        raise

@@ -87,3 +87,31 @@ def test_exit_code(
     assert "san: " in ended.err
     assert sorted(os.listdir(tmp_path)) == before  # noqa: PTH208
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict nowhere.jpg",
+        "eval voc --data-root nowhere",
+        "train voc --data-root nowhere",
+        "fps --systems none",
+        "data prepare voc",
+        "data check voc --data-root nowhere",
+        "vocab show @nowhere.txt",
+        "vocab similarity coco @nowhere.txt",
+        "weights get nothing",
+        "weights path nothing",
+        "weights verify nowhere.pth",
+        "weights convert nowhere.pth new.safetensors",
+    ],
+)
+def test_debug_shows_where_an_error_comes_from(
+    san: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without, with_it = san(*line.split()), san(*line.split(), "--debug")
+    assert "Traceback" not in without.err
+    assert with_it.code == without.code != 0
+    assert with_it.err.endswith(without.err)
+    assert "Traceback" in with_it.err

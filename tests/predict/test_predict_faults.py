@@ -153,10 +153,6 @@ def test_output_by_the_name_of_a_file(predict: San, photos: Path, tmp_path: Path
     assert predict(photos / "p00.jpg", "-o", tmp_path / name).code == 0
 
 
-def test_debug_shows_where_an_error_comes_from(predict: San, photos: Path, tmp_path: Path) -> None:
-    assert "Traceback" in predict(photos, "-o", tmp_path / "out", "--save", "masks", "--debug").err
-
-
 def test_output_that_can_not_be_a_folder(predict: San, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
