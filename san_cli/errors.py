@@ -39,5 +39,10 @@ class SanError(Exception):
         self.code = code
 
 
+def did_you_mean(likely: str | None, known: str = "") -> str:
+    """Return a hint for a word that isn't known: what was probably meant, if anything, then what there is."""
+    return " ".join(part for part in (f"Did you mean {likely}?" if likely else "", known) if part)
+
+
 class WrongType(SanError, TypeError):
     """An argument of the Python API that is of no kind that it takes."""

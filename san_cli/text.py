@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _NOT_PLAIN = re.compile(r"[^\x00-\x7e]")
 
@@ -29,6 +31,13 @@ def counted(number: int, one: str, many: str = "") -> str:
     """
     plural = many or one + ("es" if one.endswith(("s", "x", "sh")) else "s")
     return f"{number:,} {one if number == 1 else plural}"
+
+
+def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the candidate most like `word`, whatever the case; None if none is alike enough to be suggested."""
+    spelling = {candidate.casefold(): candidate for candidate in reversed(tuple(candidates))}
+    close = get_close_matches(word.casefold(), spelling, n=1, cutoff=cutoff)
+    return spelling[close[0]] if close else None
 
 
 def json_text(value: object) -> str:

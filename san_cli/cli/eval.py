@@ -12,8 +12,8 @@ from san_cli.cli import eval_options as own
 from san_cli.cli.eval_work import Found, Request, predictions_path, run_models, score_predictions, unwritable
 from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable, quoted
-from san_cli.vocabulary.grammar import DATASET_NAMES, nearest
+from san_cli.text import nearest, printable, quoted
+from san_cli.vocabulary.grammar import DATASET_NAMES
 
 if TYPE_CHECKING:
     from san_cli.datasets.task import Task

@@ -11,8 +11,8 @@ import typer
 from san_cli.cli import console, options
 from san_cli.cli.fps_tables import tables
 from san_cli.cli.progress import progress
-from san_cli.errors import SanError
-from san_cli.text import printable, quoted
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, printable, quoted
 from san_cli.vocabulary.grammar import complete_vocabulary
 
 if TYPE_CHECKING:
@@ -234,17 +234,12 @@ def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
 
 def _systems(text: str) -> list[str]:
     """The systems named, in the order of naming."""
-    from san_cli.vocabulary.grammar import nearest
-
     known = ("san", "simseg", "ovseg", "maskclip")
     asked = [name.strip().lower() for name in text.split(",")]
     for name in asked:
         if name not in (*known, "all"):
-            near = nearest(name, known)
-            raise SanError(
-                f"--systems knows no '{name}'",
-                hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(known)}, or all.",
-            )
+            hint = did_you_mean(nearest(name, known), f"There are {', '.join(known)}, or all.")
+            raise SanError(f"--systems knows no '{name}'", hint=hint)
     return list(dict.fromkeys(one for name in asked for one in (known if name == "all" else (name,))))
 
 

@@ -15,8 +15,8 @@ from san_cli.cli import predict_options as own
 from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
-from san_cli.errors import ExitCode, SanError
-from san_cli.text import quoted
+from san_cli.errors import ExitCode, SanError, did_you_mean
+from san_cli.text import nearest, quoted
 
 _FILE_SUFFIXES = (
     ".jpg",
@@ -152,7 +152,6 @@ def predict(
 def _kinds(save: str) -> tuple[str, ...]:
     """The kinds that `--save` names, in their usual order."""
     from san_cli.predict.results import KINDS
-    from san_cli.vocabulary.grammar import nearest
 
     asked = [kind.strip().lower() for kind in save.split(",")]
     if asked in ([""], ["none"]):
@@ -160,10 +159,8 @@ def _kinds(save: str) -> tuple[str, ...]:
     for kind in asked:
         if kind not in KINDS:
             near = _KINDS_ELSEWHERE.get(kind) or nearest(kind, KINDS)
-            raise SanError(
-                f"--save knows no '{kind}'",
-                hint=(f"Did you mean {near}? " if near else "") + f"There are {', '.join(KINDS)}, or none.",
-            )
+            hint = did_you_mean(near, f"There are {', '.join(KINDS)}, or none.")
+            raise SanError(f"--save knows no '{kind}'", hint=hint)
     return tuple(kind for kind in KINDS if kind in asked)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
-from san_cli.errors import SanError
+from san_cli.errors import SanError, did_you_mean
 from san_cli.vocabulary.terms import shown
 
 
@@ -32,6 +32,8 @@ def refuse_stray_words(arguments: Sequence[str], is_stray: Callable[[str], bool]
             listed = re.sub(r"\s*([+,|])\s*", r"\1", text).strip(" ,+|").replace(" ", ",")
             raise SanError(
                 f"There is no input called {shown(strays[0])}; it looks like a word for {option}.",
-                hint=f"Did you mean {option} {shlex.quote(listed)}? A name with a blank goes in quotes: "
-                f'{option} "golden retriever".',
+                hint=did_you_mean(
+                    f"{option} {shlex.quote(listed)}",
+                    f'A name with a blank goes in quotes: {option} "golden retriever".',
+                ),
             )

@@ -13,8 +13,8 @@ from san_cli.cli.progress import progress
 from san_cli.cli.stop_request import stop_request
 from san_cli.cli.train_board import noted, summary_writer
 from san_cli.cli.train_progress import training_progress
-from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable, quoted
+from san_cli.errors import ExitCode, SanError, did_you_mean
+from san_cli.text import nearest, printable, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +167,6 @@ def _with_file_of_model(request: Request) -> Request:
     """A model's name after --init-from (`tiny`) stands for its weights on this machine; nothing is downloaded."""
     from san_cli.cli.weights import weights_here
     from san_cli.models.presets import PRESETS
-    from san_cli.vocabulary.grammar import nearest
 
     asked = request.init_from
     if asked is None or asked.suffix or asked.exists():
@@ -176,7 +175,7 @@ def _with_file_of_model(request: Request) -> Request:
         near = nearest(str(asked), PRESETS)
         raise SanError(
             f"--init-from: there is no file and no model {quoted(asked)}",
-            hint=f"Did you mean {near}?" if near else f"Known models: {', '.join(PRESETS)}.",
+            hint=did_you_mean(near) or f"Known models: {', '.join(PRESETS)}.",
         )
     return replace(request, init_from=weights_here(str(asked)))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from san_cli.errors import ExitCode, SanError
+from san_cli.errors import ExitCode, SanError, did_you_mean
 from san_cli.text import printable
 
 # Typer's own since 0.17, Click's before that.
@@ -91,9 +91,9 @@ def unknown_command(word: str, group: Any, path: str) -> SanError:
     if word == "help":
         hint = f"Write {path} --help, or --help after a command."
     elif near:
-        hint = f"Did you mean {path} {near[0]}?"
+        hint = did_you_mean(f"{path} {near[0]}")
     elif group.name in _USUAL and not _is_input(word):
-        hint = f"Did you mean {path} {_USUAL[group.name]} {shlex.quote(word)}?"
+        hint = did_you_mean(f"{path} {_USUAL[group.name]} {shlex.quote(word)}")
     elif "predict" in commands and _is_input(word):
         hint = f"To segment it: {path} predict {shlex.quote(word)}"
     else:
@@ -134,7 +134,7 @@ def _meant(option: str, command: Any, path: str) -> str:
     own = _options(command)
     likely = _nearest_option(option, own)
     if likely:
-        return f"Did you mean {likely}?"
+        return did_you_mean(likely)
     if not option.startswith("--"):
         return ""
     for name, other in getattr(command, "commands", {}).items():

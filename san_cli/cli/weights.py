@@ -8,8 +8,8 @@ import typer
 
 from san_cli.cli import console
 from san_cli.cli.options import complete_model
-from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable
+from san_cli.errors import ExitCode, SanError, did_you_mean
+from san_cli.text import nearest, printable
 
 app = typer.Typer(
     help="""Find, download, check and convert model weights.
@@ -190,7 +190,6 @@ def _refuse_target(target: Path) -> None:
 def _known(name: str) -> str:
     """The model's name, or the name of the preset in a JSON file. Raises SanError, with the nearest name."""
     from san_cli.models.presets import PRESETS, get_preset
-    from san_cli.vocabulary.class_lists import nearest
 
     if name in PRESETS or name.endswith(".json"):
         return get_preset(name).name
@@ -199,9 +198,8 @@ def _known(name: str) -> str:
             f"unknown model '{name}': that is a file's name",
             hint="A file needs no download: name it with --weights FILE, or check it: san weights verify FILE",
         )
-    near = nearest(name, PRESETS)
-    known = f"Known models: {', '.join(PRESETS)}."
-    raise SanError(f"unknown model '{name}'", hint=f"Did you mean {near}? {known}" if near else known)
+    hint = did_you_mean(nearest(name, PRESETS), f"Known models: {', '.join(PRESETS)}.")
+    raise SanError(f"unknown model '{name}'", hint=hint)
 
 
 def _row(name: str) -> tuple[str, str, str, str, str, str]:

@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from san_cli.errors import SanError
+from san_cli.errors import SanError, did_you_mean
 from san_cli.text import quoted
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,10 +27,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         meant = _DEVICES_ELSEWHERE.get(re.sub(r"[\d:]+$", "", name.casefold()))
-        hint = f"Did you mean {meant}? " if meant else ""
-        raise SanError(
-            f"unknown device {quoted(name)}", hint=f"{hint}Use auto, cpu, cuda, cuda:N or mps."
-        ) from error
+        hint = did_you_mean(meant, "Use auto, cpu, cuda, cuda:N or mps.")
+        raise SanError(f"unknown device {quoted(name)}", hint=hint) from error
     if device.type not in ("cpu", "cuda", "mps"):
         raise SanError(f"device '{name}' is not supported", hint="Use auto, cpu, cuda, cuda:N or mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -49,8 +47,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in PRECISIONS:
         meant = _PRECISIONS_ELSEWHERE.get(name.casefold())
-        hint = f"Did you mean {meant}? " if meant else ""
-        raise SanError(f"unknown precision {quoted(name)}", hint=f"{hint}Use auto, fp32, bf16 or fp16.")
+        hint = did_you_mean(meant, "Use auto, fp32, bf16 or fp16.")
+        raise SanError(f"unknown precision {quoted(name)}", hint=hint)
     if name == "fp16" and device.type == "cpu":
         raise SanError(
             "fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32."

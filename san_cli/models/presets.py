@@ -4,15 +4,14 @@ A preset is all that is needed to build the network; the switches are the paper'
 """
 
 import dataclasses
-import difflib
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from san_cli.errors import SanError
-from san_cli.text import printable, quoted
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, printable, quoted
 
 PAD_TO = 32  # pixels: the network's input is padded to a multiple of it
 
@@ -256,10 +255,9 @@ def _meant(model: str) -> str:
     if model.endswith((".pth", ".pt", ".safetensors")):
         return f"That is a file: --weights {printable(model)}"
     plain = re.sub(r"[\W_]+", "", model.casefold())
-    near = [name for name in PRESETS if name.replace("-", "") in plain]
-    near += difflib.get_close_matches(model.casefold(), PRESETS, 1, 0.7)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    return f"{hint}There are {', '.join(PRESETS)}, or a preset of your own in a .json file."
+    contained = [name for name in PRESETS if name.replace("-", "") in plain]
+    likely = contained[0] if contained else nearest(model, PRESETS, 0.7)
+    return did_you_mean(likely, f"There are {', '.join(PRESETS)}, or a preset of your own in a .json file.")
 
 
 def _read_preset(path: Path) -> Preset:

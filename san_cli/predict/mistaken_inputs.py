@@ -10,8 +10,7 @@ from urllib.parse import unquote, urlsplit
 from san_cli.datasets.foreign_formats import name_foreign_format
 from san_cli.datasets.image_magic import HEAD, looks_like_image, read_head
 from san_cli.predict.file_tree import is_glob
-from san_cli.text import printable
-from san_cli.vocabulary.class_lists import nearest
+from san_cli.text import nearest, printable
 
 _NEIGHBOURS = 10_000  # names of a folder that are looked at for a slip of the fingers
 _SUFFIXES = (

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from san_cli.errors import SanError
+from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import ClipShape, Preset
-from san_cli.text import printable, quoted
+from san_cli.text import nearest, printable, quoted
 from san_cli.train.recipe import Recipe
-from san_cli.vocabulary.class_lists import nearest
 
 
 def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple[Preset, Recipe]:
@@ -35,7 +34,7 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
             raise SanError(
                 f"--set {printable(setting)}: "
                 + ("expected NAME=VALUE" if not equals else f"no setting {quoted(name)}"),
-                hint=f"Did you mean {likely}?" if likely else f"There are: {', '.join(sorted(owners))}.",
+                hint=did_you_mean(likely) or f"There are: {', '.join(sorted(owners))}.",
             )
         owner, field, holder = owners[name]
         optional = field.default is None

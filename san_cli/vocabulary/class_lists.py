@@ -1,15 +1,13 @@
 """The class lists of the benchmarks, one JSON file each beside this module, and what was meant by a slip."""
 
-import difflib
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from san_cli.errors import SanError
-from san_cli.text import printable
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, printable
 
 DATASET_NAMES = ("coco", "ade150", "ade847", "pc59", "pc459", "voc", "cityscapes", "emoji")
 
@@ -120,13 +118,6 @@ def _dataset_class(row: dict) -> DatasetClass:
     return DatasetClass(**{"registered_name": row["name"], **row, "colour": colour})
 
 
-def nearest(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The candidate most like `word`, whatever the case; None if none is alike enough to be suggested."""
-    spelling = {candidate.casefold(): candidate for candidate in reversed(tuple(candidates))}
-    close = difflib.get_close_matches(word.casefold(), spelling, n=1, cutoff=cutoff)
-    return spelling[close[0]] if close else None
-
-
 def dataset_slip(word: str) -> tuple[str, ...]:
     """The datasets that `word`, itself none of them, can only have meant; empty where it may be a class.
 
@@ -190,7 +181,7 @@ def foreign_dataset(word: str) -> bool:
 def datasets_hint(name: str) -> str:
     """What to say to somebody who asked for a dataset called `name`, which there isn't."""
     likely = dataset_slip(name) or tuple(filter(None, [nearest(name, DATASET_NAMES)]))
-    return f"Did you mean {' or '.join(likely)}?" if likely else f"There are: {', '.join(DATASET_NAMES)}."
+    return did_you_mean(" or ".join(likely)) or f"There are: {', '.join(DATASET_NAMES)}."
 
 
 def dataset_lookalike(word: str) -> str | None:

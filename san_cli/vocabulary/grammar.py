@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from san_cli.errors import SanError
-from san_cli.text import printable
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, printable
 from san_cli.vocabulary.class_files import classes_in_text, read_class_file
 from san_cli.vocabulary.class_lists import (
     DATASET_NAMES,
@@ -27,7 +27,6 @@ from san_cli.vocabulary.class_lists import (
     dataset_slip,
     foreign_dataset,
     load_dataset_vocabulary,
-    nearest,
 )
 from san_cli.vocabulary.terms import (
     Term,
@@ -51,7 +50,6 @@ __all__ = [
     "format_lines",
     "format_vocabulary",
     "load_dataset_vocabulary",
-    "nearest",
     "parse_vocabulary",
     "select_entries",
     "vocabulary_of_names",
@@ -210,7 +208,7 @@ def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> l
         elif term.kind == "words":
             near = _nearest_name(word, names)
             likely = " or ".join(dataset_slip(word)) or (quoted_if_needed(near) if near else "")
-            hint = f"Did you mean {likely}?" if likely else "`san vocab show EXPRESSION` lists its classes."
+            hint = did_you_mean(likely) or "`san vocab show EXPRESSION` lists its classes."
             if is_file_name(word):
                 hint = f"To read names from a file, write @{word}"
             raise SanError(f"There is no class {shown(word)} in the vocabulary.", hint=hint)

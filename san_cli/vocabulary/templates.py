@@ -4,9 +4,8 @@ import json
 import re
 import unicodedata
 
-from san_cli.errors import SanError
-from san_cli.text import printable, quoted
-from san_cli.vocabulary.class_lists import nearest
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, printable, quoted
 from san_cli.vocabulary.lines import lines_of, read_text
 from san_cli.vocabulary.terms import is_file_name, shown
 
@@ -56,9 +55,8 @@ def _way_to_templates(name: str) -> str:
         return f"To read templates from that file, write @{name}"
     if "{" in name or " " in name:
         return "Put the sentence into a file, with {} where the name goes, and give that as @file.txt."
-    near = nearest(name, TEMPLATE_NAMES)
     known = f"There are {', '.join(TEMPLATE_NAMES)}, or @file.txt with one template per line."
-    return f"Did you mean {near}? {known}" if near else known
+    return did_you_mean(nearest(name, TEMPLATE_NAMES), known)
 
 
 def _from_file(path: str) -> tuple[str, ...]:

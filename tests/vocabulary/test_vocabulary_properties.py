@@ -8,13 +8,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from san_cli.errors import SanError
+from san_cli.text import nearest
 from san_cli.vocabulary.grammar import (
     DATASET_NAMES,
     Vocabulary,
     complete_vocabulary,
     format_lines,
     format_vocabulary,
-    nearest,
     parse_vocabulary,
     select_entries,
     vocabulary_of_names,
