@@ -58,9 +58,8 @@ def list_datasets(data_root: _DataRoot = None) -> None:
       san data list
       san data list --data-root /data
     """
-    from san_cli.datasets.catalogue import CATALOGUE, find_root
+    from san_cli.datasets.catalogue import CATALOGUE, EMOJI, find_root
     from san_cli.datasets.emoji.pairs import SCENES
-    from san_cli.datasets.task import EMOJI
     from san_cli.vocabulary.emoji_concepts import concepts
     from san_cli.vocabulary.grammar import load_dataset_vocabulary
 
@@ -127,8 +126,7 @@ def prepare(
       san data prepare voc --from VOCtrainval_11-May-2012.tar --to datasets
       san data prepare coco --from val2017.zip stuffthingmaps_trainval2017.zip
     """
-    from san_cli.datasets.catalogue import find_root, get_dataset
-    from san_cli.datasets.task import EMOJI, dataset_name
+    from san_cli.datasets.catalogue import EMOJI, dataset_name, find_root, get_dataset
     from san_cli.prepare.run import prepare as prepare_dataset
 
     if dataset_name(name) == EMOJI:
@@ -169,10 +167,9 @@ def check(
       san data check emoji
       san data check voc --data-root /data --split all
     """
-    from san_cli.datasets.catalogue import find_root, get_dataset
+    from san_cli.datasets.catalogue import EMOJI, dataset_name, find_root, get_dataset
     from san_cli.datasets.check import check_dataset
     from san_cli.datasets.emoji.pairs import SEEDS
-    from san_cli.datasets.task import EMOJI, dataset_name
 
     if dataset_name(name) == EMOJI:
         for each in SEEDS if split == "all" else (split,):
@@ -199,7 +196,8 @@ def check(
 
 def _check_emoji(split: str) -> None:
     """Its scenes are rendered as they are read: one shows whether everything for it is here."""
-    from san_cli.datasets.task import EMOJI, dataset_task
+    from san_cli.datasets.catalogue import EMOJI
+    from san_cli.datasets.task import dataset_task
 
     task = dataset_task(EMOJI, None, split=split)
     task.pairs[0].read_image()

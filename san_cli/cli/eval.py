@@ -203,14 +203,16 @@ def _own_task(
 ) -> "Task":
     """The user's own data, looked at."""
     from san_cli.datasets.own_pairs import NoPartner, ignored_values
-    from san_cli.datasets.task import own_task
+    from san_cli.datasets.task import OwnData, own_task
 
     try:
         return own_task(
-            *own_data, ignored_values(ignore),
-            image_name=image_name, label_name=label_name, keep_going=keep_going, limit=limit, words=words,
+            OwnData(*own_data, ignored_values(ignore), image_name, label_name),
+            keep_going=keep_going,
+            limit=limit,
+            words=words,
             say=console.note,
-        )  # fmt: skip
+        )
     except NoPartner as fault:
         way = "" if keep_going else " Or skip and count it with --keep-going."
         raise SanError(fault.message, hint=fault.hint + way, code=fault.code) from None
@@ -225,7 +227,8 @@ def _tasks(
     keep_going: bool,
 ) -> "tuple[list[Task], list[tuple[str, str]]]":
     """What to evaluate, and the datasets that are skipped with the reason."""
-    from san_cli.datasets.task import BENCHMARKS, dataset_name, dataset_task
+    from san_cli.datasets.catalogue import BENCHMARKS, dataset_name
+    from san_cli.datasets.task import dataset_task
 
     asked = [name for given in names or () for name in (BENCHMARKS if given == "all" else (given,))]
     tasks, skipped = [], []

@@ -154,7 +154,7 @@ def refuse_contradictions(
 
 def _is_path(name: str) -> bool:
     """Whether there is a file or folder of that name, and no dataset."""
-    from san_cli.datasets.task import dataset_name
+    from san_cli.datasets.catalogue import dataset_name
 
     try:
         dataset_name(name)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from san_cli.datasets.prepared import is_unfinished
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable, quoted
-from san_cli.vocabulary.class_lists import datasets_hint
+from san_cli.vocabulary.class_lists import unknown_dataset
 
 if TYPE_CHECKING:
     import numpy as np
@@ -218,6 +218,15 @@ _ENTRIES = (
     ),
 )
 CATALOGUE: dict[str, Dataset] = {entry.name: entry for entry in _ENTRIES}
+BENCHMARKS = (
+    "coco",
+    "voc",
+    "pc59",
+    "ade150",
+    "pc459",
+    "ade847",
+)  # those of the paper, in the order of its log
+EMOJI = "emoji"  # the dataset that is rendered, see `san_cli.datasets.emoji`
 
 
 def get_dataset(name: str) -> Dataset:
@@ -225,12 +234,17 @@ def get_dataset(name: str) -> Dataset:
     found = CATALOGUE.get(name.casefold())
     if found is not None:
         return found
-    if name.casefold() == "emoji":
+    if name.casefold() == EMOJI:
         raise SanError(
             "There is nothing to prepare or check of emoji: its scenes are rendered while they are used.",
             hint="`san eval emoji` and `san train emoji` work at once.",
         )
-    raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
+    raise unknown_dataset(name)
+
+
+def dataset_name(name: str) -> str:
+    """Return a dataset's name, emoji's too, as we spell it; SanError with a suggestion for another."""
+    return EMOJI if name.casefold() == EMOJI else get_dataset(name).name
 
 
 def get_split(dataset: Dataset, split: str) -> Split:

@@ -3,12 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from san_cli.datasets.catalogue import (
+    BENCHMARKS,
+    EMOJI,
+    Pair,
+    dataset_name,
+    find_root,
+    get_dataset,
+    list_pairs,
+)
 from san_cli.errors import SanError
 from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files import read_label_classes
-from san_cli.vocabulary.class_lists import datasets_hint
 from san_cli.vocabulary.grammar import (
     Vocabulary,
     VocabularyEntry,
@@ -16,12 +23,6 @@ from san_cli.vocabulary.grammar import (
     parse_vocabulary,
     vocabulary_of_names,
 )
-
-if TYPE_CHECKING:
-    from san_cli.datasets.catalogue import Pair
-
-EMOJI = "emoji"  # the dataset that is rendered, see `san_cli.datasets.emoji`
-BENCHMARKS = ("coco", "voc", "pc59", "ade150", "pc459", "ade847")  # what `all` stands for: those of the paper
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Task:
     name: str  # key of the catalogue, or "own"
     title: str
     split: str
-    pairs: "tuple[Pair, ...]"
+    pairs: tuple[Pair, ...]
     classes: tuple[str, ...]  # the names of the label ids
     vocabulary: Vocabulary  # the words for each label id
     ignore_label: int
@@ -40,9 +41,7 @@ class Task:
     own_words: bool = False  # the vocabulary is not the dataset's
     limited: bool = False
     notes: tuple[str, ...] = ()  # what a report has to say of the labels
-    ignored: tuple[int, ...] | None = (
-        None  # own labels' values that don't count, which ignore_label stands for
-    )
+    ignored: tuple[int, ...] | None = None  # values of own labels, all of which `ignore_label` stands for
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()  # classes whose mIoU is also given apart, by name
 
     @property
@@ -52,19 +51,8 @@ class Task:
         return self.name in BENCHMARKS and self.split == "val" and whole and not self.own_words
 
 
-def dataset_name(name: str) -> str:
-    """The name as the catalogue or the emoji world spells it; SanError with a suggestion for another one."""
-    from san_cli.datasets.catalogue import CATALOGUE, get_dataset
-
-    if name.casefold() == EMOJI:
-        return EMOJI
-    if name.casefold() not in CATALOGUE:
-        raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
-    return get_dataset(name).name
-
-
 def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task:
-    """Scenes of all concepts, the unseen ones among them, with all names competing."""
+    """Make a task of scenes of all concepts, the unseen ones among them, with all names competing."""
     from san_cli.datasets.emoji.pairs import SEEDS, scene_pairs
     from san_cli.datasets.emoji.source import IGNORE_LABEL
     from san_cli.vocabulary.emoji_concepts import concepts, seen_ids, unseen_ids
@@ -95,9 +83,7 @@ def dataset_task(
     limit: int | None = None,
     words: Vocabulary | None = None,
 ) -> Task:
-    """A dataset of the catalogue. SanError where its tree is missing or `words` has another number of classes."""
-    from san_cli.datasets.catalogue import find_root, get_dataset, list_pairs
-
+    """Make a task of a dataset. SanError where its tree is missing or `words` has another number of classes."""
     if dataset_name(name) == EMOJI:
         return _emoji_task(split or "val", limit, words)
     dataset = get_dataset(name)
@@ -126,40 +112,54 @@ def dataset_task(
     )
 
 
+@dataclass(frozen=True)
+class OwnData:
+    """A user's own labelled images: two folders, the file of the classes, and how to take them.
+
+    `ignored` values of labels don't count; without them 255 doesn't, or 65535 where 255 is the id of a class.
+    """
+
+    images: Path
+    labels: Path
+    classes: str  # a file, see `san_cli.vocabulary.class_files`
+    ignored: tuple[int, ...] | None = None
+    image_name: str | None = None  # patterns, see `san_cli.datasets.name_patterns`
+    label_name: str | None = None
+
+
 def own_task(
-    images: Path,
-    labels: Path,
-    classes_file: str,
-    ignored: tuple[int, ...] | None = None,
+    data: OwnData,
     *,
-    image_name: str | None = None,
-    label_name: str | None = None,
     keep_going: bool = False,
     limit: int | None = None,
     words: Vocabulary | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Task:
-    """A folder of images, one of labels, and a file of their classes, see `san_cli.vocabulary.class_files`.
+    """Make a task of a user's own data; `keep_going` leaves out what has no partner.
 
-    `ignored` values don't count; without them 255 doesn't, or 65535 where 255 is the id of a class. `say` is told
-    what the file of classes was taken for. The other arguments are those of `list_own_pairs`. SanError where the
-    labels can't be meant like that, see `label_survey`.
+    `say` is told what the file of classes was taken for. SanError where folders or classes are missing, images and
+    labels are no pairs (NoPartner), or the labels can't be meant like that, see `label_survey`.
     """
     from san_cli.datasets.image_survey import survey_images
     from san_cli.datasets.label_survey import survey_labels
     from san_cli.datasets.own_pairs import list_own_pairs
 
-    classes, class_notes = read_label_classes(classes_file)
+    classes, class_notes = read_label_classes(data.classes)
     for note in class_notes:
         say(note)
     own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in classes.groups))
     default = 255 if len(own) <= 255 else 65535
-    values = (default,) if ignored is None else ignored
+    values = (default,) if data.ignored is None else data.ignored
     found = list_own_pairs(
-        images, labels, ignored=values, image_name=image_name, label_name=label_name, keep_going=keep_going
+        data.images,
+        data.labels,
+        ignored=values,
+        image_name=data.image_name,
+        label_name=data.label_name,
+        keep_going=keep_going,
     )
     pairs = found.pairs[:limit]
-    surveyed = survey_labels(labels, pairs, own.names, values, said=ignored is not None)
+    surveyed = survey_labels(data.labels, pairs, own.names, values, said=data.ignored is not None)
     uncounted = [
         f"the pixels of {printable(own.names[value])} do not count, as {value} is ignored"
         for value in values
@@ -167,11 +167,11 @@ def own_task(
     ]
     return Task(
         "own",
-        str(images),
+        str(data.images),
         "own",
         pairs,
         own.names,
-        own if words is None else _words_for(own.names, words, classes_file),
+        own if words is None else _words_for(own.names, words, data.classes),
         values[0] if values else default,
         own_words=words is not None,
         limited=len(pairs) < len(found.pairs),
@@ -192,7 +192,7 @@ def other_words(vocab: Sequence[str] | None, synonyms: str | None) -> Vocabulary
 
 
 def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> Vocabulary:
-    """`words`, checked to be as many as the classes of the labels; these themselves where there are none."""
+    """Check that `words` are as many as the classes of the labels; these themselves where there are none."""
     if words is None:
         return vocabulary_of_names(classes)
     if len(words) != len(classes):

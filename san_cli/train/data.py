@@ -5,7 +5,7 @@ from pathlib import Path
 
 from san_cli.datasets.emoji.pairs import SIZE
 from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
-from san_cli.datasets.task import Task, dataset_task, own_task
+from san_cli.datasets.task import OwnData, Task, dataset_task, own_task
 from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import PAD_TO, Preset
 from san_cli.train.augment import Augmentation
@@ -57,16 +57,14 @@ def own_data(
 ) -> TrainingData:
     """The user's folders; checked on `held_out` images and labels, otherwise on the training images.
 
-    `ignored`, `image_name` and `label_name` as in `own_task`, for both.
+    `ignored`, `image_name` and `label_name` as in `OwnData`, for both.
     """
     notes: list[str] = []
-    train = own_task(
-        images, labels, classes, ignored,
-        image_name=image_name, label_name=label_name, limit=limit, say=notes.append,
-    )  # fmt: skip
+    data = OwnData(images, labels, classes, ignored, image_name, label_name)
+    train = own_task(data, limit=limit, say=notes.append)
     check = train
     if held_out is not None:
-        check = own_task(*held_out, classes, ignored, image_name=image_name, label_name=label_name)
+        check = own_task(replace(data, images=held_out[0], labels=held_out[1]))
     return replace(_data(train, check), notes=(*notes, *train.notes))
 
 

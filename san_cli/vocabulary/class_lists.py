@@ -85,7 +85,7 @@ class DatasetVocabulary:
 def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
     """The class list called `name` (one of DATASET_NAMES, in any case); SanError for another name."""
     if name.casefold() not in DATASET_NAMES:
-        raise SanError(f"There is no dataset called '{printable(name)[:60]}'.", hint=datasets_hint(name))
+        raise unknown_dataset(name)
     if name.casefold() == "emoji":
         return _emoji_vocabulary()
     file = resources.files("san_cli.vocabulary") / f"{name.casefold()}.json"
@@ -178,10 +178,13 @@ def foreign_dataset(word: str) -> bool:
     return squeezed in _OTHERS_WITH_DIGITS or re.sub(r"\d+", "", squeezed) in _OTHERS
 
 
-def datasets_hint(name: str) -> str:
-    """What to say to somebody who asked for a dataset called `name`, which there isn't."""
+def unknown_dataset(name: str) -> SanError:
+    """Make the error for a dataset called `name`, which there isn't; it names the likely ones, or all."""
     likely = dataset_slip(name) or tuple(filter(None, [nearest(name, DATASET_NAMES)]))
-    return did_you_mean(" or ".join(likely)) or f"There are: {', '.join(DATASET_NAMES)}."
+    return SanError(
+        f"There is no dataset called '{printable(name)[:60]}'.",
+        hint=did_you_mean(" or ".join(likely)) or f"There are: {', '.join(DATASET_NAMES)}.",
+    )
 
 
 def dataset_lookalike(word: str) -> str | None:

@@ -17,7 +17,7 @@ from train_data import write_preset
 
 from san_cli.datasets.label_scheme import look
 from san_cli.datasets.own_pairs import ignored_values
-from san_cli.datasets.task import Task, own_task
+from san_cli.datasets.task import OwnData, Task, own_task
 from san_cli.errors import SanError
 
 NAMES = ("background", "clothes", "skin")
@@ -60,8 +60,11 @@ def make(
 
 
 def task_of(folder: Path, *ignore: str, images: str = "i", labels: str = "l", **options: Any) -> Task:
-    values = ignored_values(ignore)
-    return own_task(folder / images, folder / labels, str(folder / "c.txt"), values, **options)
+    patterns = {name: options.pop(name, None) for name in ("image_name", "label_name")}
+    data = OwnData(
+        folder / images, folder / labels, str(folder / "c.txt"), ignored_values(ignore), **patterns
+    )
+    return own_task(data, **options)
 
 
 def ids(task: Task) -> list[np.ndarray]:
