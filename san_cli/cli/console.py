@@ -1,9 +1,19 @@
-"""The one sink for words to the user: everything here goes to stderr, data alone goes to stdout."""
+"""The one sink for words to the user, on stderr, and for tables and lines of data, on stdout."""
 
+import io
+import os
+import shutil
 import sys
 import traceback
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import typer
 
 from san_cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _tracebacks = False
 
@@ -29,12 +39,12 @@ def _write(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Something the user may want to know."""
+    """Say something that the user may want to know."""
     say(f"note: {text}")
 
 
 def warn(text: str) -> None:
-    """Something that may surprise the user."""
+    """Say something that may surprise the user."""
     say(f"warning: {text}")
 
 
@@ -46,3 +56,53 @@ def error(message: str, hint: str = "") -> None:
     say(f"san: {message}")
     for line in hint.splitlines():
         say(line)
+
+
+def write(lines: Iterable[str]) -> None:
+    """Print lines on stdout, in UTF-8 whatever the locale: names read back from a file must be the same names."""
+    typer.echo("\n".join(lines).encode("utf-8"))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines with columns two blanks apart; the last column is as long as its cells."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    return ["  ".join([*map(str.ljust, row, widths), row[-1]]) for row in rows]
+
+
+def rich_console(wide: int) -> "Console":
+    """Return a console of Rich's for stdout, as wide as the terminal; `wide` columns where nobody looks at one."""
+    from rich.console import Console
+
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(
+        file=io.StringIO(),  # what is printed is captured, and UTF-8 whatever the locale
+        width=shutil.get_terminal_size().columns if on_terminal else wide,
+        force_terminal=on_terminal,
+        no_color="NO_COLOR" in os.environ,
+        highlight=False,
+    )
+
+
+def print_table(
+    out: "Console", rows: Sequence[Sequence[str]], title: str = "", *, foldable: Collection[str] | None = None
+) -> None:
+    """Print a table whose first row is the header: first column left, others right.
+
+    Cells may be wrapped or cut where the console is narrow; with `foldable` none is cut, and only those under
+    these headers, which stand left too, and those of the first column are wrapped.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for column, header in enumerate(rows[0]):
+        left = column == 0 or header in (foldable or ())
+        table.add_column(Text(header), justify="left" if left else "right")
+        if foldable is not None:
+            table.columns[-1].no_wrap = not left
+            table.columns[-1].overflow = "fold"
+            table.columns[-1].min_width = len(header)
+    for row in rows[1:]:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    out.print(table)

@@ -72,9 +72,8 @@ def list_datasets(data_root: _DataRoot = None) -> None:
     rows.append(
         (EMOJI, str(len(concepts())), f"{SCENES:,}", "rendered", "Emoji scenes, rendered as they are read")
     )
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        _print("  ".join([*(c.ljust(w) for c, w in zip(row[:4], widths, strict=True)), row[4]]))
+    for line in console.aligned(rows):
+        _print(line)
     for dataset in CATALOGUE.values():
         _print("")
         _print(f"{dataset.name}: san data prepare {dataset.name} --from ARCHIVE… --to {_quoted(root)}")

@@ -1,19 +1,14 @@
 """What `san eval` prints on stdout: tables, or JSON."""
 
-import io
-import os
-import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from san_cli.cli import console
 from san_cli.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from san_cli.evaluate.report_data import EvalResult, Trials
 
 _WIDE = 180  # columns where nobody looks at a terminal
@@ -43,17 +38,11 @@ def print_tables(
     settings: Mapping[str, Any],
 ) -> None:
     """The table of results, what is to be known about it, and quoted rows apart from it."""
-    from rich.console import Console
-
     from san_cli.evaluate.report import RULES, skip_lines, summary_rows, trials_line
 
-    text = io.StringIO()
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if on_terminal else _WIDE
-    out = Console(
-        file=text, width=width, force_terminal=on_terminal, no_color="NO_COLOR" in os.environ, highlight=False
-    )
-    _print_table(out, summary_rows(results), "Results")
+    out = console.rich_console(_WIDE)
+    out.begin_capture()
+    console.print_table(out, summary_rows(results), "Results")
     for line in skip_lines(results, skipped):
         out.print(printable(line), style="bold red", markup=False)
     for one in trials:
@@ -66,12 +55,12 @@ def print_tables(
     if quoted:
         from san_cli.evaluate.published import TABLE_2_SOURCE
 
-        _print_table(out, quoted, TABLE_2_SOURCE)
+        console.print_table(out, quoted, TABLE_2_SOURCE)
     for result in results:
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items())
         out.print(printable(f"{result.dataset}: {times}"), markup=False)
     out.print(_footer(results, settings), markup=False)
-    typer.echo(text.getvalue().encode("utf-8"), nl=False)
+    typer.echo(out.end_capture().encode("utf-8"), nl=False)
 
 
 def _footer(results: "Sequence[EvalResult]", settings: Mapping[str, Any]) -> str:
@@ -81,16 +70,3 @@ def _footer(results: "Sequence[EvalResult]", settings: Mapping[str, Any]) -> str
     versions = ", ".join(f"{name} {version}" for name, version in settings["versions"].items())
     where = f"{settings['device']}, {settings['precision']}" if settings["device"] else "no model"
     return printable("; ".join([*models, where, versions]))
-
-
-def _print_table(out: "Console", rows: Sequence[Sequence[str]], title: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for number, cell in enumerate(rows[0]):
-        table.add_column(Text(cell), justify="left" if number == 0 else "right")
-    for row in rows[1:]:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    out.print(table)

@@ -32,11 +32,6 @@ app = typer.Typer(
 )
 
 
-def _write(lines: list[str]) -> None:
-    """Print on stdout in UTF-8 whatever the locale: a names file read back must hold the same names."""
-    typer.echo("\n".join(lines).encode("utf-8"))
-
-
 @app.command("list")
 def list_vocabularies() -> None:
     """List the built-in vocabularies: name, number of classes, title.
@@ -47,7 +42,9 @@ def list_vocabularies() -> None:
     """
     known = [load_dataset_vocabulary(name) for name in DATASET_NAMES]
     width = max(map(len, DATASET_NAMES))
-    _write([f"{dataset.name:<{width}}  {len(dataset.classes):>3}  {dataset.title}" for dataset in known])
+    console.write(
+        [f"{dataset.name:<{width}}  {len(dataset.classes):>3}  {dataset.title}" for dataset in known]
+    )
 
 
 @app.command("show")
@@ -79,9 +76,9 @@ def show_vocabulary(
         console.note(text)
     if as_json:
         rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
-        _write([json.dumps(rows, ensure_ascii=False, indent=1)])
+        console.write([json.dumps(rows, ensure_ascii=False, indent=1)])
     else:
-        _write(format_lines(vocabulary))
+        console.write(format_lines(vocabulary))
 
 
 @app.command("similarity")
@@ -125,7 +122,7 @@ def show_similarity(
     if as_json:
         triples = zip(others, found, parsed[1:], strict=True)
         table = [_as_json(name, first, one, vocabulary, parsed[0]) for name, one, vocabulary in triples]
-        _write([json.dumps(table, ensure_ascii=False, indent=1)])
+        console.write([json.dumps(table, ensure_ascii=False, indent=1)])
         return
     width = max(len("vocabulary"), *map(len, others))
     lines = [
@@ -137,7 +134,7 @@ def show_similarity(
             f"{name:<{width}}  {one.forward:>{len(first) + 5}.3f}  {one.backward:>{len(first) + 5}.3f}"
             f"  {one.symmetric:5.3f}  {one.mean:5.3f}  {pair}"
         )
-    _write(lines)
+    console.write(lines)
 
 
 def _parsed(expression: str) -> Vocabulary:

@@ -49,10 +49,7 @@ def list_weights() -> None:
     from san_cli.models.presets import PRESETS
 
     rows = [("MODEL", "FILE", "SIZE", "SHA256", "CHECK", "WHERE"), *(_row(name) for name in PRESETS)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=False))
-        typer.echo("  ".join([*cells, row[5]]))
+    console.write(console.aligned(rows))
 
 
 @app.command()
