@@ -1,7 +1,6 @@
 """`san data`: list the benchmarks, prepare their archives, check what is there."""
 
 import shlex
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +14,6 @@ from san_cli.text import counted, printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from san_cli.datasets.catalogue import Dataset
     from san_cli.datasets.check import Checked
 
@@ -142,7 +139,7 @@ def prepare(
         )
     root = to if to is not None else find_root(None)
     splits = {"": None, "all": tuple(dataset.splits)}.get(split, (split,))
-    with _steps(f"preparing {dataset.name}", quiet) as step:
+    with progress(f"preparing {dataset.name}", 1, quiet=quiet) as step:
         done = prepare_dataset(dataset, given, root, splits, workers=workers, warn=console.warn, step=step)
     for result in done:
         _print(
@@ -178,7 +175,7 @@ def check(
     failed = checked_any = False
     for each in dataset.splits if split == "all" else (split,):
         try:
-            with _steps(f"checking {dataset.name} {each}", quiet) as step:
+            with progress(f"checking {dataset.name} {each}", 1, quiet=quiet) as step:
                 checked = check_dataset(dataset, each, root, step=step)
         except SanError as error:
             if error.code == ExitCode.USAGE:
@@ -235,12 +232,6 @@ def _state(dataset: "Dataset", split: str, root: Path) -> str:
     except SanError:
         return "incomplete" if (root / where.labels).is_dir() else "not here"
     return f"{pairs:,}" if where.count in (None, pairs) else f"{pairs:,} of {where.count:,}"
-
-
-@contextmanager
-def _steps(what: str, quiet: bool) -> "Iterator[Callable[[int, int], None]]":
-    with progress(what, 1, quiet=quiet) as bar:
-        yield bar.step
 
 
 def _some(names: tuple[str, ...], most: int = 10) -> str:

@@ -160,8 +160,8 @@ def _embed(request: Request, members: "Sequence[Member]", task: "Task", name: st
     if team is not None and not team.leads:
         team.hear(f"{name}/embedded")
     for member in members:
-        with progress("embedding words", len(task.vocabulary.words), quiet=request.quiet) as shown:
-            embedded = member.segmenter.embed(task.vocabulary, shown.step)
+        with progress("embedding words", len(task.vocabulary.words), quiet=request.quiet) as step:
+            embedded = member.segmenter.embed(task.vocabulary, step)
         length = member.segmenter.preset.clip.context_length
         for note in word_notes(task.vocabulary, embedded, member.segmenter.templates, length):
             if request.leads:
@@ -225,10 +225,10 @@ def _counted(
 ) -> "Tally | None":
     from san_cli.evaluate.run import run_evaluation
 
-    with progress(task.name, len(task.pairs), quiet=request.quiet or not request.leads) as shown:
+    with progress(task.name, len(task.pairs), quiet=request.quiet or not request.leads) as step:
 
         def on_image(image: Any, done: int, of: int) -> None:
-            shown.step(done, of)
+            step(done, of)
             if image.fault is not None:
                 console.say(f"skipped: {image.fault}")
 

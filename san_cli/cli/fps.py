@@ -278,9 +278,9 @@ def _measured(
     before = machine(setup)
     if before["load"] is not None and before["load"] > 0.5 * before["cores"]:
         console.warn(f"the machine is busy (load {before['load']}): times will be longer than it can do")
-    with progress("calls", len(systems), quiet=quiet) as shown:
+    with progress("calls", len(systems), quiet=quiet) as step:
         try:
-            results = measure(pixels, systems, preset, clip_sizes, setup, shown.step)
+            results = measure(pixels, systems, preset, clip_sizes, setup, step)
         except (RuntimeError, MemoryError) as error:
             known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
             if not known and "DefaultCPUAllocator" not in str(error):
@@ -312,11 +312,11 @@ def _folder(
 ) -> "FolderRate":
     from san_cli.fps.end_to_end import folder_rate
 
-    with progress("images", 1, quiet=quiet) as shown:
+    with progress("images", 1, quiet=quiet) as step:
         return folder_rate(
             folder, vocabulary, preset,
             device=device, precision=precision, batch=setup.batch, compile=setup.compile,
-            say=console.warn, step=shown.step,
+            say=console.warn, step=step,
         )  # fmt: skip
 
 

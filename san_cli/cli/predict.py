@@ -353,8 +353,8 @@ def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", team: "Team | None"
 
     if team is not None and not team.leads:
         team.hear("embedded")
-    with progress("embedding words", len(vocabulary.words), quiet=report.quiet) as shown:
-        embedded = segmenter.embed(vocabulary, shown.step)
+    with progress("embedding words", len(vocabulary.words), quiet=report.quiet) as step:
+        embedded = segmenter.embed(vocabulary, step)
     length = segmenter.preset.clip.context_length
     for text in word_notes(vocabulary, embedded, segmenter.templates, length):
         report.info(f"note: {text}")
@@ -381,13 +381,13 @@ def _work(
     )
     positions = list(run.share.positions(len(images), job.batch))
     report.work_started = time.monotonic()
-    with closing(outcomes), progress("images", len(positions), quiet=report.quiet) as shown:
+    with closing(outcomes), progress("images", len(positions), quiet=report.quiet) as step:
         for number, outcome in enumerate(outcomes):
             report.outcome(outcome)
             if own_lines:
                 path = str(images[positions[number]].path)
                 report.json_line(path, outcome.record, job.classes, outcome.exif_orientation, outcome.ms)
-            shown.step(number + 1)
+            step(number + 1)
             if fail_fast and outcome.record.error is not None:
                 raise _stopped()
     report.work_seconds = time.monotonic() - report.work_started

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from san_cli.cli import console
 
@@ -12,36 +12,18 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress
 
-_LINE_EVERY_S = 10.0
+_LINE_EVERY_S = 10.0  # a bar of tqdm's would draw itself anew in a log without end
 _LONGEST = 25  # characters of what a bar is about, so that 60 columns hold the rest
 
 
-class _Quiet:
-    def step(self, done: int, total: int | None = None) -> None:
-        """Show nothing."""
+class Step(Protocol):
+    """Told how many steps are done, and how many there are where that wasn't known."""
 
-
-class _Lines:
-    """Plain lines, for logs."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total = what, total
-        self._start = self._last = time.monotonic()
-
-    def step(self, done: int, total: int | None = None) -> None:
-        """Say how far we are, unless that was just said."""
-        self._total = total or self._total
-        now = time.monotonic()
-        if now - self._last < _LINE_EVERY_S or not done:
-            return
-        self._last = now
-        rate = done / (now - self._start)
-        left = duration((self._total - done) / rate)
-        console.say(f"{self._what}: {done:,} of {self._total:,}, {rate:.3g} a second, {left} left")
+    def __call__(self, done: int, total: int | None = None) -> None: ...
 
 
 def bar_of(below: Callable[[], str] = lambda: "", *, transient: bool) -> "Progress":
-    """A bar of Rich's with count and time left, whatever the terminal's width, over lines that `below` gives.
+    """Return a bar of Rich's with count and time left, whatever the terminal's width, over lines that `below` gives.
 
     What is written to stderr meanwhile appears above it.
     """
@@ -72,41 +54,39 @@ def bar_of(below: Callable[[], str] = lambda: "", *, transient: bool) -> "Progre
     )
 
 
-class _Bar:
-    """A bar on a terminal."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._progress = bar_of(transient=True)
-        short = what if len(what) <= _LONGEST else f"{what[: _LONGEST - 1]}…"
-        self._task = self._progress.add_task(short, total=total)
-        self._progress.start()
-
-    def step(self, done: int, total: int | None = None) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=done, total=total)
-
-    def stop(self) -> None:
-        """Take the bar away."""
-        self._progress.stop()
-
-
 @contextmanager
-def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[_Quiet | _Lines | _Bar]:
-    """Progress of `total` steps called `what`; tell it with `step(done)`, or `step(done, total)`."""
+def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Step]:
+    """Show the progress of `total` steps called `what`; yields what is told `(done)`, or `(done, total)`."""
     if quiet or total < 1:
-        yield _Quiet()
+        yield lambda done, total=None: None
     elif not is_terminal():
-        yield _Lines(what, total)
+        yield _lines(what, total)
     else:
-        bar = _Bar(what, total)
-        try:
-            yield bar
-        finally:
-            bar.stop()
+        with bar_of(transient=True) as bar:
+            task = bar.add_task(what if len(what) <= _LONGEST else f"{what[: _LONGEST - 1]}…", total=total)
+            yield lambda done, total=None: bar.update(task, completed=done, total=total)
+
+
+def _lines(what: str, steps: int) -> Step:
+    """Return what says in plain lines, for logs, how far we are, unless that was just said."""
+    start = last = time.monotonic()
+
+    def step(done: int, total: int | None = None) -> None:
+        nonlocal last, steps
+        steps = total or steps
+        now = time.monotonic()
+        if now - last < _LINE_EVERY_S or not done:
+            return
+        last = now
+        rate = done / (now - start)
+        left = duration((steps - done) / rate)
+        console.say(f"{what}: {done:,} of {steps:,}, {rate:.3g} a second, {left} left")
+
+    return step
 
 
 def duration(seconds: float) -> str:
-    """A length of time as people say it."""
+    """Return a length of time as people say it."""
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -114,7 +94,7 @@ def duration(seconds: float) -> str:
 
 
 def is_terminal() -> bool:
-    """Whether somebody looks at stderr."""
+    """Tell whether somebody looks at stderr."""
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # closed

@@ -395,8 +395,8 @@ def _embed(
 
     words = data.vocabulary
     if processes.leads:
-        with progress("embedding class names", len(words.words), quiet=request.quiet) as shown:
-            embed_words(start, words, prompts, processes.device, shown.step)
+        with progress("embedding class names", len(words.words), quiet=request.quiet) as step:
+            embed_words(start, words, prompts, processes.device, step)
     processes.wait()
     return embed_words(start, words, prompts, processes.device)
 
@@ -408,8 +408,8 @@ def _check_data(request: Request, data: "TrainingData", processes: "Processes", 
     from san_cli.train.validation import evaluated_images
 
     if processes.leads:
-        with progress("checking images", len(data.source), quiet=request.quiet) as shown:
-            checked = check_source(data.source, data.vocabulary.names, data.ignore_label, step=shown.step)
+        with progress("checking images", len(data.source), quiet=request.quiet) as step:
+            checked = check_source(data.source, data.vocabulary.names, data.ignore_label, step=step)
         say(f"data: {checked.sentence}")
         held_out = data.validation
         if isinstance(held_out, PairSource) and held_out != data.source and request.evaluate_every != 0:

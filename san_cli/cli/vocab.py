@@ -115,8 +115,8 @@ def show_similarity(
     )
     embedded = []
     for vocabulary in parsed:
-        with progress("embedding words", len(vocabulary.words)) as shown:
-            rows = segmenter.embed(vocabulary, shown.step)
+        with progress("embedding words", len(vocabulary.words)) as step:
+            rows = segmenter.embed(vocabulary, step)
         embedded.append(rows[first_word_rows(vocabulary.word_indices)])
     found = [similarity(rows, embedded[0]) for rows in embedded[1:]]
     if as_json:

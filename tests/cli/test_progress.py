@@ -26,10 +26,10 @@ def test_durations() -> None:
 def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    with progress("images", 1200) as shown:
+    with progress("images", 1200) as step:
         for done in range(1, 31):
             clock[0] += 1
-            shown.step(done)
+            step(done)
     assert capsys.readouterr().err.splitlines() == [
         "images: 10 of 1,200, 1 a second, 20 min left",
         "images: 20 of 1,200, 1 a second, 20 min left",
@@ -40,9 +40,9 @@ def test_lines_come_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch
 def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_terminal", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with progress("[red]images", 3) as shown:
-        shown.step(1)
-        shown.step(4, 4)
+    with progress("[red]images", 3) as step:
+        step(1)
+        step(4, 4)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "[red]images" in captured.err
@@ -50,8 +50,8 @@ def test_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 
 def test_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("images", 3, quiet=True) as shown:
-        shown.step(3)
+    with progress("images", 3, quiet=True) as step:
+        step(3)
     assert capsys.readouterr() == ("", "")
 
 
@@ -70,8 +70,8 @@ def test_bar_count_and_time_left_are_never_cut(
     monkeypatch.setattr(module, "is_terminal", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(columns))
-    with progress(what, total) as shown:
-        shown.step(total // 2)
+    with progress(what, total) as step:
+        step(total // 2)
     drawn = [
         line
         for line in re.split(r"[\r\n]", re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", capsys.readouterr().err))
