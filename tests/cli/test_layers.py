@@ -1,0 +1,134 @@
+"""The house as docs/architecture.md draws it: which room may import which, and what stays out of `--help`."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from program import subprocess_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "san_cli"
+
+# From the top down: a room imports only from rooms below its line. Rooms on one line don't know one another.
+LAYERS = (
+    ("__init__", "__main__"),
+    ("cli",),
+    ("predict", "evaluate", "train", "prepare", "fps"),
+    ("runs",),
+    ("engine",),
+    ("datasets", "outputs"),
+    ("vocabulary", "weights"),
+    ("models",),
+    ("errors", "text", "files"),
+)
+LEVELS = {room: len(LAYERS) - number for number, rooms in enumerate(LAYERS) for room in rooms}
+# What stands above nothing: anyone may ask for it.
+FOR_ALL = ("san_cli.__version__",)
+# Breaks that are known, as (file, room), each with its reason.
+KNOWN = {("fps/end_to_end.py", "predict"): "times `san predict` itself"}
+
+LONGEST = 400
+# Files that may be longer, each with its reason.
+LONG = {
+    "cli/predict.py": "to be taken apart",
+    "cli/train_work.py": "to be taken apart",
+    "engine/segmenter.py": "the class Segmenter is the Python API: half of it says what may be passed",
+    "train/run.py": "to be taken apart",
+}
+# Distributions that are imported under another name.
+IMPORTED_AS = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
+# Dependencies that nothing imports, each with its reason, and the other way round.
+FOR_USERS = {"pycocotools": "opens predictions.json for whoever goes on with it: the README shows how"}
+WHERE_THERE = {
+    "certifi": "its certificates are used beside the system's where it is installed",
+    "huggingface_hub": "comes with open_clip_torch, whose import of it is guarded",
+}
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Yield the full name of all that a file imports: at run time, in functions, and for type checkers."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+IMPORTS = {path.relative_to(PACKAGE): sorted(set(_imported(path))) for path in PACKAGE.rglob("*.py")}
+
+
+def test_every_room_has_its_place() -> None:
+    assert {path.parts[0].removesuffix(".py") for path in IMPORTS} == set(LEVELS)
+
+
+def test_imports_point_down() -> None:
+    against = [
+        f"{path} imports {name}"
+        for path, names in IMPORTS.items()
+        for name in names
+        if name.startswith("san_cli.") and name not in FOR_ALL
+        for room, other in [(path.parts[0].removesuffix(".py"), name.split(".")[1])]
+        if room != other and LEVELS[room] <= LEVELS[other] and (path.as_posix(), other) not in KNOWN
+    ]
+    assert not against, "\n".join(against)
+
+
+def test_help_loads_no_torch(san_home: Path) -> None:
+    """Every page in one process: torch takes seconds to load, and so do NumPy and Pillow some tenths."""
+    code = (
+        "import contextlib, io, json, sys, typer\n"
+        "from san_cli.cli.main import app, main\n"
+        "def pages(command, words):\n"
+        "    yield words\n"
+        "    for name, other in getattr(command, 'commands', {}).items():\n"
+        "        yield from pages(other, [*words, name])\n"
+        "shown = []\n"
+        "for words in pages(typer.main.get_command(app), []):\n"
+        "    sys.argv = ['san', *words, '--help']\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as page:\n"
+        "        main()\n"
+        "    assert 'Usage: ' in page.getvalue(), words\n"
+        "    shown.append(' '.join(words))\n"
+        "heavy = [m for m in ('torch', 'numpy', 'PIL', 'open_clip', 'scipy') if m in sys.modules]\n"
+        "print(json.dumps([shown, heavy]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=subprocess_environment(san_home),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown, heavy = json.loads(done.stdout)
+    assert {"", "predict", "eval", "train", "fps", "data prepare", "vocab similarity"} <= set(shown)
+    assert heavy == []
+
+
+def test_every_dependency_is_imported() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [re.split(r"[^\w.-]", line)[0] for line in project["dependencies"]]
+    loaded = {name.split(".")[0] for found in IMPORTS.values() for name in found}
+    assert {name for name in names if IMPORTED_AS.get(name, name) not in loaded} == set(FOR_USERS)
+
+
+def test_every_import_is_a_dependency() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *project["optional-dependencies"]["report"]]
+    declared = {re.split(r"[^\w.-]", line)[0] for line in lines}
+    known = {IMPORTED_AS.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"san_cli"}
+    strangers = {name.split(".")[0] for found in IMPORTS.values() for name in found} - known
+    assert strangers == set(WHERE_THERE)
+
+
+def test_files_are_short_enough_to_read() -> None:
+    lengths = {path.as_posix(): len((PACKAGE / path).read_bytes().splitlines()) for path in IMPORTS}
+    assert [path for path, lines in lengths.items() if lines > LONGEST and path not in LONG] == []
+    assert all(reason and (PACKAGE / path).is_file() for path, reason in LONG.items())
