@@ -22,10 +22,17 @@ from PIL import Image
 from webdriver import SETTLED, Browser, driver
 
 from san_cli.outputs.coco import dataset_info
-from san_cli.outputs.gallery import CLASSES_SUFFIX, FOLDER, PAGE, PHOTO_SUFFIX, write_gallery
+from san_cli.outputs.gallery import (
+    CLASSES_SUFFIX,
+    FOLDER,
+    PAGE,
+    PHOTO_SUFFIX,
+    write_gallery,
+    write_layer,
+    write_photo,
+)
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
-from san_cli.outputs.thumbnails import write_layer, write_photo
 from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 

@@ -1,4 +1,4 @@
-"""What our commands do otherwise than Typer's: a --help that fits any width, and mistakes told in our words."""
+"""Typer's commands, changed: a --help that fits any width, mistakes told in our words, --debug in each."""
 
 import inspect
 import re
@@ -15,7 +15,7 @@ from san_cli.errors import EXIT_CODE_HELP
 
 
 class _Ours:
-    """What a command and a group of commands have in common; mixed into Typer's classes."""
+    """Mixin for Typer's classes of commands and groups of commands."""
 
     epilog: str | None
 
@@ -37,7 +37,7 @@ class _Ours:
         formatter.write("".join(f" {line}".rstrip() + "\n" for line in ["", *(below or "").splitlines()]))
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """All parameters; where only a type could be shown beside one, nothing is ("<bool>", "<list[str]>")."""
+        """List all parameters; where only a type could be shown beside one, nothing is ("<bool>", "<list[str]>")."""
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in parameters:
             if getattr(parameter, "is_flag", False):
@@ -55,7 +55,7 @@ class Group(_Ours, TyperGroup):
     """`san` itself, or a group of its commands."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first word names; SanError with the way out for any other word."""
+        """Find the command that the first word names; SanError with the way out for any other word."""
         word = args[0]
         if self.get_command(ctx, word) is None and not word.startswith("-") and not ctx.resilient_parsing:
             raise unknown_command(word, self, ctx.command_path)
@@ -88,7 +88,10 @@ def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def flowing(text: str) -> tuple[str, list[str]]:
-    """A help text whose paragraphs fill any width, and those of examples (after a line of `\\b`), line by line."""
+    """Split a help text: one whose paragraphs fill any width, and those of examples, line by line.
+
+    The latter begin with a line of `\\b`.
+    """
     told, examples = [], []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         if paragraph.startswith("\b"):

@@ -23,7 +23,7 @@ from san_cli.errors import ExitCode, SanError
 
 
 class _San(Group):
-    """Ends of a command that Typer would handle its own way: without a word, and a closed pipe as an error."""
+    """The group of all commands; ends an interrupted one with a sentence, and one whose reader has gone without."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with _quiet_without_reader():

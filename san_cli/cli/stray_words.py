@@ -12,12 +12,12 @@ from san_cli.vocabulary.terms import shown
 
 
 def may_be_word(argument: str) -> bool:
-    """Whether an input is neither there nor looks like the path of anything."""
+    """Tell whether an input is neither there nor looks like the path of anything."""
     return not re.search(r"[./\\*?\[\]~:]|^-", argument) and not os.path.lexists(argument)
 
 
 def refuse_stray_words(arguments: Sequence[str], is_stray: Callable[[str], bool]) -> None:
-    """SanError with the right way to write it if some `arguments` stand right behind the value of --vocab or --show.
+    """Refuse `arguments` that stand right behind the value of --vocab or --show, with the right way to write them.
 
     `is_stray` tells those that can't be what the command takes. Where all are, none is taken for a word.
     """

@@ -84,7 +84,7 @@ def told_in_our_words(command: Any) -> Iterator[None]:
 
 
 def unknown_command(word: str, group: Any, path: str) -> SanError:
-    """For a word that stands where a command of `group` should."""
+    """Return the error for a word that stands where a command of `group` should."""
     commands = list(group.commands)
     others = [name for name in commands if word.casefold() in _COMMANDS.get(name, ())]
     near = others or difflib.get_close_matches(word.casefold(), commands, 1, 0.6)
@@ -107,7 +107,7 @@ def _told(message: str, *hints: str) -> SanError:
 
 
 def first_example(epilog: str) -> str:
-    """The first command line under "Examples:" in a command's help, empty if there is none."""
+    """Return the first command line under "Examples:" in a command's help, empty if there is none."""
     found = re.search(r"Examples?:\n\s*((?:.*\\\n)*.*)", epilog)
     return " ".join(found[1].replace("\\\n", " ").split()) if found else ""
 
@@ -118,7 +118,7 @@ def _example(command: Any) -> str:
 
 
 def _is_input(word: str) -> bool:
-    """Whether `word` is what `san predict` takes rather than a command."""
+    """Tell whether `word` is what `san predict` takes rather than a command."""
     try:
         return Path(word).exists() or any(mark in word for mark in "./\\*~")
     except (OSError, ValueError):
@@ -130,7 +130,7 @@ def _options(command: Any) -> list[str]:
 
 
 def _meant(option: str, command: Any, path: str) -> str:
-    """What an option that isn't there was probably meant to be."""
+    """Return the hint for an option that isn't there."""
     own = _options(command)
     likely = _nearest_option(option, own)
     if likely:
@@ -158,7 +158,7 @@ def _nearest_option(option: str, known: Iterable[str]) -> str:
 
 
 def _sentence(error: Any) -> str:
-    """What Typer says, in the form of our own sentences."""
+    """Return what Typer says as a sentence like our own."""
     text = str(error.format_message()).strip().rstrip(".")
     text = re.sub(r"^Invalid value for '([^']*)': (?:Input should|Value should)", r"\1 must", text)
     text = re.sub(r"^Invalid value for '([^']*)': ", r"\1: ", text)

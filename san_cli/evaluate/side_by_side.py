@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from san_cli.outputs.legend import PAPER
-from san_cli.outputs.lettering import font
+from san_cli.outputs.legend import PAPER, font
 from san_cli.outputs.overlay import render_overlay, write_overlay
 
 _GAP = 8

@@ -24,7 +24,7 @@ from san_cli.text import json_text
 
 
 def dataset_info(san: Mapping[str, object]) -> dict[str, object]:
-    """The `info` object; `san` says what made the predictions: model, weights, vocabulary, options.
+    """Return the `info` object; `san` says what made the predictions: model, weights, vocabulary, options.
 
     The date is that of `SOURCE_DATE_EPOCH` (seconds; SanError if it isn't a number) or empty, as equal inputs
     must give equal bytes.
@@ -67,7 +67,7 @@ def write_coco(
 
 
 def _write_array(stream: BinaryIO, key: str, items: Iterable[dict[str, object]]) -> None:
-    """A member of the top object, one item per line."""
+    """Write a member of the top object, one item per line."""
     stream.write(f',\n"{key}":['.encode("ascii"))
     separator = "\n"
     for item in items:
@@ -82,7 +82,7 @@ def _categories(names: Sequence[str]) -> Iterator[dict[str, object]]:
 
 
 def _images(records: Iterator[ImageRecord], failures: list[dict[str, object]]) -> Iterator[dict[str, object]]:
-    """The images in turn; those that failed go to `failures` instead."""
+    """Yield the images in turn; those that failed go to `failures` instead."""
     for image_id, record in enumerate(records, start=1):
         if record.error is None:
             yield {

@@ -24,7 +24,7 @@ _CHROMA = 0.06, 0.19
 
 @lru_cache(maxsize=4096)
 def colour_of(name: str) -> tuple[int, int, int]:
-    """The sRGB colour (0 … 255) of a class name; case and the amount of blank space don't matter."""
+    """Return the sRGB colour (0 … 255) of a class name; case and the amount of blank space don't matter."""
     key = " ".join(unicodedata.normalize("NFC", name).casefold().split())
     digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, salt=_SALT).digest()
     hue = int.from_bytes(digest[:2], "big") / 2**16 * math.tau
@@ -37,7 +37,7 @@ def colour_of(name: str) -> tuple[int, int, int]:
 
 
 def palette(names: Sequence[str]) -> NDArray[np.uint8]:
-    """The colours [C, 3] of `names` [C]."""
+    """Return the colours [C, 3] of `names` [C]."""
     return np.array([colour_of(name) for name in names], np.uint8).reshape(-1, 3)
 
 
@@ -46,7 +46,7 @@ def _between(low: float, high: float, byte: int) -> float:
 
 
 def _linear_srgb(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:
-    """OKLCH to linear sRGB; outside 0 … 1 where a screen can't show the colour."""
+    """Convert OKLCH to linear sRGB; outside 0 … 1 where a screen can't show the colour."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
     medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
@@ -59,6 +59,6 @@ def _linear_srgb(lightness: float, chroma: float, hue: float) -> tuple[float, fl
 
 
 def _gamma_encoded(linear: float) -> int:
-    """A channel of linear sRGB as the byte that a screen expects."""
+    """Return a channel of linear sRGB as the byte that a screen expects."""
     encoded = 12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055
     return round(255 * encoded)

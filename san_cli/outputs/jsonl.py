@@ -16,7 +16,7 @@ def image_line(
     ms: Mapping[str, float],
     segmentation: bool,
 ) -> str:
-    """The line of one input, plain ASCII without a line end.
+    """Return the line of one input, plain ASCII without a line end.
 
     Keys: path (relative, with `/`; the results are named after it), input (the path that opens the file from
     where the command ran), width, height (displayed pixels) and exif_orientation (1 to 8), all three null if it

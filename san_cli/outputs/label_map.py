@@ -42,7 +42,7 @@ def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[
 
 
 def read_label_map(path: Path) -> NDArray[np.int32]:
-    """The label map [H, W] that `write_label_map` wrote, -1 where unlabelled; SanError for another image."""
+    """Read the label map [H, W] that `write_label_map` wrote, -1 where unlabelled; SanError for another image."""
     with Image.open(path, formats=("PNG",)) as image:
         if image.mode not in ("P", "I;16"):
             raise SanError(f"{path} is not a label map written by san")

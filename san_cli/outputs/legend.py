@@ -1,36 +1,73 @@
-"""The legend of an overlay: the classes in the picture with their colours and shares, largest first."""
+"""The legend of an overlay, and text in pictures: the font, and class names as it can draw them."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from PIL import Image, ImageDraw
-
-from san_cli.outputs.lettering import elided, font, text_width
+from PIL import Image, ImageDraw, ImageFont
 
 PAPER, _INK, _FAINT = (27, 29, 33), (236, 237, 239), (158, 162, 170)
 _LONGEST_NAME_EM = 13
 _LEAST_PLACES = 6
+_BEYOND_ASCII = "©«°±´·»‘’“”…‹›⁄™"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the legend; `share` is of the image's pixels, a colour of None draws an empty
-    box."""
+    """A line of the legend; `share` is of the image's pixels, a colour of None draws an empty box."""
 
     text: str
     share: float
     colour: tuple[int, int, int] | None
 
 
+@lru_cache(maxsize=64)
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Load Pillow's own Aileron at `size` pixels: the same letters on every machine, no font file to find."""
+    loaded = ImageFont.load_default(size)
+    assert isinstance(loaded, ImageFont.FreeTypeFont), "Pillow was built without FreeType"
+    return loaded
+
+
+def drawable(name: str, class_id: int) -> str:
+    """Return `name` as the font can draw it, on one line.
+
+    The font holds ASCII and some punctuation. Accents are dropped (café → cafe); a name with letters of
+    another script becomes "class 7", its id in the label map and in classes.json, where it stands in full.
+    """
+    decomposed = unicodedata.normalize("NFKD", " ".join(name.split()))
+    text = "".join(character for character in decomposed if not unicodedata.combining(character))
+    if text and all(" " <= character <= "~" or character in _BEYOND_ASCII for character in text):
+        return text
+    return f"class {class_id}"
+
+
+@lru_cache(maxsize=8192)  # the names of a vocabulary come again with every picture
+def text_width(text: str, size: int) -> float:
+    """Measure the pixels that `text` takes in letters of `size` pixels."""
+    return font(size).getlength(text)
+
+
+@lru_cache(maxsize=8192)
+def elided(text: str, size: int, width: float) -> str:
+    """Return `text`, cut short with an ellipsis where it is longer than `width` pixels in letters of `size`."""
+    if text_width(text, size) <= width:
+        return text
+    while text and font(size).getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
 def percent(share: float) -> str:
-    """A share of 1 in percent, with as many places as one wants to read."""
+    """Format a share of 1 in percent, with as many places as one wants to read."""
     if 0 < share < 0.001:
         return "<0.1%"
     return f"{share:.0%}" if share >= 0.0995 else f"{share:.1%}"
 
 
 def legend_below(entries: Sequence[Entry], *, em: int, width: int, height: int) -> Image.Image:
-    """A strip in letters of `em` pixels: `width` wide, or one column if that is more; about `height` at most,
+    """Draw a strip in letters of `em` pixels: `width` wide, or one column if that is more; about `height` at most,
     but with room for six classes."""
     grid = _Grid(entries, em)
     columns = grid.columns_within(width)
@@ -40,7 +77,7 @@ def legend_below(entries: Sequence[Entry], *, em: int, width: int, height: int) 
 
 
 def legend_beside(entries: Sequence[Entry], *, em: int, width: int, height: int) -> Image.Image:
-    """A panel in letters of `em` pixels: at least `height` high, and about `width` wide at most."""
+    """Draw a panel in letters of `em` pixels: at least `height` high, and about `width` wide at most."""
     grid = _Grid(entries, em)
     rows = max((height - 2 * grid.margin) // grid.line, _LEAST_PLACES)
     columns = min(-(-len(entries) // rows), grid.columns_within(width))
@@ -66,7 +103,7 @@ class _Grid:
         return max(1, (width - 2 * self.margin + self.gutter) // (self.column + self.gutter))
 
     def drawn(self, rows: int, columns: int, *, width: int, height: int) -> Image.Image:
-        """The entries down the columns; what doesn't fit is summed up in the last place."""
+        """Draw the entries down the columns; what doesn't fit is summed up in the last place."""
         count = min(len(self.entries), rows * columns)
         rows = min(rows, count)
         columns = -(-count // rows)

@@ -9,8 +9,16 @@ from PIL import Image, ImageDraw
 
 from san_cli.files import atomic_write
 from san_cli.outputs.colours import palette
-from san_cli.outputs.legend import PAPER, Entry, legend_below, legend_beside
-from san_cli.outputs.lettering import drawable, elided, font, text_width
+from san_cli.outputs.legend import (
+    PAPER,
+    Entry,
+    drawable,
+    elided,
+    font,
+    legend_below,
+    legend_beside,
+    text_width,
+)
 from san_cli.outputs.placement import place_names
 
 _TINT_OPACITY, _OUTLINE_OPACITY = 0.5, 0.75
@@ -21,7 +29,7 @@ _JPEG_LONGEST = 65500
 def render_overlay(
     image: NDArray[np.uint8], label_map: NDArray[np.integer], names: Sequence[str]
 ) -> Image.Image:
-    """`image` [H, W, 3] under the colours of `label_map` [H, W], ids in `names`, -1 where unlabelled.
+    """Draw `image` [H, W, 3] under the colours of `label_map` [H, W], ids in `names`, -1 where unlabelled.
 
     The photograph stays at the top left in its own size, the legend is below it, or beside it if it is higher
     than wide. Unlabelled pixels keep the photograph's colours, but for outlines.
@@ -31,16 +39,19 @@ def render_overlay(
     height, width = label_map.shape
     if image.shape != (height, width, 3):
         raise ValueError(f"an image of shape {image.shape} can't lie under a label map of {label_map.shape}")
-    # The narrowest unsigned type that leaves one value over for the placement; 0 is unlabelled.
+    # Ids from 1, 0 being unlabelled, in the narrowest unsigned type that leaves one value over for the placement.
     labels = np.add(label_map, 1, dtype=np.min_scalar_type(len(names) + 1), casting="unsafe")
+    # Tint and outline the photograph.
     em = _letter_size(width, height)
     picture = Image.fromarray(image)
     colours = np.concatenate([np.zeros((1, 3), np.uint8), palette(names)])
     _tint(picture, labels, colours, line=max(1, round(em / 14)))
+    # Write the names of the classes present, the largest first: where room is short, it is theirs.
     area = _areas(labels, len(colours))
     present = [label for label in np.argsort(-area, kind="stable").tolist() if area[label] and label]
     texts = {label: drawable(names[label - 1], label - 1) for label in present}
     _write_names(picture, labels, texts, colours, em)
+    # Say in a legend what stands nowhere else, and how much of the picture everything takes.
     entries = [Entry(texts[i], area[i] / labels.size, tuple(colours[i].tolist())) for i in present]
     if area[0]:
         entries.append(Entry("unlabelled", area[0] / labels.size, None))
@@ -64,7 +75,7 @@ def write_overlay(path: Path, picture: Image.Image) -> None:
 
 
 def _areas(labels: NDArray[np.integer], count: int) -> NDArray[np.int64]:
-    """Pixels [count] of each label; by bands, as bincount makes 8 bytes of every pixel it is given."""
+    """Count the pixels [count] of each label; by bands, as bincount makes 8 bytes of every pixel it is given."""
     area = np.zeros(count, np.int64)
     for top in range(0, len(labels), _BAND):
         area += np.bincount(labels[top : top + _BAND].ravel(), minlength=count)
@@ -72,7 +83,7 @@ def _areas(labels: NDArray[np.integer], count: int) -> NDArray[np.int64]:
 
 
 def _letter_size(width: int, height: int) -> int:
-    """Pixels of the letters: 14 for 640×480; grows less than the image, as large ones are zoomed into."""
+    """Return the letters' size in pixels: 14 for 640×480; grows less than the image, which is zoomed into."""
     return round(min(max(14 * ((width * height) / (640 * 480)) ** 0.375, 11), 72))
 
 
@@ -93,7 +104,7 @@ def _tint(picture: Image.Image, labels: NDArray[np.integer], colours: NDArray[np
 
 
 def _edges(labels: NDArray[np.integer], line: int) -> NDArray[np.bool_]:
-    """Where [H, W] the outlines between regions run, `line` pixels wide."""
+    """Mark [H, W] where the outlines between regions run, `line` pixels wide."""
     edges = np.zeros(labels.shape, bool)
     before = line // 2
     rows, columns = len(labels) - line, labels.shape[1] - line

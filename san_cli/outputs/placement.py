@@ -21,7 +21,7 @@ class Place:
 def place_names(
     labels: NDArray[np.integer], sizes: Sequence[tuple[int, Sequence[tuple[int, int]]]], step: int
 ) -> dict[int, Place]:
-    """Places for texts in `labels` [H, W], which is looked at every `step` pixels.
+    """Find places for texts in `labels` [H, W], which is looked at every `step` pixels.
 
     `sizes` holds (label, (width, height) in pixels of its text, the preferred one first), the most important
     label first; no label is the largest value of its type. Labels that have no room are left out.

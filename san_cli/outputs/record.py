@@ -1,4 +1,4 @@
-"""What is kept of one image once its files are written: enough for every report over the whole run."""
+"""The record of one image that is kept once its files are written: enough for every report over the whole run."""
 
 import json
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class ImageRecord:
     error: str | None = None
 
     def to_json_line(self) -> str:
-        """The record as one line of plain ASCII without a line end; `from_json_line` gives an equal one."""
+        """Return the record as one line of plain ASCII without a line end; `from_json_line` gives an equal one."""
         regions = [[class_id, score, r.counts, r.area, r.bbox] for class_id, score, r in self.regions]
         fields = [self.file_name, self.height, self.width, regions, self.error]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json_line(cls, line: str) -> "ImageRecord":
-        """The record written by `to_json_line`; ValueError for any other line, a torn one included."""
+        """Read a record written by `to_json_line`; ValueError for any other line, a torn one included."""
         try:
             file_name, height, width, regions, error = json.loads(line)
             return cls(

@@ -15,9 +15,9 @@ from san_cli.datasets.images import os_cause
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import temp_path
 from san_cli.outputs import gallery
+from san_cli.outputs.gallery import write_layer, write_photo
 from san_cli.outputs.label_map import write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
-from san_cli.outputs.thumbnails import write_layer, write_photo
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.made_files import Mark, mark_of
 from san_cli.predict.output_names import output_stem

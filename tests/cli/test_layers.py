@@ -43,7 +43,9 @@ LONG = {
 # Distributions that are imported under another name.
 IMPORTED_AS = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 # Dependencies that nothing imports, each with its reason, and the other way round.
-FOR_USERS = {"pycocotools": "opens predictions.json for whoever goes on with it: the README shows how"}
+FOR_USERS = {
+    "pycocotools": "opens predictions.json for whoever goes on with it (tests/outputs/test_readers.py)"
+}
 WHERE_THERE = {
     "certifi": "its certificates are used beside the system's where it is installed",
     "huggingface_hub": "comes with open_clip_torch, whose import of it is guarded",

@@ -24,10 +24,17 @@ from PIL import Image
 from san_cli import __version__
 from san_cli.outputs.coco import dataset_info
 from san_cli.outputs.colours import colour_of
-from san_cli.outputs.gallery import page_text, write_data, write_gallery
+from san_cli.outputs.gallery import (
+    LONGEST_SIDE,
+    page_text,
+    thumbnail_size,
+    write_data,
+    write_gallery,
+    write_layer,
+    write_photo,
+)
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region
-from san_cli.outputs.thumbnails import LONGEST_SIDE, thumbnail_size, write_layer, write_photo
 from san_cli.text import printable
 
 SETTINGS = {

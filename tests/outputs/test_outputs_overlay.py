@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from san_cli.outputs.colours import colour_of
-from san_cli.outputs.legend import Entry, legend_below, legend_beside, percent
-from san_cli.outputs.lettering import drawable, elided, font, text_width
+from san_cli.outputs.legend import (
+    Entry,
+    drawable,
+    elided,
+    font,
+    legend_below,
+    legend_beside,
+    percent,
+    text_width,
+)
 from san_cli.outputs.overlay import render_overlay, write_overlay
 from san_cli.outputs.placement import place_names
 
