@@ -25,12 +25,13 @@ from san_cli import Segmenter
 from san_cli.datasets.labels import write_label
 from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.datasets.task import Task
-from san_cli.engine.ensemble import Member
+from san_cli.engine.ensemble import Ensemble, Member
 from san_cli.engine.metrics import metrics_of
 from san_cli.engine.segmentation_map import Frame
 from san_cli.engine.text_cache import TextCache
-from san_cli.evaluate.map_source import ModelMaps
-from san_cli.evaluate.run import EvalPlan, run_evaluation
+from san_cli.evaluate.counting import Evaluation, Origin
+from san_cli.evaluate.plan import Plan
+from san_cli.evaluate.run import count
 from san_cli.runs.processes import default_workers
 from san_cli.vocabulary.grammar import load_dataset_vocabulary, vocabulary_of_names
 from san_cli.weights.cache_dir import cache_dir
@@ -130,16 +131,16 @@ def measure(segmenter: Segmenter, task: Task, rounds: int) -> None:
     alone = forward_alone(segmenter, task, rounds)
     before = peak_mb(segmenter.device)
     workers = default_workers(segmenter.device.type)
-    plan = EvalPlan("bench", workers=workers)
-    source = ModelMaps([Member(segmenter)], task.vocabulary)
+    maps = Ensemble([Member(segmenter)], task.vocabulary)
+    evaluation = Evaluation("bench", task, maps, Origin(None, "random", None), workers)
     rounds_of: list[dict[str, float]] = []
     for _ in range(rounds):
         start = time.perf_counter()
-        tally = run_evaluation(plan, task, source, {}, lambda *_: None)
-        assert tally is not None
-        metrics_of(tally.confusion)
+        counts = count(evaluation, Plan())
+        assert counts is not None
+        metrics_of(counts.confusion)
         total = time.perf_counter() - start
-        seconds = {"total": total, "beyond": total - tally.seconds["model"], **tally.seconds}
+        seconds = {"total": total, "beyond": total - counts.seconds["model"], **counts.seconds}
         rounds_of.append({stage: value / len(task.pairs) for stage, value in seconds.items()})
     middle = sorted(rounds_of, key=lambda one: one["beyond"] / one["model"])[rounds // 2]
     print(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from san_cli.datasets.catalogue import Pair
 from san_cli.engine.segmentation_map import segmentation_map
 from san_cli.engine.segmenter import Segmenter, frame_of
 from san_cli.errors import SanError
@@ -26,7 +27,7 @@ class Member:
 
 
 def parse_member(text: str) -> tuple[str, float]:
-    """Weights and share of `WEIGHTS[:share]`; SanError for a share that is no positive number."""
+    """Split `WEIGHTS[:share]` into weights and share; SanError for a share that is no positive number."""
     weights, colon, share = text.rpartition(":")
     if not colon or not share or not (share[0].isdigit() or share[0] in ".-+"):
         return text, 1.0  # a path, though with a colon
@@ -41,8 +42,48 @@ def parse_member(text: str) -> tuple[str, float]:
     return weights, value
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Models whose segmentation maps of one vocabulary are added, be it a single one; see `check_members`."""
+
+    members: Sequence[Member]
+    vocabulary: Vocabulary
+
+    def load(self, pair: Pair, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read a pair's image [h, w, 3], upright and at network size.
+
+        SanError where it can't be read, or its label is of another `size` (height, width).
+        """
+        pixels = pair.read_image()
+        if pixels.shape[:2] != size:
+            raise pair.other_size(pixels.shape[:2], size)
+        return self.members[0].segmenter.resize(pixels)
+
+    @torch.inference_mode()
+    def label_map(
+        self, loaded: NDArray[np.uint8], size: tuple[int, int], on_network_done: Callable[[], None]
+    ) -> NDArray[np.int16]:
+        """Make the label map [H, W] of `size` for an image [h, w, 3] at network size: argmax of Σ share · S.
+
+        With one member this is what `Segmenter.segment_resized` makes. SanError where a network's output is not
+        finite. `on_network_done` is called between the networks and the making of the map, for those who time them.
+        """
+        factors = [member.segmenter.map_factors([loaded], self.vocabulary) for member in self.members]
+        device = self.members[0].segmenter.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        on_network_done()
+        # The queries of all models, one model's behind the other's: the sum over them is that of the models' maps.
+        mask_logits = torch.cat([masks[0] for masks, _ in factors])  # [ΣN, h, w]
+        shares = [member.share for member in self.members]
+        probabilities = torch.cat(  # [ΣN, C]
+            [share * classes[0] for share, (_, classes) in zip(shares, factors, strict=True)]
+        )
+        return segmentation_map(mask_logits, probabilities, frame_of(loaded, size)).label_map
+
+
 def check_members(members: Sequence[Member]) -> None:
-    """SanError where the models see images of different sizes or make masks of different grids."""
+    """Raise SanError where the models see images of different sizes or make masks of different grids."""
     first = members[0].segmenter.preset
     for member in members[1:]:
         other = member.segmenter.preset
@@ -53,30 +94,3 @@ def check_members(members: Sequence[Member]) -> None:
                     f"and {getattr(other, what)}",
                     hint="An ensemble needs models of the same input size and patch size.",
                 )
-
-
-@torch.inference_mode()
-def ensemble_label_map(
-    members: Sequence[Member],
-    resized: NDArray[np.uint8],
-    size: tuple[int, int],
-    vocabulary: Vocabulary,
-    on_network_done: Callable[[], None],
-) -> NDArray[np.int16]:
-    """The label map [H, W] of `size` for an image [h, w, 3] at network size: argmax of Σ share · S.
-
-    With one member this is what `Segmenter.segment_resized` makes.
-    """
-    factors = [member.segmenter.map_factors([resized], vocabulary) for member in members]
-    device = members[0].segmenter.device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    on_network_done()
-    if len(members) == 1:
-        mask_logits, probabilities = (factor[0] for factor in factors[0])
-    else:
-        mask_logits = torch.cat([masks[0] for masks, _ in factors])
-        probabilities = torch.cat(
-            [member.share * classes[0] for member, (_, classes) in zip(members, factors, strict=True)]
-        )
-    return segmentation_map(mask_logits, probabilities, frame_of(resized, size)).label_map

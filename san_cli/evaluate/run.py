@@ -1,196 +1,312 @@
-"""An evaluation from its start to its result: alone or in a team, begun anew or resumed.
+"""`san eval` from its datasets to its report: every model, or a file of predictions, on every dataset.
 
-In a team the leader says which images earlier runs have done, everybody counts a share of the rest, and the
-leader adds up the integer matrices. Sums of integers don't depend on their order, and each image is in exactly one
-part (which `Tally.add` checks), so the result is that of a single process.
+    datasets, models (sources.py)  →  images counted (counting.py), kept (state.py)  →  report (result.py, report.py)
+
+Processes started together share each dataset's images out. Their counts are integers and each image is in one part,
+so that the sum is that of a single process.
 """
 
 import hashlib
+import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from san_cli.datasets.task import Task
+from san_cli.datasets.catalogue import BENCHMARKS, dataset_name
+from san_cli.datasets.own_pairs import NoPartner
+from san_cli.datasets.task import Task, dataset_task, other_words, own_task
+from san_cli.engine.versions import versions
 from san_cli.errors import ExitCode, SanError
-from san_cli.evaluate.counting import Counted, count_images
-from san_cli.evaluate.map_source import MapSource
-from san_cli.evaluate.prediction_parts import PredictionSpool
-from san_cli.evaluate.state import EvalState
-from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
-from san_cli.runs.shares import WHOLE
-from san_cli.runs.team import Team
-from san_cli.text import json_text
-
-_SAVE_EVERY_S = 30.0
-_PIECE = 1 << 22  # bytes: the store that a team shares takes up to 8 MiB at a time
-
-
-@dataclass(frozen=True)
-class EvalPlan:
-    """How an evaluation is done; none of it changes what it finds."""
-
-    name: str  # of the evaluation, in the names of files
-    output: Path | None = None
-    resume: bool = False
-    keep_going: bool = False
-    workers: int = 1
-    predictions: Path | None = None  # where to write them
-    team: Team | None = None
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process is the one that reports."""
-        return self.team is None or self.team.leads
+from san_cli.evaluate.counting import Counted, Evaluation, count_images
+from san_cli.evaluate.pictures import write_pictures
+from san_cli.evaluate.plan import Data, Models, Plan, Voice
+from san_cli.evaluate.published import OFFICIAL_LOG_SOURCE, TABLE_2_SOURCE, paper_rows
+from san_cli.evaluate.report import Report, write_report
+from san_cli.evaluate.result import EvalResult, nothing_left, result_of
+from san_cli.evaluate.state import Counts, State, locked
+from san_cli.runs.processes import meet
+from san_cli.text import json_text, printable, quoted
+from san_cli.vocabulary.grammar import Vocabulary
 
 
-def run_evaluation(
-    plan: EvalPlan,
-    task: Task,
-    source: MapSource,
-    settings: Mapping[str, Any],
-    on_image: Callable[[Counted, int, int], None],
-) -> Tally | None:
-    """Evaluate a task; the tally over all its images, in a team for the leader alone (None for the others).
+def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | None:
+    """Evaluate the models, or a file of predictions, on the data; write the report to `plan.output`, if there is one.
 
-    `settings` are what the counts depend on. `on_image(image, done, of)` is called after each of our images.
+    Returns the report, also of a run that ended early after its first result (`Report.ended` says why), and None in a
+    process that doesn't lead. SanError where there is nothing to report.
     """
+    # The datasets come first, then the places to write: what is wrong there shows before a model is loaded.
+    words = other_words(data.vocab, data.synonyms)
+    for note in words.notes if words is not None else ():
+        plan.voice.note(note)
+    tasks, skipped = _tasks(data, words, plan)
+    _refuse_outputs(plan, source, tasks)
+
+    # From here on torchrun's processes go in step, and the leading one alone speaks of the whole.
+    plan = replace(plan, processes=meet())
+    leads = plan.processes.leads
+    if not leads:
+        plan = replace(plan, voice=Voice(say=plan.voice.say))
+    for task in tasks:
+        for note in task.notes:
+            plan.voice.note(note)
+
+    # Model by model, dataset by dataset. Importing torch takes seconds: only now.
+    from san_cli.evaluate.sources import evaluations_of
+
+    found: list[tuple[Evaluation, EvalResult]] = []
+    pictures: list[str] = []
+    ended: SanError | KeyboardInterrupt | None = None
+    with locked(plan.output) if plan.output is not None and leads else nullcontext():
+        try:
+            for evaluation in evaluations_of(source, tasks, plan):
+                started = time.perf_counter()
+                counts = count(evaluation, plan)
+                if counts is None:
+                    continue
+                nothing = nothing_left(evaluation.task, counts)
+                if nothing is not None:
+                    if not plan.keep_going:
+                        raise nothing
+                    skipped.setdefault(evaluation.task.name, nothing.message)
+                    continue
+                result = result_of(evaluation, counts, time.perf_counter() - started)
+                found.append((evaluation, result))
+                pictures += _pictures(evaluation, counts, result, plan)
+        except (SanError, KeyboardInterrupt) as end:
+            # The results before this one may have taken hours: they are reported.
+            if not found:
+                raise
+            ended = end
+            why = end.message if isinstance(end, SanError) else "interrupted"
+            done = {result.dataset for _, result in found}
+            skipped |= {task.name: why for task in tasks if task.name not in done}
+
+        # The report, by the leading process.
+        if not leads:
+            return None
+        if not found:
+            first = next(iter(skipped.values()))
+            raise SanError(f"none of the datasets is usable; {first}", code=ExitCode.NO_INPUT)
+        report = Report(
+            tuple(result for _, result in found),
+            _settings(found, data, source, plan),
+            skipped,
+            paper_rows() if plan.paper else (),
+            tuple(pictures),
+            ended,
+        )
+        if plan.output is not None:
+            with _unwritable(plan.output):
+                write_report(plan.output, report)
+        return report
+
+
+def count(evaluation: Evaluation, plan: Plan) -> Counts | None:
+    """Count all images of an evaluation, those of earlier runs included with `plan.resume`.
+
+    Returns the counts in the leading process, and None in the others. SanError for a fault of an image, unless
+    `plan.keep_going`, and for a fault of another process.
+    """
+    task, processes = evaluation.task, plan.processes
     images, classes = len(task.pairs), len(task.classes)
-    settings = {**settings, "images": _digest_of_pairs(task)}
-    state = EvalState(plan.output, plan.name) if plan.output is not None else None
-    share = WHOLE if plan.team is None else plan.team.share
-    spool = None
-    if plan.predictions is not None:
-        spool = PredictionSpool(plan.predictions, share, kept=None if state is None else state.predictions)
-    before = empty_tally(images, classes)
-    if plan.leads:
-        if state is not None:
-            before = state.start(settings, images, classes, resume=plan.resume)
-        if spool is not None and not before.done.any():
-            spool.discard()
-        elif spool is not None and (before.done & ~spool.known(images)).any():
-            raise SanError(
-                "the run to go on from did not keep all its predictions, or they are damaged",
-                hint="Start anew without --resume, or leave out --save-predictions.",
-            )
-    done = _agree(plan, settings, before.done)
-    own = empty_tally(images, classes)
-    todo = np.flatnonzero(~done)[share.index :: share.count].tolist()
-    try:
-        _count(plan, task, source, todo, own, state, spool, on_image)
-    except SanError as error:
-        _tell_fault(plan, error)
-        raise
-    if plan.team is not None and not plan.leads:
-        _tell_pieces(plan.team, f"{plan.name}/part", b"+" + pack_tally(own))
+    settings = _settings_of_counts(evaluation)
+    processes.agree("images or settings", hashlib.sha256(json_text(settings).encode()).hexdigest()[:12])
+
+    # The leading process reads what earlier runs counted, or clears it away; then each takes its share of the rest.
+    state = State(evaluation.name, plan.output, predictions_path(plan.save_predictions, task))
+    counts = Counts.empty(images, classes)
+
+    def begin() -> NDArray[np.bool_]:
+        if processes.leads:
+            state.begin(settings, counts, resume=plan.resume)
+        return counts.done
+
+    done = processes.together(begin)[0]
+    todo = np.flatnonzero(~done)[processes.rank :: processes.world].tolist()
+
+    # Everyone counts. Image by image that is kept on disk, so that it survives whatever ends this process.
+    parts = processes.together(lambda: _count_own(evaluation, plan, state, todo))
+    if not processes.leads:
         return None
-    before.add(own)
-    if plan.team is not None:
-        _hear_others(plan.team, plan.name, before)
-    missing = images - int(before.done.sum()) - len(before.failed)
+    for part in parts:
+        counts.merge(part)
+
+    # Nothing may be missing, as would happen with folders that the machines don't share.
+    missing = images - int(counts.done.sum()) - len(counts.skipped)
     if missing:
         raise RuntimeError(f"{missing} images were neither counted nor skipped")
-    if spool is not None:
-        if (before.done & ~spool.known(images)).any():
+    if plan.save_predictions is not None:
+        if (counts.done & ~state.predicted(images)).any():
             raise SanError(
                 "predictions of other processes are missing",
                 hint="--save-predictions needs a folder that all machines share.",
             )
-        spool.finish(images)
-    return before
+        state.write_predictions()
+    return counts
 
 
-def _count(
-    plan: EvalPlan,
-    task: Task,
-    source: MapSource,
-    todo: list[int],
-    own: Tally,
-    state: EvalState | None,
-    spool: PredictionSpool | None,
-    on_image: Callable[[Counted, int, int], None],
-) -> None:
-    """Our share; saved every so often, and in the end however it comes."""
-    share = WHOLE if plan.team is None else plan.team.share
-
-    def save() -> None:
-        if spool is not None:
-            spool.flush()
-        if state is not None and own.is_whole and own.done.any():
-            state.save(own, share)
-
-    counting = count_images(
-        task, source, todo, own,
-        workers=plan.workers, keep_going=plan.keep_going,
-        keep_entries=None if spool is None else spool.append,
-    )  # fmt: skip
-    saved = time.monotonic()
+def _count_own(evaluation: Evaluation, plan: Plan, state: State, todo: Sequence[int]) -> Counts:
+    """Count the images at the positions `todo`."""
+    task = evaluation.task
+    counts = Counts.empty(len(task.pairs), len(task.classes))
+    counting = count_images(evaluation, todo, with_entries=plan.save_predictions is not None)
     try:
-        with closing(counting):
+        state.open_own(plan.processes.share)
+        with closing(counting), plan.voice.progress(task.name, len(task.pairs)) as step:
             for number, image in enumerate(counting, start=1):
-                on_image(image, number, len(todo))
-                if time.monotonic() - saved >= _SAVE_EVERY_S:
-                    save()
-                    saved = time.monotonic()
+                if isinstance(image, Counted):
+                    state.append(image)
+                    counts.add(image)
+                elif plan.keep_going:
+                    counts.skipped[image.position] = printable(image.fault.message)
+                    plan.voice.say(f"skipped: {image.fault.message}")
+                else:
+                    raise _with_way_out(image.fault) from image.fault
+                step(number, len(todo))
     finally:
-        save()
-        if spool is not None:
-            spool.close()
+        state.close()
+    return counts
 
 
-def _digest_of_pairs(task: Task) -> str:
+def _with_way_out(fault: SanError) -> SanError:
+    way = "--keep-going skips such images; a run with -o DIR goes on from here with --resume."
+    return SanError(fault.message, hint=f"{fault.hint}\n{way}".strip(), code=fault.code)
+
+
+def _settings_of_counts(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the counts depend on."""
+    task = evaluation.task
     names = [f"{pair.stem}\0{pair.image.name}\0{pair.label.name}" for pair in task.pairs]
-    return hashlib.sha256("\0\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+    several = task.ignored is not None and task.ignored != (task.ignore_label,)
+    return {
+        "dataset": task.name,
+        "split": task.split,
+        "ignore": list(task.ignored or ()) if several else task.ignore_label,
+        **evaluation.origin.settings,
+        "images": hashlib.sha256("\0\0".join(names).encode("utf-8", "surrogatepass")).hexdigest(),
+    }
 
 
-def _agree(plan: EvalPlan, settings: Mapping[str, Any], done: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which images [images] need not be done, as the leader knows; SanError if it evaluates something else."""
-    if plan.team is None:
-        return done
-    digest = hashlib.sha256(json_text(dict(settings)).encode()).digest()
-    if plan.team.leads:
-        _tell_pieces(plan.team, f"{plan.name}/start", digest + np.packbits(done).tobytes())
-        return done
-    heard = _hear_pieces(plan.team, f"{plan.name}/start", 0)
-    if heard[:32] != digest:
-        raise SanError(
-            f"process {plan.team.share.index} sees other images or settings than process 0",
-            hint="All machines need the same files and the same command line.",
-        )
-    return np.unpackbits(np.frombuffer(heard[32:], np.uint8), count=len(done)).astype(bool)
-
-
-def _tell_fault(plan: EvalPlan, fault: SanError) -> None:
-    """Let the leader know, which would wait for our part forever otherwise."""
-    if plan.team is not None and not plan.team.leads:
-        _tell_pieces(plan.team, f"{plan.name}/part", b"-" + fault.message.encode("utf-8", "replace"))
-
-
-def _hear_others(team: Team, name: str, tally: Tally) -> None:
-    """Add what the others counted."""
-    for index in range(1, team.share.count):
-        part = _hear_pieces(team, f"{name}/part", index)
-        if part[:1] == b"-":
-            raise SanError(
-                f"process {index} stopped: {part[1:].decode()}",
-                hint="Mend it and add --resume, or skip such images with --keep-going.",
-                code=ExitCode.SOME_FAILED,
+def _tasks(data: Data, words: Vocabulary | None, plan: Plan) -> tuple[list[Task], dict[str, str]]:
+    """Find the datasets to evaluate, and those that are skipped, with the reason."""
+    if data.own is not None:
+        try:
+            own = own_task(
+                data.own, keep_going=plan.keep_going, limit=data.limit, words=words, say=plan.voice.note
             )
-        tally.add(unpack_tally(part[1:]))
+        except NoPartner as fault:
+            way = "" if plan.keep_going else " Or skip and count it with --keep-going."
+            raise SanError(fault.message, hint=fault.hint + way, code=fault.code) from None
+        return [own], {}
+    tasks: list[Task] = []
+    skipped: dict[str, str] = {}
+    asked = [name for given in data.names for name in (BENCHMARKS if given == "all" else (given,))]
+    for name in dict.fromkeys(dataset_name(name) for name in asked):
+        try:
+            tasks.append(dataset_task(name, data.root, split=data.split, limit=data.limit, words=words))
+        except SanError as error:
+            if not plan.keep_going or error.code == ExitCode.USAGE:
+                raise
+            skipped[name] = error.message
+            plan.voice.warn(f"skipped {name}: {error.message}")
+    if not tasks:
+        first = next(iter(skipped.values()))
+        raise SanError(f"none of the datasets is usable; {first}", code=ExitCode.NO_INPUT)
+    return tasks, skipped
 
 
-def _tell_pieces(team: Team, what: str, data: bytes) -> None:
-    pieces = range(0, len(data), _PIECE)
-    for number, start in enumerate(pieces):
-        team.tell(f"{what}/{number}", data[start : start + _PIECE])
-    team.tell(what, str(len(pieces)).encode())
+def predictions_path(path: Path | None, task: Task) -> Path | None:
+    """Tell where `--save-predictions` puts those of one dataset."""
+    return None if path is None else path.with_name(path.name.replace("{dataset}", task.name))
 
 
-def _hear_pieces(team: Team, what: str, index: int) -> bytes:
-    count = int(team.hear(what, index))
-    return b"".join(team.hear(f"{what}/{number}", index) for number in range(count))
+def _refuse_outputs(plan: Plan, source: Models | Path, tasks: Sequence[Task]) -> None:
+    """Raise SanError where something can't be written: said before hours of work."""
+    if plan.output is not None:
+        try:
+            plan.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SanError(
+                f"can't use {quoted(plan.output)} as a folder: {error.strerror}", hint="Choose another -o."
+            ) from error
+    if plan.save_predictions is None:
+        return
+    if isinstance(source, Models) and len(source.weights) > 1:
+        raise SanError("--save-predictions is for one --weights", hint="Run `san eval` once for each.")
+    if len(tasks) > 1 and "{dataset}" not in plan.save_predictions.name:
+        raise SanError(
+            "--save-predictions names one file for several datasets",
+            hint="Put {dataset} into the name, such as predictions-{dataset}.json.",
+        )
+    for task in tasks:
+        path = predictions_path(plan.save_predictions, task)
+        assert path is not None
+        refuse_unwritable(path)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise SanError where predictions can't be written to `path`."""
+    if path.is_dir():
+        raise SanError(f"--save-predictions {quoted(path)} is a folder", hint="Name a .json file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise SanError(
+            f"can't write {quoted(path)}: {error.strerror or error}",
+            hint="Choose another --save-predictions.",
+        ) from error
+
+
+def _settings(
+    found: Sequence[tuple[Evaluation, EvalResult]], data: Data, source: Models | Path, plan: Plan
+) -> dict[str, Any]:
+    """Tell how the numbers came about."""
+    results = [result for _, result in found]
+    models = source if isinstance(source, Models) else None
+    last = found[-1][0].origin
+    words = "--vocab" if data.vocab else "the datasets' own"
+    return {
+        "weights": [
+            {"dataset": r.dataset, "weights": r.weights, "sha256": r.weights_sha256} for r in results
+        ],
+        "ensemble": None if models is None else models.ensemble,
+        "templates": "vild" if models is None else models.templates,
+        "words": data.synonyms or words,
+        "device": last.device,
+        "precision": last.precision,
+        "processes": plan.processes.world,
+        "predictions": None if models is not None else str(source),
+        "keep_going": plan.keep_going,
+        **({"official log": OFFICIAL_LOG_SOURCE} if any(result.logged for result in results) else {}),
+        **({"paper": TABLE_2_SOURCE} if plan.paper or any(result.paper for result in results) else {}),
+        "versions": versions(),
+    }
+
+
+def _pictures(evaluation: Evaluation, counts: Counts, result: EvalResult, plan: Plan) -> list[str]:
+    if plan.output is None:
+        return []
+    with _unwritable(plan.output):
+        return write_pictures(plan.output, evaluation, counts, result, worst=plan.worst, say=plan.voice.note)
+
+
+@contextmanager
+def _unwritable(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SanError(
+            f"can't write the report to {quoted(output)}: {error.strerror or error}",
+            hint="Make room, then run again with --resume: nothing is evaluated twice.",
+            code=ExitCode.SOME_FAILED,
+        ) from error

@@ -1,157 +1,234 @@
-"""The state of an evaluation on disk, from which `--resume` goes on.
+"""What an evaluation has counted, in memory and on disk, where a later run finds it and goes on.
 
-    DIR/.san-eval/NAME.json            the settings that the counts depend on
-    DIR/.san-eval/NAME.npz             the tally of everything that earlier runs counted
-    DIR/.san-eval/NAME.part-1-of-2.npz the tally of process 1 of 2 since then
-    DIR/.san-eval/NAME.predictions.part-1-of-2, with --save-predictions (prediction_spool.py)
-    DIR/.san-eval/lock                 empty; locked while an evaluation writes here
+    DIR/.san-eval/NAME.json                     the settings that the counts depend on
+    DIR/.san-eval/NAME.counts[-2-of-4]          a line for each image that counts (runs/journal.py), by process
+    DIR/.san-eval/NAME.predictions[-2-of-4]     with --save-predictions: a line with each image's entries
+    DIR/.san-eval/lock                          empty; locked while an evaluation writes here
 
-Each file is replaced as a whole. A resume adds the parts to the first file, then removes them; a kill between
-the two leaves parts that the first file contains already, which is how they are recognised.
+Nothing is merged: a resume reads all lines, whichever process wrote them. An image's entries are written before it
+counts, so that none counts without them. Without -o only predictions are kept, beside their file until it is there.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from san_cli.engine.metrics import Confusion, empty_confusion
 from san_cli.errors import SanError
-from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
+from san_cli.evaluate.counting import STAGES, Counted
 from san_cli.files import atomic_write, sweep_stale
 from san_cli.runs import lock
-from san_cli.runs.shares import WHOLE, Share
-from san_cli.text import json_text, printable, quoted
+from san_cli.runs.journal import Journal, encode_line
+from san_cli.runs.settings import read_settings, refuse_other_settings, write_settings
+from san_cli.runs.shares import Share
+from san_cli.text import quoted
 
 STATE_FOLDER = ".san-eval"
+_FORMAT = 1  # of the lines
+_ANEW = "Start anew without --resume."
+
+
+@dataclass
+class Counts:
+    """The sums over some of a dataset's images, by their place in its list."""
+
+    confusion: Confusion  # [N+1, N+1], [predicted, truth]
+    done: NDArray[np.bool_]  # [images]
+    image_iou: NDArray[
+        np.float64
+    ]  # [images] mean of the classes in the label, percent; NaN: not done, or none
+    seconds: dict[str, float]  # by stage
+    skipped: dict[int, str]  # images that can't be evaluated, and why
+
+    @classmethod
+    def empty(cls, images: int, classes: int) -> "Counts":
+        """Count nothing yet."""
+        return cls(
+            empty_confusion(classes),
+            np.zeros(images, bool),
+            np.full(images, np.nan),
+            dict.fromkeys(STAGES, 0.0),
+            {},
+        )
+
+    def add(self, image: Counted) -> None:
+        """Count an image; one that is in already doesn't count twice."""
+        if self.done[image.position]:
+            return
+        self.confusion.ravel()[image.cells] += image.pixels
+        self.image_iou[image.position] = image.iou
+        for stage, seconds in zip(STAGES, image.seconds, strict=True):
+            self.seconds[stage] += seconds
+        self.done[image.position] = True
+
+    def merge(self, other: "Counts") -> None:
+        """Add the counts of other images. ValueError if an image is in both."""
+        if (self.done & other.done).any():
+            raise ValueError("an image would count twice")
+        self.confusion += other.confusion
+        self.image_iou[other.done] = other.image_iou[other.done]
+        self.done |= other.done
+        self.skipped |= other.skipped
+        for stage in STAGES:
+            self.seconds[stage] += other.seconds[stage]
+
+
+class State:
+    """The journals of one evaluation; none without an output folder, none of predictions without their path."""
+
+    def __init__(self, name: str, output: Path | None, predictions: Path | None) -> None:
+        self._name, self._output, self._path = name, output, predictions
+        self._counts = self._predictions = None
+        if output is not None:
+            self._counts = Journal(output / STATE_FOLDER, f"{name}.counts")
+        if predictions is not None and output is not None:
+            self._predictions = Journal(output / STATE_FOLDER, f"{name}.predictions")
+        elif predictions is not None:
+            self._predictions = Journal(predictions.parent, f".{predictions.name}.parts")
+
+    def begin(self, settings: Mapping[str, Any], counts: Counts, *, resume: bool) -> None:
+        """Add to `counts` what earlier runs counted; unless it is to be gone on from, clear it away.
+
+        One process does this before any opens its own files. SanError where the state is of other settings, damaged,
+        lacks predictions, or can't be read or written.
+        """
+        if self._path is not None:
+            sweep_stale(self._path.parent, below=False)
+        if self._output is None:
+            with self._unwritable():
+                self._clear()
+            return
+        settings = {"format": _FORMAT, **settings}
+        folder = self._output / STATE_FOLDER
+        with _unusable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep_stale(folder)
+            for results in (self._output, self._output / self._name):
+                sweep_stale(results, below=False)
+            before = read_settings(folder / f"{self._name}.json", hint=_ANEW) if resume else None
+            if before is None:
+                self._clear()
+                write_settings(folder / f"{self._name}.json", settings)
+                return
+            refuse_other_settings(
+                before,
+                settings,
+                holds=f"the evaluation in {quoted(self._output)} was begun",
+                hint="Start anew without --resume, or choose another folder with -o.",
+            )
+            self._read(counts)
+            if self._predictions is not None and (counts.done & ~self.predicted(len(counts.done))).any():
+                raise SanError(
+                    "the run to go on from did not keep all its predictions, or they are damaged",
+                    hint="Start anew without --resume, or leave out --save-predictions.",
+                )
+
+    def open_own(self, share: Share) -> None:
+        """Open the files that this process appends to."""
+        if self._predictions is not None:
+            with self._unwritable():
+                self._predictions.folder.mkdir(parents=True, exist_ok=True)
+                self._predictions.open_own(share)
+        if self._counts is not None:
+            with _unusable(self._counts.folder):
+                self._counts.folder.mkdir(parents=True, exist_ok=True)
+                self._counts.open_own(share)
+
+    def append(self, image: Counted) -> None:
+        """Keep an image. SanError where that can't be written."""
+        if self._predictions is not None:
+            with self._unwritable():
+                self._predictions.append(encode_line(image.position, image.entries))
+        if self._counts is not None:
+            iou = None if np.isnan(image.iou) else image.iou
+            head = [image.position, iou, image.seconds, image.cells.tolist(), image.pixels.tolist()]
+            with _unusable(self._counts.folder):
+                self._counts.append(encode_line(head))
+
+    def predicted(self, images: int) -> NDArray[np.bool_]:
+        """Return which images [images] have their predictions kept."""
+        known = np.zeros(images, bool)
+        if self._predictions is not None:
+            with self._unwritable():
+                known[[line.head for line in self._predictions.lines()]] = True
+        return known
+
+    def write_predictions(self) -> None:
+        """Write the file of predictions from all processes' lines, in the list's order. SanError where that fails."""
+        if self._predictions is None or self._path is None:
+            return
+        with self._unwritable(), atomic_write(self._path) as stream:
+            lines = {line.head: line for line in self._predictions.lines()}
+            separator = "["
+            for position in sorted(lines):
+                if entries := self._predictions.body(lines[position]):
+                    stream.write((separator + entries).encode("ascii"))
+                    separator = ", "
+            stream.write(b"[]" if separator == "[" else b"]")
+        self.close()
+        if self._output is None:
+            self._predictions.remove()
+
+    def close(self) -> None:
+        """Close all files."""
+        for journal in (self._counts, self._predictions):
+            if journal is not None:
+                journal.close()
+
+    def _clear(self) -> None:
+        if self._counts is not None:
+            self._counts.remove()
+            # Also where this run wants none: a later one would take them for its own.
+            Journal(self._counts.folder, f"{self._name}.predictions").remove()
+        elif self._predictions is not None:
+            self._predictions.remove()
+
+    def _read(self, counts: Counts) -> None:
+        assert self._counts is not None
+        for line in self._counts.lines():
+            position, iou, seconds, cells, pixels = line.head
+            counts.add(
+                Counted(
+                    position,
+                    np.array(cells, np.int64),
+                    np.array(pixels, np.int64),
+                    np.nan if iou is None else iou,
+                    seconds=tuple(seconds),
+                )
+            )
+
+    @contextmanager
+    def _unwritable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SanError(
+                f"can't write the predictions to {quoted(self._path)}: {error.strerror or error}",
+                hint="Choose another --save-predictions.",
+            ) from error
 
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Have the output folder for this evaluation alone; SanError if another one has it.
-
-    The system frees the lock of a dead process.
-    """
+    """Have the output folder for this evaluation alone; SanError if another one has it."""
     with ExitStack() as stack:
-        try:
+        with _unusable(output / STATE_FOLDER):
             (output / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
             stack.enter_context(lock.locked(output / STATE_FOLDER, output, "san eval"))
-        except OSError as error:
-            raise _unusable(output / STATE_FOLDER, error) from error
         yield
 
 
-class EvalState:
-    """The state of one evaluation, called `name`, in the output folder `output`."""
-
-    def __init__(self, output: Path, name: str) -> None:
-        self._folder = output / STATE_FOLDER
-        self._name = name
-
-    def start(self, settings: Mapping[str, Any], images: int, classes: int, *, resume: bool) -> Tally:
-        """What earlier runs counted; only one process may call this, before any saves. Empty unless `resume`.
-
-        SanError where the state is of other settings or unreadable, or the folder can't be written.
-        """
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            sweep_stale(self._folder)
-            for folder in (self._folder.parent, self._folder.parent / self._name):
-                sweep_stale(folder, below=False)
-            if resume and self._settings.is_file():
-                self._refuse_other(settings)
-                tally = self._merged(images, classes)
-            else:
-                tally = empty_tally(images, classes)
-                self._whole.unlink(missing_ok=True)
-                for stale in self._folder.glob(f"{self.predictions.name}.part-*"):
-                    stale.unlink()
-            for part in self._parts():
-                part.unlink()
-            with atomic_write(self._settings) as stream:
-                stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
-        except OSError as error:
-            raise _unusable(self._folder, error) from error
-        return tally
-
-    def save(self, tally: Tally, share: Share = WHOLE) -> None:
-        """Keep what this process has counted itself."""
-        path = self._folder / f"{self._name}.part-{share.index + 1}-of-{share.count}.npz"
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _write(path, tally)
-        except OSError as error:
-            raise _unusable(self._folder, error) from error
-
-    @property
-    def predictions(self) -> Path:
-        """What the names of the files begin with that hold the predictions."""
-        return self._folder / f"{self._name}.predictions"
-
-    @property
-    def _settings(self) -> Path:
-        return self._folder / f"{self._name}.json"
-
-    @property
-    def _whole(self) -> Path:
-        return self._folder / f"{self._name}.npz"
-
-    def _parts(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob(f"{self._name}.part-*.npz") if path.is_file())
-
-    def _merged(self, images: int, classes: int) -> Tally:
-        """Everything counted so far, in one file now."""
-        tally = self._read(self._whole) if self._whole.is_file() else empty_tally(images, classes)
-        for path in self._parts():
-            part = self._read(path)
-            try:
-                if not (part.done & ~tally.done).any():
-                    continue  # merged before
-                tally.add(part)
-            except ValueError as error:
-                raise self._damaged(path, error) from error
-        if tally.done.shape != (images,) or len(tally.confusion) != classes + 1:
-            raise self._damaged(self._whole, "other images or classes")
-        tally.failed.clear()  # may have been mended: tried again
-        _write(self._whole, tally)
-        return tally
-
-    def _read(self, path: Path) -> Tally:
-        try:
-            return unpack_tally(path.read_bytes())
-        except OSError:
-            raise
-        except Exception as error:  # np.load has no narrower class for damaged files
-            raise self._damaged(path, error) from error
-
-    def _refuse_other(self, settings: Mapping[str, Any]) -> None:
-        try:
-            found = json.loads(self._settings.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise self._damaged(self._settings, error) from error
-        wanted = json.loads(json_text(dict(settings)))
-        other = [key for key in wanted if not isinstance(found, dict) or wanted[key] != found.get(key)]
-        if other:
-            raise SanError(
-                f"the evaluation in {quoted(self._folder.parent)} was begun with other settings: "
-                f"{', '.join(other)}",
-                hint="Start anew without --resume, or choose another folder with -o.",
-            )
-
-    def _damaged(self, path: Path, why: object) -> SanError:
-        return SanError(
-            f"can't go on from {quoted(path)}: {printable(str(why))}",
-            hint="Start anew without --resume.",
-        )
-
-
-def _unusable(folder: Path, error: OSError) -> SanError:
-    return SanError(
-        f"can't write to {quoted(folder)}: {error.strerror or error}",
-        hint="Choose another folder with -o.",
-    )
-
-
-def _write(path: Path, tally: Tally) -> None:
-    with atomic_write(path) as stream:
-        stream.write(pack_tally(tally))
+@contextmanager
+def _unusable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SanError(
+            f"can't write to {quoted(folder)}: {error.strerror or error}",
+            hint="Choose another folder with -o.",
+        ) from error

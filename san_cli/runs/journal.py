@@ -106,6 +106,13 @@ class Journal:
             if name != self.name:
                 (self.folder / name).unlink()
 
+    def remove(self) -> None:
+        """Remove all files. OSError where that fails."""
+        self.close()
+        for name in self.files():
+            (self.folder / name).unlink()
+        self._ends.clear()
+
     def close(self) -> None:
         """Close all files; reading opens them again."""
         for reader in self._readers.values():

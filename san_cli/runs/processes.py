@@ -152,6 +152,27 @@ class Processes:
         self.tell(what, pickle.dumps(value))
         return [pickle.loads(self.hear(what, rank)) for rank in range(self.world)]
 
+    def together(self, work: Callable[[], _Value]) -> list[_Value]:
+        """What `work` returns in every process, by rank.
+
+        A SanError in one of them ends them all: itself at once, the others when they have done their own.
+        """
+        if self.world == 1:
+            return [work()]
+        fault: tuple[str, str] | None = None
+        try:
+            outcome = work(), fault
+        except SanError as error:
+            fault = error.message, error.hint
+            self.tell(f"gathered/{next(self._gathered)}", pickle.dumps((None, fault)))
+            raise
+        outcomes = self.gather(outcome)
+        for rank, (_, fault) in enumerate(outcomes):
+            if fault is not None:
+                message, hint = fault
+                raise SanError(f"process {rank} stopped: {message}", hint=hint, code=ExitCode.SOME_FAILED)
+        return [value for value, _ in outcomes]
+
     def wait(self) -> None:
         """Until all processes have come here."""
         self.gather(None)

@@ -3,17 +3,23 @@
 import json
 import os
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 
 from san_cli.errors import SanError
-from san_cli.evaluate.detectron2_json import image_entries, image_stem, index_predictions, read_label_map
-from san_cli.evaluate.map_source import category_convention
-from san_cli.evaluate.prediction_parts import PredictionSpool
-from san_cli.runs.shares import Share
+from san_cli.evaluate.detectron2_json import (
+    category_convention,
+    image_entries,
+    image_stem,
+    index_predictions,
+    read_label_map,
+)
+from san_cli.outputs.rle import run_lengths
 
 NAMES = ["a/one.jpg", "b/two é.jpg", 'odd"\\name].jpg', "雪.png", "bytes\udcff.png"]
 
@@ -114,6 +120,30 @@ def test_overlaps_are_refused_and_gaps_have_no_class() -> None:
     assert read_label_map([left], (1, 2), {1: 5}, "x.jpg").tolist() == [[5, -1]]
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools under numpy 2
+@given(st.integers(0, 6), st.integers(1, 6), st.integers(1, 6), st.randoms(use_true_random=False))
+@settings(max_examples=80, deadline=None)
+def test_runs_are_painted_as_masks_are(segments: int, height: int, width: int, random: Random) -> None:
+    """Every mask by itself, whatever its runs: those of no length, and gaps, too."""
+    label_map = np.array([[random.randint(-1, segments) for _ in range(width)] for _ in range(height)])
+    entries = json.loads(f"[{image_entries('x.jpg', label_map.astype(np.int16), None)}]")
+    random.shuffle(entries)
+    for entry in entries:  # a run of zeros, one of no ones, and the rest of the zeros are the same mask
+        lengths = run_lengths(entry["segmentation"]["counts"], (height, width)).tolist()
+        if lengths[0] > 1:
+            lengths[:1] = [1, 0, lengths[0] - 1]
+        text = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+        entry["segmentation"]["counts"] = text["counts"].decode()
+    expected = np.full((height, width), -1)
+    for entry in entries:
+        expected[coco_mask.decode(entry["segmentation"]).astype(bool)] = entry["category_id"]
+    found = (
+        read_label_map(entries, (height, width), {i: i for i in range(7)}, "x.jpg") if entries else expected
+    )
+    assert np.array_equal(found, expected)
+    assert np.array_equal(found, label_map)
+
+
 def test_category_conventions() -> None:
     of_coco = (1, 2, 4)  # 3 is not in use
     assert category_convention(frozenset([1, 4]), 3, of_coco)[0] == {1: 0, 2: 1, 4: 2}
@@ -121,24 +151,6 @@ def test_category_conventions() -> None:
     assert "the dataset's own id" in category_convention(frozenset([4]), 3, of_coco)[1]
     assert "not the dataset's own" in category_convention(frozenset([0]), 3, of_coco)[1]
     assert category_convention(frozenset([9]), 3, None)[0] == {0: 0, 1: 1, 2: 2}
-
-
-def test_spool_survives_torn_lines(tmp_path: Path) -> None:
-    path, texts = tmp_path / "p.json", ['{"n": 0}', "", '{"n": 2}, {"n": 2}', '{"n": 3}']
-    first = PredictionSpool(path, Share(0, 2))
-    for position in (0, 2):
-        first.append(position, texts[position])
-    first.close()
-    part = next(tmp_path.glob(".p.json.part-*"))
-    part.write_bytes(part.read_bytes()[:-5])  # tears the line of image 2
-    assert PredictionSpool(path).known(4).tolist() == [True, False, False, False]
-    for share, position in ((Share(0, 2), 2), (Share(1, 2), 1), (Share(2, 3), 3)):
-        spool = PredictionSpool(path, share)
-        spool.append(position, texts[position])
-        spool.close()
-    PredictionSpool(path).finish(4)
-    assert [one["n"] for one in json.loads(path.read_bytes())] == [0, 2, 2, 3]
-    assert [p.name for p in tmp_path.iterdir()] == ["p.json"]
 
 
 BEYOND = (

@@ -10,10 +10,10 @@ from eval_trees import make_coco, make_pc459, make_voc
 from PIL import Image
 from program import Ended, San
 
-from san_cli.cli.eval_work import _own_weights
 from san_cli.engine.metrics import confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import Segmenter
 from san_cli.evaluate.detectron2_json import image_entries
+from san_cli.evaluate.sources import own_weights
 from san_cli.vocabulary.grammar import load_dataset_vocabulary
 
 
@@ -181,8 +181,8 @@ def test_report(evaluate: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_published_weights_are_called_official() -> None:
-    assert _own_weights("vit-b-16") == _own_weights("vit-l-14") == "official"
-    assert "official" not in _own_weights("tiny")
+    assert own_weights("vit-b-16") == own_weights("vit-l-14") == "official"
+    assert "official" not in own_weights("tiny")
 
 
 def test_other_words(evaluate: San, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from eval_trees import make_pc459, make_voc
-from noise import SETTINGS, Noise, run, same
+from noise import NOISE, Noise, run, same
 from PIL import Image
 from program import Ended, San
 from recipe import image
@@ -21,15 +21,16 @@ from torch.distributed import HashStore
 from san_cli.datasets.labels import read_label
 from san_cli.datasets.task import Task, dataset_task
 from san_cli.errors import SanError
-from san_cli.evaluate import run as eval_run
+from san_cli.evaluate import state
+from san_cli.evaluate.counting import Counted, Evaluation
 from san_cli.evaluate.detectron2_json import image_entries
-from san_cli.evaluate.prediction_parts import PredictionSpool, refuse_unwritable
-from san_cli.evaluate.run import EvalPlan, run_evaluation
-from san_cli.evaluate.state import locked
-from san_cli.evaluate.tally import Tally, empty_tally
+from san_cli.evaluate.plan import Plan
+from san_cli.evaluate.run import count, refuse_unwritable
+from san_cli.evaluate.state import Counts, locked
 from san_cli.files import _HOST
+from san_cli.runs.journal import encode_line
+from san_cli.runs.processes import Processes
 from san_cli.runs.shares import Share
-from san_cli.runs.team import Team
 
 
 @pytest.fixture(scope="module")
@@ -42,83 +43,64 @@ def task(root: Path) -> Task:
     return dataset_task("voc", root)
 
 
-class InterruptedOnce(np.ndarray):
-    """Ctrl-C comes when item 3 is set, the first time."""
-
-    came = False
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if isinstance(key, int) and key == 3 and not type(self).came:
-            type(self).came = True
-            raise KeyboardInterrupt
-        super().__setitem__(key, value)
-
-
-def test_ctrl_c_in_the_middle_of_adding_counts_nothing_twice(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("before", ["journal", "sums"])
+def test_ctrl_c_in_the_middle_of_an_image(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
-    def tally(images: int, classes: int) -> Tally:
-        made = empty_tally(images, classes)
-        made.done = made.done.view(InterruptedOnce)
-        return made
+    """Between its predictions and its counts, or with both on disk: it counts once, and has its predictions."""
 
-    alone = run(EvalPlan("voc"), task)
-    with monkeypatch.context() as patch:
-        patch.setattr(eval_run, "empty_tally", tally)
-        patch.setattr(eval_run, "_SAVE_EVERY_S", 0.0)
-        with pytest.raises(KeyboardInterrupt):
-            run(EvalPlan("voc", tmp_path), task)
-    done: list[str] = []
-    resumed = run(EvalPlan("voc", tmp_path, resume=True), task, Noise(before_image=done.append))
-    assert same(resumed, alone)
-    assert done == ["p03", "p04", "p05", "p06"]
-
-
-def test_ctrl_c_while_predictions_are_kept(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An image that counts has its predictions on disk, wherever the interruption comes."""
-
-    def stop(self: PredictionSpool, position: int, entries: str) -> None:
-        if position == 4:
+    def stop(self: Any, image: Counted) -> None:
+        if image.position == 3:
             raise KeyboardInterrupt
-        append(self, position, entries)
+        add(self, image)
 
-    append = PredictionSpool.append
-    run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    def stop_journal(line: object, body: str = "") -> bytes:
+        if isinstance(line, list) and line[0] == 3:
+            raise KeyboardInterrupt
+        return encode(line, body)
+
+    add, encode = Counts.add, state.encode_line
+    alone = run(Plan(save_predictions=tmp_path / "alone.json"), task)
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     with monkeypatch.context() as patch:
-        patch.setattr(PredictionSpool, "append", stop)
+        if before == "sums":
+            patch.setattr(Counts, "add", stop)
+        else:
+            patch.setattr(state, "encode_line", stop_journal)
         with pytest.raises(KeyboardInterrupt):
             run(plan, task)
-    run(replace(plan, resume=True), task)
+    done: list[str] = []
+    assert same(run(replace(plan, resume=True), task, Noise(before_image=done.append)), alone)
+    assert done == [f"p{number:02d}" for number in range(4 if before == "sums" else 3, 7)]
     assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
 
 
 def test_a_finished_dataset_is_resumed_with_its_predictions(task: Task, tmp_path: Path) -> None:
     """As when the second of two datasets was killed; the file may even be lost."""
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     run(plan, task)
-    written = plan.predictions.read_bytes()
-    plan.predictions.unlink()
+    written = plan.save_predictions.read_bytes()
+    plan.save_predictions.unlink()
     done: list[str] = []
     run(replace(plan, resume=True), task, Noise(before_image=done.append))
     assert done == []
-    assert plan.predictions.read_bytes() == written
+    assert plan.save_predictions.read_bytes() == written
 
 
 def test_a_mended_image_joins_the_predictions(task: Task, tmp_path: Path) -> None:
-    run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
-    plan = EvalPlan("voc", tmp_path / "out", keep_going=True, predictions=tmp_path / "p.json")
+    run(Plan(save_predictions=tmp_path / "alone.json"), task)
+    plan = Plan(tmp_path / "out", keep_going=True, save_predictions=tmp_path / "p.json")
     run(plan, task, Noise(faulty=("p02",)))
     run(replace(plan, resume=True), task)
     assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
 
 
 def test_predictions_of_other_settings_are_not_taken_over(task: Task, tmp_path: Path) -> None:
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     run(plan, task)
-    run(replace(plan, predictions=None), task)  # begun anew: what is kept of the first run is no longer true
+    run(
+        replace(plan, save_predictions=None), task
+    )  # begun anew: what is kept of the first run is no longer true
     with pytest.raises(SanError, match="did not keep all its predictions"):
         run(replace(plan, resume=True), task)
 
@@ -126,15 +108,15 @@ def test_predictions_of_other_settings_are_not_taken_over(task: Task, tmp_path: 
 def test_predictions_on_another_machines_disk(task: Task, tmp_path: Path) -> None:
     store, found = HashStore(), []
 
-    def process(index: int) -> None:
-        team = Team(Share(index, 2), store)
-        plan = EvalPlan("voc", predictions=tmp_path / f"machine{index}" / "p.json", team=team)
+    def process(rank: int) -> None:
+        path = tmp_path / f"machine{rank}" / "p.json"
+        plan = Plan(save_predictions=path, processes=Processes(Share(rank, 2), store))
         try:
-            run_evaluation(plan, task, Noise(), SETTINGS, lambda *_: None)
+            count(Evaluation("voc", task, Noise(), NOISE), plan)
         except SanError as error:
-            found.append((index, error.message))
+            found.append((rank, error.message))
 
-    threads = [threading.Thread(target=process, args=(index,)) for index in range(2)]
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -143,20 +125,31 @@ def test_predictions_on_another_machines_disk(task: Task, tmp_path: Path) -> Non
     assert not (tmp_path / "machine0/p.json").exists()
 
 
+def test_a_torn_line_among_the_predictions(task: Task, tmp_path: Path) -> None:
+    """What a kill leaves beside the file, of a run that keeps no state, is not taken for predictions."""
+    run(Plan(save_predictions=tmp_path / "alone.json"), task)
+    torn = encode_line(2, "half")[:-3]
+    for name in (".p.json.parts", ".p.json.parts-2-of-3"):
+        (tmp_path / name).write_bytes(encode_line(1, '{"of": "another run"}') + torn)
+    run(Plan(save_predictions=tmp_path / "p.json"), task)
+    assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.json", "p.json"]
+
+
 @pytest.mark.parametrize("byte", range(0, 2000, 97))
 def test_damaged_predictions_are_noticed(task: Task, tmp_path: Path, byte: int) -> None:
     """A bit of what is kept of them: the run doesn't go on with it, or the file is what it would be."""
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     run(plan, task)
-    written = plan.predictions.read_bytes()
-    kept = next((tmp_path / "out/.san-eval").glob("voc.predictions.part-*"))
+    written = plan.save_predictions.read_bytes()
+    kept = next((tmp_path / "out/.san-eval").glob("voc.predictions"))
     data = bytearray(kept.read_bytes())
     data[byte % len(data)] ^= 4
     kept.write_bytes(data)
-    plan.predictions.unlink()
+    plan.save_predictions.unlink()
     with suppress(SanError):
         run(replace(plan, resume=True), task)
-    found = plan.predictions.read_bytes() if plan.predictions.exists() else None
+    found = plan.save_predictions.read_bytes() if plan.save_predictions.exists() else None
     assert found in (None, written)
 
 
@@ -169,21 +162,27 @@ def test_what_a_killed_run_left_is_swept(task: Task, tmp_path: Path) -> None:
     others = [out / "mine.txt", tmp_path / "elsewhere"]
     for path in [*places, *others]:
         path.write_text("half")
-    run(EvalPlan("voc", out, predictions=tmp_path / "p.json"), task)
+    run(Plan(out, save_predictions=tmp_path / "p.json"), task)
     assert not [path for path in places if path.exists()]
     assert all(path.exists() for path in others)
 
 
 def test_state_that_is_no_state(task: Task, tmp_path: Path) -> None:
-    """Deep nesting and pipes in the folder of a run to go on from."""
-    plan = EvalPlan("voc", tmp_path, resume=True)
+    """Deep nesting and pipes in the folder of a run to go on from: refused, and gone when it is begun anew."""
+    plan = Plan(tmp_path, resume=True, save_predictions=tmp_path / "p.json")
     run(plan, task)
     state = tmp_path / ".san-eval"
-    os.mkfifo(state / "voc.part-7-of-9.npz")
-    os.mkfifo(state / "voc.predictions.part-7-of-9")
-    run(replace(plan, predictions=None), task)
+    for name in ("voc.counts-7-of-9", "voc.predictions-7-of-9"):
+        os.mkfifo(state / name)
+        with pytest.raises(SanError, match="not a file"):
+            run(plan, task)
+        run(replace(plan, resume=False), task)
     (state / "voc.json").write_text("[" * 100_000)
-    with pytest.raises(SanError, match="can't go on from"):
+    with pytest.raises(SanError, match="can't read"):
+        run(plan, task)
+    (state / "voc.json").unlink()
+    os.mkfifo(state / "voc.json")
+    with pytest.raises(SanError, match="can't read"):
         run(plan, task)
 
 
@@ -323,8 +322,10 @@ def test_a_dataset_that_is_faulty_altogether_is_skipped_with_keep_going(
 
 def test_only_the_leader_ends_with_a_code(evaluate: San, monkeypatch: pytest.MonkeyPatch) -> None:
     """torchrun ends all processes when one of them fails, and the leader may still be writing the report."""
-    monkeypatch.setattr("san_cli.cli.eval.run_models", lambda *_: None)
-    monkeypatch.setattr("san_cli.cli.eval._team", lambda: Team(Share(1, 2), HashStore()))
+    store = HashStore()
+    Processes(Share(0, 2), store).tell("voc/embedded")
+    monkeypatch.setattr("san_cli.evaluate.run.count", lambda *_: None)
+    monkeypatch.setattr("san_cli.evaluate.run.meet", lambda: Processes(Share(1, 2), store))
     ended = evaluate("ade150", "voc", "--keep-going")
     assert (ended.code, ended.out) == (0, "")
 

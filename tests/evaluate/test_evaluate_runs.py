@@ -9,31 +9,29 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from eval_trees import make_voc
-from noise import QUIET, SETTINGS, Noise, run, same
+from noise import NOISE, QUIET, Noise, run, same
 from program import San, subprocess_environment
 from recipe import image
 from torch.distributed import HashStore
 
 from san_cli.datasets.task import Task, dataset_task
-from san_cli.engine.ensemble import Member, check_members, ensemble_label_map, parse_member
+from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
 from san_cli.engine.segmentation_map import segmentation_scores
 from san_cli.engine.segmenter import Segmenter, frame_of
 from san_cli.errors import SanError
-from san_cli.evaluate import run as eval_run
-from san_cli.evaluate.report import markdown_report, per_class_csv
-from san_cli.evaluate.report_data import EvalResult
-from san_cli.evaluate.result import result_of
-from san_cli.evaluate.run import EvalPlan, run_evaluation
-from san_cli.evaluate.state import EvalState
-from san_cli.evaluate.tally import Tally, empty_tally, pack_tally, unpack_tally
+from san_cli.evaluate.counting import Evaluation, Origin
+from san_cli.evaluate.plan import Plan
+from san_cli.evaluate.report import Report, markdown_report, per_class_csv
+from san_cli.evaluate.result import EvalResult, result_of
+from san_cli.evaluate.run import count
+from san_cli.evaluate.state import Counts
+from san_cli.runs.processes import Processes
 from san_cli.runs.shares import Share
-from san_cli.runs.team import Team
 from san_cli.vocabulary.grammar import vocabulary_of_names
 
 
@@ -47,60 +45,78 @@ def task(root: Path) -> Task:
     return dataset_task("voc", root)
 
 
-def run_as_team(plan: EvalPlan, task: Task, count: int, source: Noise = QUIET) -> Tally:
-    """Like `count` processes, but threads."""
+def run_together(plan: Plan, task: Task, world: int, maps: Noise = QUIET) -> list[Counts | SanError | None]:
+    """What each of `world` processes comes to, which are threads here."""
     store = HashStore()
-    found: dict[int, Any] = {}
+    found: dict[int, Counts | SanError | None] = {}
 
-    def process(index: int) -> None:
-        member = replace(plan, team=Team(Share(index, count), store))
+    def process(rank: int) -> None:
+        own = replace(plan, processes=Processes(Share(rank, world), store))
         try:
-            found[index] = run_evaluation(member, task, source, SETTINGS, lambda *_: None)
+            found[rank] = count(Evaluation("voc", task, maps, NOISE), own)
         except SanError as error:
-            found[index] = error
+            found[rank] = error
 
-    threads = [threading.Thread(target=process, args=(index,)) for index in range(count)]
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(world)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    if isinstance(found[0], SanError):
-        raise found[0]
-    assert all(found[index] is None for index in range(1, count))
-    return found[0]
+    return [found[rank] for rank in range(world)]
 
 
-@pytest.mark.parametrize("count", [2, 3, 9])
-def test_a_team_equals_one_process(task: Task, tmp_path: Path, count: int) -> None:
-    alone = run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
+def together(plan: Plan, task: Task, world: int, maps: Noise = QUIET) -> Counts:
+    """The counts of `world` processes, which the leading one alone has."""
+    leading, *others = run_together(plan, task, world, maps)
+    assert isinstance(leading, Counts)
+    assert others == [None] * (world - 1)
+    return leading
+
+
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_several_processes_equal_one(task: Task, tmp_path: Path, world: int) -> None:
+    alone = run(Plan(save_predictions=tmp_path / "alone.json"), task)
     assert alone.done.all()
     assert alone.confusion.sum() == 7 * 80 * 80 + 5 * (72 * 96 - 80 * 80)
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "team.json")
-    assert same(run_as_team(plan, task, count), alone)
-    assert (tmp_path / "team.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
-    assert same(run_as_team(replace(plan, resume=True, predictions=None), task, 2), alone)
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "shared.json")
+    assert same(together(plan, task, world), alone)
+    assert (tmp_path / "shared.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
+    assert same(together(replace(plan, resume=True, save_predictions=None), task, 2), alone)
 
 
-def test_faults_in_a_team(task: Task) -> None:
-    source = Noise(faulty=("p01", "p04"))
-    alone = run(EvalPlan("voc", keep_going=True), task, source)
-    assert list(alone.failed) == [1, 4]
-    assert same(run_as_team(EvalPlan("voc", keep_going=True), task, 2, source), alone)
-    with pytest.raises(SanError, match="process 1 stopped: p01 is faulty"):
-        run_as_team(EvalPlan("voc"), task, 3, Noise(faulty=("p01",)))
+def test_a_fault_in_one_process_ends_all(task: Task) -> None:
+    maps = Noise(faulty=("p01", "p04"))
+    alone = run(Plan(keep_going=True), task, maps)
+    assert list(alone.skipped) == [1, 4]
+    assert same(together(Plan(keep_going=True), task, 2, maps), alone)
+    found = run_together(Plan(), task, 3, Noise(faulty=("p01",)))
+    told = [str(one.message) for one in found if isinstance(one, SanError)]
+    assert told == ["process 1 stopped: p01 is faulty", "p01 is faulty", "process 1 stopped: p01 is faulty"]
+    assert all("--keep-going" in one.hint for one in found if isinstance(one, SanError))
 
 
-def test_members_that_evaluate_something_else(task: Task) -> None:
-    store = HashStore()
-    leader = threading.Thread(
-        target=run_evaluation,
-        args=(EvalPlan("voc", team=Team(Share(0, 1), store)), task, Noise(), SETTINGS, lambda *_: None),
-    )
-    leader.start()
-    other = EvalPlan("voc", team=Team(Share(1, 2), store))
-    with pytest.raises(SanError, match="other images or settings"):
-        run_evaluation(other, replace(task, pairs=task.pairs[1:]), Noise(), SETTINGS, lambda *_: None)
-    leader.join()
+def test_a_state_at_fault_ends_all(task: Task, tmp_path: Path) -> None:
+    run(Plan(tmp_path), replace(task, split="train"))
+    found = run_together(Plan(tmp_path, resume=True), task, 2)
+    assert all(isinstance(one, SanError) and "other settings: split" in one.message for one in found)
+
+
+def test_processes_that_evaluate_something_else(task: Task) -> None:
+    store, found = HashStore(), []
+
+    def process(rank: int) -> None:
+        plan = Plan(processes=Processes(Share(rank, 2), store))
+        own = replace(task, pairs=task.pairs[rank:])
+        with pytest.raises(SanError, match="differ in images or settings"):
+            count(Evaluation("voc", own, QUIET, NOISE), plan)
+        found.append(rank)
+
+    threads = [threading.Thread(target=process, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(found) == [0, 1]
 
 
 def interrupt_at(stem: str) -> Callable[[str], None]:
@@ -114,98 +130,97 @@ def interrupt_at(stem: str) -> Callable[[str], None]:
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("stem", ["p00", "p03", "p06"])
 def test_interrupted_and_resumed(task: Task, tmp_path: Path, stem: str, processes: int) -> None:
-    alone = run(EvalPlan("voc", predictions=tmp_path / "alone.json"), task)
-    plan = EvalPlan("voc", tmp_path / "out", predictions=tmp_path / "p.json")
+    alone = run(Plan(save_predictions=tmp_path / "alone.json"), task)
+    plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     with pytest.raises(KeyboardInterrupt):
         run(plan, task, Noise(before_image=interrupt_at(stem)))
     done: list[str] = []
     plan = replace(plan, resume=True)
-    source = Noise(before_image=done.append)
-    resumed = run(plan, task, source) if processes == 1 else run_as_team(plan, task, processes, source)
+    maps = Noise(before_image=done.append)
+    resumed = run(plan, task, maps) if processes == 1 else together(plan, task, processes, maps)
     assert same(resumed, alone)
     assert len(done) < 7 or stem == "p00"
     assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
     done.clear()
-    assert same(run(replace(plan, predictions=None), task, source), alone)
+    assert same(run(replace(plan, save_predictions=None), task, maps), alone)
     assert done == []
-    assert same(run(replace(plan, resume=False), task, source), alone)
+    assert same(run(replace(plan, resume=False), task, maps), alone)
     assert len(done) == 7
 
 
-def test_killed_while_parts_are_merged(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = run(EvalPlan("voc"), task)
-    plan = EvalPlan("voc", tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        run(plan, task, Noise(before_image=interrupt_at("p05")))
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            run(replace(plan, resume=True), task)
-    assert len(list((tmp_path / ".san-eval").glob("*.npz"))) == 2
-    assert same(run(replace(plan, resume=True), task), alone)
-
-
 def test_a_mended_image_is_tried_again(task: Task, tmp_path: Path) -> None:
-    plan = EvalPlan("voc", tmp_path, keep_going=True)
-    assert list(run(plan, task, Noise(faulty=("p02",))).failed) == [2]
-    assert same(run(replace(plan, resume=True), task), run(EvalPlan("voc"), task))
+    plan = Plan(tmp_path, keep_going=True)
+    assert list(run(plan, task, Noise(faulty=("p02",))).skipped) == [2]
+    assert same(run(replace(plan, resume=True), task), run(Plan(), task))
 
 
-def test_resume_refuses_other_settings_and_damage(task: Task, tmp_path: Path) -> None:
-    plan = EvalPlan("voc", tmp_path, resume=True)
+def test_resume_refuses_other_settings(task: Task, tmp_path: Path) -> None:
+    plan = Plan(tmp_path, resume=True)
     run(plan, task)
-    with pytest.raises(SanError, match="other settings: model"):
-        run_evaluation(plan, task, Noise(), {"model": "other"}, lambda *_: None)
-    with pytest.raises(SanError, match="other settings: images"):
-        run_evaluation(plan, replace(task, pairs=task.pairs[:3]), Noise(), SETTINGS, lambda *_: None)
-    part = next((tmp_path / ".san-eval").glob("*.npz"))
-    part.write_bytes(part.read_bytes()[:-30])
-    with pytest.raises(SanError, match="can't go on") as told:
-        run(plan, task)
+    with pytest.raises(SanError, match=r"other settings: model \(then noise, now other\)") as told:
+        run(plan, task, origin=Origin(None, "noise", None, {"model": "other"}))
     assert "without --resume" in told.value.hint
-    run(replace(plan, resume=False), task)
+    with pytest.raises(SanError, match="other settings: images"):
+        run(plan, replace(task, pairs=task.pairs[:3]))
     with pytest.raises(SanError, match="did not keep all its predictions"):
-        run(replace(plan, predictions=tmp_path / "p.json"), task)
+        run(replace(plan, save_predictions=tmp_path / "p.json"), task)
+    settings = tmp_path / ".san-eval/voc.json"
+    settings.write_text(settings.read_text().replace('"format":1', '"format":0'))
+    with pytest.raises(SanError, match="other settings: format"):
+        run(plan, task)
 
 
-def test_the_state_is_saved_between_images(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(eval_run, "_SAVE_EVERY_S", 0.0)
-    saved: list[int] = []
-    save = EvalState.save
+@pytest.mark.parametrize("byte", range(0, 4000, 171))
+@pytest.mark.parametrize("damage", ["bit", "cut"])
+def test_damaged_counts_are_counted_again(task: Task, tmp_path: Path, byte: int, damage: str) -> None:
+    alone, plan = run(Plan(), task), Plan(tmp_path)
+    run(plan, task)
+    kept = tmp_path / ".san-eval/voc.counts"
+    data = bytearray(kept.read_bytes())
+    byte = byte * len(data) // 4000
+    data[byte] ^= 4
+    kept.write_bytes(data if damage == "bit" else data[:byte])
+    done: list[str] = []
+    assert same(run(replace(plan, resume=True), task, Noise(before_image=done.append)), alone)
+    assert 1 <= len(done) <= (2 if damage == "bit" else 7)
+    done.clear()
+    assert same(run(replace(plan, resume=True), task, Noise(before_image=done.append)), alone)
+    assert done == []
 
-    def noted(self: EvalState, tally: Tally, share: Share) -> None:
-        save(self, tally, share)
-        saved.append(int(tally.done.sum()))
 
-    monkeypatch.setattr(EvalState, "save", noted)
-    run(EvalPlan("voc", tmp_path), task)
-    assert saved == [1, 2, 3, 4, 5, 6, 7, 7]
+def test_every_image_is_kept_at_once(task: Task, tmp_path: Path) -> None:
+    """Before the next is begun, so that not even a power cut costs more than the one that is under way."""
+    kept: list[int] = []
+
+    def look(_: str) -> None:
+        path = tmp_path / ".san-eval/voc.counts"
+        kept.append(path.read_bytes().count(b"\n"))
+
+    run(Plan(tmp_path), task, Noise(before_image=look))
+    assert kept == sorted(kept)
+    assert all(number - 2 <= lines <= number for number, lines in enumerate(kept))
 
 
-def test_tallies(task: Task) -> None:
-    tally = run(EvalPlan("voc", keep_going=True), task, Noise(faulty=("p02",)))
-    again = unpack_tally(pack_tally(tally))
-    assert same(again, tally)
-    assert again.seconds == tally.seconds
+def test_an_image_counts_once(task: Task, tmp_path: Path) -> None:
+    """Though two processes wrote it, as where nothing keeps two runs apart."""
+    counts, plan = run(Plan(tmp_path), task), Plan(tmp_path, resume=True)
+    kept = tmp_path / ".san-eval/voc.counts"
+    kept.with_name("voc.counts-2-of-3").write_bytes(kept.read_bytes())
+    assert same(run(plan, task), counts)
     with pytest.raises(ValueError, match="count twice"):
-        again.add(tally)
-    with pytest.raises(ValueError, match="different datasets"):
-        again.add(empty_tally(3, 20))
+        counts.merge(counts)
 
 
 _KILLED = """
 import os, sys
-from san_cli.evaluate import run as eval_run
-from san_cli.evaluate.state import EvalState
-eval_run._SAVE_EVERY_S = 0
-save = EvalState.save
-def killed(self, tally, share):
-    save(self, tally, share)
-    if tally.done.sum() == 3:
+from san_cli.evaluate.state import State
+append, images = State.append, []
+def killed(self, image):
+    append(self, image)
+    images.append(image)
+    if len(images) == 3:
         os.kill(os.getpid(), 9)
-EvalState.save = killed
+State.append = killed
 from san_cli.cli.main import main
 sys.argv = ["san", *sys.argv[1:]]
 main()
@@ -255,7 +270,7 @@ def test_ctrl_c_says_how_to_go_on(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("san_cli.evaluate.map_source.ensemble_label_map", stop)
+    monkeypatch.setattr("san_cli.engine.ensemble.Ensemble.label_map", stop)
     ended = san("eval", "voc", "--data-root", root, "--weights", tiny_weights, "-o", tmp_path)
     assert ended.code == 130
     assert "--resume" in ended.err
@@ -279,12 +294,12 @@ def test_an_ensemble_is_the_sum_of_its_maps(tiny_weights: Path) -> None:
     for member in members:
         masks, classes = member.segmenter.map_factors([resized], vocabulary)
         total += member.share * segmentation_scores(masks[0], classes[0], frame_of(resized, size))
-    both = ensemble_label_map(members, resized, size, vocabulary, lambda: None)
+    both = Ensemble(members, vocabulary).label_map(resized, size, lambda: None)
     best = total.topk(2, dim=0)
     clear = (best.values[0] - best.values[1] > 1e-5).numpy()
     assert clear.mean() > 0.99
     assert np.array_equal(both[clear], best.indices[0].numpy()[clear])
-    alone = ensemble_label_map(members[:1], resized, size, vocabulary, lambda: None)
+    alone = Ensemble(members[:1], vocabulary).label_map(resized, size, lambda: None)
     made = members[0].segmenter.segment_resized([resized], [size], vocabulary)[0].label_map
     assert np.array_equal(alone, made)
     assert not np.array_equal(alone, both)
@@ -294,23 +309,16 @@ def test_an_ensemble_is_the_sum_of_its_maps(tiny_weights: Path) -> None:
 
 
 def test_published_numbers_stand_only_beside_comparable_ones(task: Task) -> None:
-    tally = run(EvalPlan("voc"), task)
+    counts = run(Plan(), task)
     whole = replace(task, expected=len(task.pairs))
 
-    def result(task: Task, tally: Tally = tally, comparable: bool = True) -> EvalResult:
-        return result_of(
-            task,
-            tally,
-            model="vit-b-16",
-            weights="w",
-            weights_sha256="",
-            total_seconds=1,
-            comparable=comparable,
-        )
+    def result(task: Task, counts: Counts = counts, comparable: bool = True) -> EvalResult:
+        origin = Origin("vit-b-16", "w", "", comparable=comparable)
+        return result_of(Evaluation("voc", task, QUIET, origin), counts, 1)
 
-    assert result(whole).logged == {"mIoU": 93.947, "fwIoU": 94.8517, "mACC": 96.6679, "pACC": 97.156}
+    assert vars(result(whole).logged) == {"mIoU": 93.947, "fwIoU": 94.8517, "mACC": 96.6679, "pACC": 97.156}
     assert result(whole).paper == "94.0 ± 0.21"
-    skipped = run(EvalPlan("voc", keep_going=True), task, Noise(faulty=("p02",)))
+    skipped = run(Plan(keep_going=True), task, Noise(faulty=("p02",)))
     others = [
         result(task),  # another number of images than the benchmark has
         result(replace(whole, limited=True)),
@@ -328,11 +336,8 @@ def test_published_numbers_stand_only_beside_comparable_ones(task: Task) -> None
 def test_names_are_inert_in_the_report(task: Task) -> None:
     name = "[red]a|b*\n\x1b[1m<img src=x>"
     hostile = replace(task, classes=(name, *task.classes[1:]))
-    tally = run(EvalPlan("voc"), hostile)
-    result = result_of(
-        hostile, tally, model=None, weights="w", weights_sha256=None, total_seconds=1, comparable=False
-    )
-    text = markdown_report([result], [], {}, [], [("voc", "<b>why")], [])
+    result = result_of(Evaluation("voc", hostile, QUIET, NOISE), run(Plan(), hostile), 1)
+    text = markdown_report(Report((result,), {}, {"voc": "<b>why"}))
     assert "<img" not in text
     assert "\x1b" not in text
     assert r"\[red\]a\|b\*" in text

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.task import Task
 from san_cli.errors import SanError
-from san_cli.evaluate.run import EvalPlan, run_evaluation
-from san_cli.evaluate.tally import Tally
+from san_cli.evaluate.counting import Evaluation, Origin
+from san_cli.evaluate.plan import Plan
+from san_cli.evaluate.run import count
+from san_cli.evaluate.state import Counts
 
-SETTINGS = {"model": "noise"}
+NOISE = Origin(None, "noise", None, settings={"model": "noise"})
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,17 @@ class Noise:
 QUIET = Noise()
 
 
-def run(plan: EvalPlan, task: Task, source: Noise = QUIET) -> Tally:
-    tally = run_evaluation(plan, task, source, SETTINGS, lambda *_: None)
-    assert tally is not None
-    return tally
+def run(plan: Plan, task: Task, maps: Noise = QUIET, origin: Origin = NOISE) -> Counts:
+    """The counts of a task as the leading process has them."""
+    counts = count(Evaluation(task.name, task, maps, origin), plan)
+    assert counts is not None
+    return counts
 
 
-def same(one: Tally, other: Tally) -> bool:
+def same(one: Counts, other: Counts) -> bool:
     return (
         np.array_equal(one.confusion, other.confusion)
         and np.array_equal(one.done, other.done)
         and np.array_equal(one.image_iou, other.image_iou, equal_nan=True)
-        and one.failed == other.failed
+        and one.skipped == other.skipped
     )

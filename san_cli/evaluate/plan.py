@@ -1,0 +1,70 @@
+"""What `san eval` is asked for: the data, the models, how it is done, and how it speaks meanwhile."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from san_cli.datasets.task import OwnData
+from san_cli.runs.processes import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class Data:
+    """The datasets to evaluate on, by name, or labels of the user's own; and other words for the classes."""
+
+    names: Sequence[str] = ()  # `all` among them stands for the benchmarks
+    root: Path | None = None
+    split: str | None = None
+    own: OwnData | None = None
+    limit: int | None = None  # images
+    vocab: Sequence[str] | None = None
+    synonyms: str | None = None  # a file
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models to evaluate, one for each weights file."""
+
+    model: str | None
+    weights: Sequence[str | None]
+    ensemble: str | None  # a second one, WEIGHTS[:share]
+    device: str
+    precision: str
+    templates: str
+
+
+class Step(Protocol):
+    """Told how many steps are done, and how many there are where that wasn't known."""
+
+    def __call__(self, done: int, total: int | None = None) -> None: ...
+
+
+def _unseen(done: int, total: int | None = None) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What a run tells its user meanwhile; by default nothing."""
+
+    say: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
+    warn: Callable[[str], None] = lambda _: None
+    progress: Callable[[str, int], AbstractContextManager[Step]] = lambda *_: nullcontext(_unseen)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run is done; nothing of it changes what is found."""
+
+    output: Path | None = None
+    resume: bool = False
+    keep_going: bool = False
+    workers: int | None = None  # threads that read ahead for models
+    save_predictions: Path | None = None  # {dataset} in its name stands for each one's
+    worst: int = 0  # images to show in the report
+    paper: bool = False
+    processes: Processes = ALONE
+    voice: Voice = Voice()

@@ -1,0 +1,114 @@
+"""Whose label maps are evaluated: those of models, loaded one after the other, or those of a file."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from san_cli.datasets.task import Task
+from san_cli.engine.alike_words import word_notes
+from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
+from san_cli.engine.segmenter import Segmenter
+from san_cli.errors import SanError
+from san_cli.evaluate.counting import Evaluation, Origin
+from san_cli.evaluate.detectron2_json import (
+    PredictedMaps,
+    category_convention,
+    image_stem,
+    index_predictions,
+)
+from san_cli.evaluate.plan import Models, Plan
+from san_cli.runs.processes import default_workers, own_device
+from san_cli.text import printable
+from san_cli.vocabulary.templates import templates as template_set
+
+
+def evaluations_of(source: Models | Path, tasks: Sequence[Task], plan: Plan) -> Iterator[Evaluation]:
+    """Evaluate models, loading one after the other, or a file of predictions; each on all tasks."""
+    return _of_models(source, tasks, plan) if isinstance(source, Models) else _of_file(source, tasks, plan)
+
+
+def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Evaluation]:
+    second: list[Member] = []
+    if models.ensemble is not None:
+        file, share = parse_member(models.ensemble)
+        second.append(Member(_load(models, None, file, plan), share))
+    for trial, weights in enumerate(models.weights, start=1):
+        segmenter = _load(models, models.model, weights, plan)
+        members = [Member(segmenter), *second]
+        check_members(members)
+        preset, device = segmenter.preset.name, segmenter.device
+        precision = str(segmenter.precision).removeprefix("torch.")
+        workers = plan.workers or default_workers(device.type)
+        for task in tasks:
+            name = task.name if len(models.weights) == 1 else f"{task.name}.{trial}"
+            with plan.processes.leader_first(f"{name}/embedded"):  # the others find the words in the cache
+                _embed(members, task, plan)
+            settings = {
+                "weights": [[member.segmenter.weights_sha256, member.share] for member in members],
+                "templates": list(template_set(models.templates)),
+                "precision": precision,
+                "device": device.type,
+                "words": [list(entry.words) for entry in task.vocabulary.entries],
+            }
+            origin = Origin(
+                preset,
+                weights or own_weights(preset),
+                segmenter.weights_sha256,
+                settings,
+                notes=(f"ensemble with {printable(models.ensemble)}",) if models.ensemble else (),
+                comparable=models.ensemble is None and models.templates == "vild",
+                device=f"{device} ({torch.cuda.get_device_name(device)})"
+                if device.type == "cuda"
+                else str(device),
+                precision=precision,
+            )
+            yield Evaluation(name, task, Ensemble(members, task.vocabulary), origin, workers)
+
+
+def own_weights(model: str) -> str:
+    """Call the weights that a model has when nobody names any: the published ones, or ours."""
+    return f"{model}'s own" if model == "tiny" else "official"
+
+
+def _load(models: Models, model: str | None, weights: str | None, plan: Plan) -> Segmenter:
+    return Segmenter.load(
+        model,
+        weights,
+        device=own_device(models.device),
+        precision=models.precision,
+        templates=models.templates,
+        say=plan.voice.warn,
+    )
+
+
+def _embed(members: Sequence[Member], task: Task, plan: Plan) -> None:
+    for member in members:
+        with plan.voice.progress("embedding words", len(task.vocabulary.words)) as step:
+            embedded = member.segmenter.embed(task.vocabulary, step)
+        length = member.segmenter.preset.clip.context_length
+        for note in word_notes(task.vocabulary, embedded, member.segmenter.templates, length):
+            plan.voice.note(f"{task.name}: {note}")
+
+
+def _of_file(path: Path, tasks: Sequence[Task], plan: Plan) -> Iterator[Evaluation]:
+    index = index_predictions(path)
+    for task in tasks:
+        stems = Counter(image_stem(str(pair.image)) for pair in task.pairs)
+        twice = [stem for stem, number in stems.items() if number > 1]
+        if twice:
+            raise SanError(
+                f"{task.name} has several images called {printable(twice[0])}: a prediction could be of either",
+                hint="Images are matched by their names without folder and extension; evaluate one folder at a "
+                "time.",
+            )
+        train_ids, convention = category_convention(index.category_ids, len(task.classes), task.dataset_ids)
+        others = len(index.spans.keys() - stems.keys())
+        notes = [convention]
+        if others:
+            notes.append(f"{others:,} images of the file are not in the dataset and don't count")
+        for note in notes:
+            plan.voice.note(f"{task.name}: {note}")
+        origin = Origin(None, str(path), None, {"predictions": index.sha256}, notes=tuple(notes))
+        yield Evaluation(task.name, task, PredictedMaps(index, train_ids), origin)
