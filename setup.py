@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-BUNDLED = ("tiny.safetensors", "README.md")
+BUNDLED = ("tiny.safetensors", "tiny-words.npz", "README.md")
 
 
 class BuildWithWeights(build_py):

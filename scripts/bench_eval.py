@@ -28,13 +28,11 @@ from san_cli.datasets.task import Task
 from san_cli.engine.ensemble import Ensemble, Member
 from san_cli.engine.metrics import metrics_of
 from san_cli.engine.segmentation_map import Frame
-from san_cli.engine.text_cache import TextCache
 from san_cli.evaluate.counting import Evaluation, Origin
 from san_cli.evaluate.plan import Plan
 from san_cli.evaluate.run import count
 from san_cli.runs.processes import default_workers
-from san_cli.vocabulary.grammar import load_dataset_vocabulary, vocabulary_of_names
-from san_cli.weights.cache_dir import cache_dir
+from san_cli.vocabulary.grammar import Vocabulary, load_dataset_vocabulary, vocabulary_of_names
 
 
 def make_images(folder: Path, count: int, size: int, classes: int) -> None:
@@ -52,13 +50,12 @@ def make_images(folder: Path, count: int, size: int, classes: int) -> None:
         write_label(folder / f"labels/{number}.tif", truth)
 
 
-def inject_embeddings(segmenter: Segmenter, words: tuple[str, ...]) -> None:
+def inject_embeddings(segmenter: Segmenter, vocabulary: Vocabulary) -> None:
     """Random unit vectors for all words, so that the text tower isn't needed."""
-    cache = TextCache(cache_dir(), segmenter.weights_sha256, segmenter.templates, segmenter.device.type)
     generator = np.random.default_rng(1)
-    for word in words:
-        vector = generator.standard_normal(segmenter.preset.clip.embed_dim).astype(np.float32)
-        cache.put(word, vector / np.linalg.norm(vector))
+    shape = (len(vocabulary.words), segmenter.preset.clip.embed_dim)
+    rows = torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+    segmenter.remember(vocabulary, torch.nn.functional.normalize(rows, dim=-1))
 
 
 def blob_maps(segmenter: Segmenter, size: int, classes: int) -> None:
@@ -119,8 +116,7 @@ def main() -> None:
         pairs = list_own_pairs(Path(folder, "images"), Path(folder, "labels")).pairs
         task = Task("own", "synthetic", "own", pairs, tuple(names), vocabulary, 65535)
         segmenter = Segmenter.load(options.model, "random", device=options.device, precision="fp32")
-        inject_embeddings(segmenter, vocabulary.words)
-        segmenter.embed(vocabulary)
+        inject_embeddings(segmenter, vocabulary)
         if options.masks == "blobs":
             blob_maps(segmenter, 640, options.classes)
         measure(segmenter, task, options.rounds)

@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from san_cli.engine.memory import keep_heap
+from san_cli.engine.device import reuse_freed_memory
 from san_cli.engine.segmentation_map import Frame, segmentation_map, segmentation_scores
 
 FRAMES = {
@@ -43,7 +43,7 @@ def masks_and_probabilities(frame: Frame, classes: int, peaked: bool) -> tuple[t
 
 def measure(method: str, size: str, classes: int, peaked: bool, repeat: int) -> None:
     """Print {"seconds": median, "mb": growth of the peak} of one cell."""
-    keep_heap()
+    reuse_freed_memory()
     frame = FRAMES[size]
     masks, probabilities = masks_and_probabilities(frame, classes, peaked)
 

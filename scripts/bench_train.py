@@ -18,8 +18,7 @@ from dataclasses import replace
 
 import torch
 
-from san_cli.engine.device import choose_device, choose_precision
-from san_cli.engine.memory import keep_heap
+from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
 from san_cli.fps.memory import peak_growth_mb
 from san_cli.models.presets import get_preset
 from san_cli.train.memory import peak_memory_mb
@@ -55,7 +54,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """One row: median seconds of a step, the process's peak, and what a step needs beside weights and moments."""
     device = choose_device(options.device)
     if device.type == "cpu":
-        keep_heap()
+        reuse_freed_memory()
     preset = get_preset(options.model)
     if options.row == "frozen":
         preset = replace(preset, train_clip_positions=False)

@@ -16,12 +16,12 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from san_cli.datasets.emoji.pairs import ScenePair, scene_pairs
+from san_cli.engine.text_embeddings import TextTower, embed_words
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.presets import TINY
 from san_cli.models.san import normalise
-from san_cli.train.start import embed_words, fresh_model
+from san_cli.train.start import fresh_model
 from san_cli.vocabulary.emoji_concepts import all_ids, concepts
-from san_cli.vocabulary.grammar import vocabulary_of_names
 from san_cli.vocabulary.templates import VILD
 from san_cli.weights.checkpoint import load_into
 
@@ -38,8 +38,9 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=60)
     args = parser.parse_args()
     clip = fresh_model(TINY, str(args.file), 0, say=print)
-    names = vocabulary_of_names([concept.name for concept in concepts()])
-    text = embed_words(clip, names, VILD, torch.device("cpu"))
+    names = [concept.name for concept in concepts()]
+    tower = TextTower(TINY.clip, lambda: clip.part("text"))
+    text = embed_words(tower, names, VILD, torch.device("cpu"))
     visual = build_image_tower(TINY.clip)
     load_into(visual, {name: tensor.float() for name, tensor in clip.part("visual").items()})
     found = [row for pair in scene_pairs("val")[: args.scenes] for row in probe(visual.eval(), text, pair)]

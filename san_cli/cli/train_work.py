@@ -391,14 +391,14 @@ def _embed(
     processes: "Processes",
 ) -> "Tensor":
     """Text embeddings; the leading process makes them, the others find them in the cache."""
-    from san_cli.train.start import embed_words
+    from san_cli.engine.text_embeddings import TextTower, embed_words
 
-    words = data.vocabulary
+    tower, words = TextTower(start.preset.clip, lambda: start.part("text")), data.vocabulary.words
     if processes.leads:
-        with progress("embedding class names", len(words.words), quiet=request.quiet) as step:
-            embed_words(start, words, prompts, processes.device, step)
+        with progress("embedding class names", len(words), quiet=request.quiet) as step:
+            embed_words(tower, words, prompts, processes.device, step)
     processes.wait()
-    return embed_words(start, words, prompts, processes.device)
+    return embed_words(tower, words, prompts, processes.device)
 
 
 def _check_data(request: Request, data: "TrainingData", processes: "Processes", say: Say) -> None:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from san_cli.datasets.catalogue import Pair
-from san_cli.engine.segmentation_map import segmentation_map
-from san_cli.engine.segmenter import Segmenter, frame_of
+from san_cli.engine.segmentation_map import frame_of, segmentation_map
+from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.vocabulary.grammar import Vocabulary
 

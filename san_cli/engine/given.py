@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from san_cli.errors import WrongType
+from san_cli.errors import SanError, WrongType
 from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -39,6 +39,17 @@ def given_images(images: Iterable[ImageLike]) -> list[ImageLike]:
 def given_image(image: ImageLike) -> ImageLike:
     """`image`. Raises WrongType unless it is a path, an open Pillow image or a uint8 RGB array [H, W, 3]."""
     return _given_image(image, "")
+
+
+def check_pixels(array: object) -> None:
+    """Raise SanError unless `array` is a uint8 RGB array [H, W, 3] with a pixel in it."""
+    if not _is_one_image(array):
+        found = (
+            f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        )
+        raise SanError(f"raw takes a uint8 RGB array [H, W, 3], not {found}")
+    if array.size == 0:
+        raise SanError("raw was given an empty array")
 
 
 def given_vocabulary(names: Names) -> Vocabulary:
@@ -76,7 +87,7 @@ def _given_image(image: Any, which: str) -> ImageLike:
     raise WrongType(f"{which}{_IMAGE}, not {_kind(image)}", hint=_conversion(image))
 
 
-def _is_one_image(image: object) -> bool:
+def _is_one_image(image: object) -> TypeGuard[np.ndarray]:
     if not isinstance(image, np.ndarray):
         return False
     return image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3

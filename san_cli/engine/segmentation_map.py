@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from san_cli.models.presets import PAD_TO
+
 UNLABELLED = -1
 _CPU_BLOCK = 1 << 14  # pixels a block: a block's masks (100 × 16,384 floats) stay in the last-level cache
 _GPU_BLOCK = 1 << 19
@@ -37,6 +39,12 @@ class Frame:
     padded: tuple[int, int]  # the network's input
     resized: tuple[int, int]  # the part of it that is image (top left)
     output: tuple[int, int]  # the label map
+
+
+def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
+    """Give the sizes on the way from an image [h, w, 3] at network size to a label map of `output`."""
+    height, width = resized.shape[:2]
+    return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
 
 
 @dataclass(frozen=True)

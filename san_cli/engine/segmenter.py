@@ -1,12 +1,9 @@
 """The Python API: a loaded model that segments images with any vocabulary."""
 
-import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,27 +12,27 @@ from torch import Tensor
 from san_cli.datasets.images import as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
-from san_cli.engine.device import choose_device, choose_precision
-from san_cli.engine.given import ImageLike, Names, check_kind, given_image, given_images, given_vocabulary
-from san_cli.engine.memory import keep_heap
-from san_cli.engine.segmentation_map import UNLABELLED, Frame, SegmentationMap, segmentation_map
-from san_cli.engine.text_cache import TextCache
+from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
+from san_cli.engine.given import (
+    ImageLike,
+    Names,
+    check_kind,
+    check_pixels,
+    given_image,
+    given_images,
+    given_vocabulary,
+)
+from san_cli.engine.loading import load_weights
+from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, shown_ids, shown_names
+from san_cli.engine.segmentation_map import UNLABELLED, SegmentationMap, frame_of, segmentation_map
+from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
 from san_cli.errors import ExitCode, SanError, WrongType
-from san_cli.models.presets import Preset, get_preset, preset_to_json
-from san_cli.models.san import PAD_TO, SAN, normalise
-from san_cli.models.text import TextEncoder
+from san_cli.models.presets import Preset
+from san_cli.models.san import SAN, normalise
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.templates import templates as template_set
-from san_cli.vocabulary.terms import check_word, word_key
-from san_cli.vocabulary.terms import shown as quoted
-from san_cli.weights.adapter import read_model
-from san_cli.weights.cache_dir import cache_dir
-from san_cli.weights.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
-from san_cli.weights.file_hash import weights_sha256
-from san_cli.weights.find import find_weights
-
-Progress = Callable[[int, int], None]  # (words embedded, words to embed)
+from san_cli.weights.checkpoint import Checkpoint, load_into
 
 
 class NotFinite(SanError):
@@ -49,26 +46,6 @@ class NotFinite(SanError):
             else "Use --precision fp32; if that overflows, too, the weights are damaged or have diverged."
         )
         super().__init__(self.cause, hint=way, code=ExitCode.SOME_FAILED)
-
-
-@dataclass(frozen=True)
-class MapOptions:
-    """What a pixel may be called beyond the plain argmax over the vocabulary."""
-
-    min_score: float = 0.0  # below it a pixel stays unlabelled
-    background: str | None = None  # the name under which the learned "no object" competes as a further class
-    show: tuple[str, ...] | None = None  # keep only these classes; the rest still compete (Fig. 1)
-    keep_scores: bool = False  # give the winning score of every pixel, too
-
-    def __post_init__(self) -> None:
-        if isinstance(self.show, str):
-            raise WrongType(
-                "`show` is a tuple of names, not one string", hint=f"Write show=({self.show!r},)."
-            )
-        if self.background is not None:
-            check_word(self.background)
-        if not -math.inf < self.min_score < math.inf:
-            raise SanError(f"`min_score` is a finite number, not {self.min_score}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +75,7 @@ class Segmenter:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        read_text: Callable[[], dict[str, Tensor]],
+        text_tower: TextTower | None,
         *,
         weights_sha256: str,
         device: torch.device,
@@ -106,12 +83,13 @@ class Segmenter:
         templates: str,
         compile: bool = False,
     ) -> None:
+        """Build the network on a checkpoint's tensors; without a text tower it knows what `remember` is given."""
         self.preset = checkpoint.preset
         self.weights_sha256 = weights_sha256
         self.device = device
         self.precision = precision
         self.templates = template_set(templates)
-        self._read_text = read_text
+        self._text_tower = text_tower
         self._embedded: dict[Vocabulary, Tensor] = {}
         self.pictures = self.strange_pictures = 0  # counted for tiny alone, see `tiny_world`
         with torch.device("meta"):
@@ -145,42 +123,22 @@ class Segmenter:
         check_kind("device", device, str, torch.device)
         check_kind("precision", precision, str)
         check_kind("templates", templates, str)
-        preset = get_preset(model or "vit-b-16")
         where = choose_device(str(device))
         dtype = choose_precision(precision, where)
         if where.type == "cpu":
-            keep_heap()
-        if weights == "random":
-            say("random weights: the output means nothing, only its speed does")
-            checkpoint = random_checkpoint(preset)
-            sha = "random:" + hashlib.sha256(preset_to_json(preset).encode()).hexdigest()[:16]
-            return cls(
-                checkpoint,
-                lambda: random_checkpoint(preset).part("text"),
-                weights_sha256=sha, device=where, precision=dtype, templates=templates, compile=compile,
-            )  # fmt: skip
-        path = find_weights(preset.name, str(weights) if weights else None, say=say)
-        checkpoint = read_model(path, model if isinstance(model, Preset) else None, say=say)
-        if model is not None:
-            _refuse_other_preset(checkpoint.preset, preset, path)
-        check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
-
-        def read_text() -> dict[str, Tensor]:
-            whole = read_model(path, checkpoint.preset)
-            check_finite({n: t for n, t in whole.state.items() if n.startswith("text.")}, path)
-            return whole.part("text")
-
+            reuse_freed_memory()
+        loaded = load_weights(model, weights, say=say)
         return cls(
-            checkpoint,
-            read_text,
-            weights_sha256=weights_sha256(path), device=where, precision=dtype, templates=templates, compile=compile,
+            loaded.checkpoint,
+            loaded.text_tower,
+            weights_sha256=loaded.sha256, device=where, precision=dtype, templates=templates, compile=compile,
         )  # fmt: skip
 
     def segment(
         self,
         image: ImageLike,
         vocabulary: Names,
-        options: MapOptions = MapOptions(),
+        options: MapOptions = PLAIN_ARGMAX,
         *,
         reading: Reading = AS_STORED,
     ) -> Segmentation:
@@ -197,7 +155,7 @@ class Segmenter:
         self,
         images: Iterable[ImageLike],
         vocabulary: Names,
-        options: MapOptions = MapOptions(),
+        options: MapOptions = PLAIN_ARGMAX,
         *,
         batch: int = 8,
         reading: Reading = AS_STORED,
@@ -247,7 +205,7 @@ class Segmenter:
         resized: Sequence[np.ndarray],
         sizes: Sequence[tuple[int, int]],
         vocabulary: Vocabulary,
-        options: MapOptions = MapOptions(),
+        options: MapOptions = PLAIN_ARGMAX,
         on_network_done: Callable[[], None] | None = None,
         no_data: Sequence[np.ndarray | None] | None = None,
     ) -> list[SegmentationMap | None]:
@@ -318,20 +276,7 @@ class Segmenter:
         Nothing is resized; the array is padded to a multiple of 32 in both axes. Raises SanError for any other
         kind of array.
         """
-        if (
-            not isinstance(array, np.ndarray)
-            or array.dtype != np.uint8
-            or array.ndim != 3
-            or array.shape[2] != 3
-        ):
-            found = (
-                f"{array.dtype} {list(array.shape)}"
-                if isinstance(array, np.ndarray)
-                else type(array).__name__
-            )
-            raise SanError(f"raw takes a uint8 RGB array [H, W, 3], not {found}")
-        if array.size == 0:
-            raise SanError("raw was given an empty array")
+        check_pixels(array)
         words = given_vocabulary(vocabulary)
         mask_logits, class_logits, regions = self._forward(array[None], words)
         if not _is_finite(mask_logits, class_logits, regions).all():
@@ -362,29 +307,10 @@ class Segmenter:
         embedded = self._embedded.get(vocabulary)
         if embedded is not None:
             return embedded
-        cache = TextCache(cache_dir(), self.weights_sha256, self.templates, self.device.type)
-        cached = {word: cache.get(word) for word in vocabulary.words}
-        rows = {
-            word: row
-            for word, row in cached.items()
-            if row is not None and len(row) == self.preset.clip.embed_dim
-        }
-        new = [word for word in vocabulary.words if word not in rows]
-        if new:
-            encoder = TextEncoder(self.preset.clip, self._read_text(), self.device)
-            for done, word in enumerate(new, start=1):
-                rows[word] = encoder.embed(word, self.templates).numpy()
-                if not np.isfinite(rows[word]).all():  # before it is kept for every later run
-                    raise SanError(
-                        "the text tower's output is not finite: its weights are damaged",
-                        hint="Take other weights; `san weights verify` checks a file against its sha256.",
-                    )
-                cache.put(word, rows[word])
-                if progress:
-                    progress(done, len(new))
-        stacked = torch.from_numpy(np.stack([rows[word] for word in vocabulary.words])).to(self.device)
-        self._embedded = {vocabulary: stacked}
-        return stacked
+        assert self._text_tower is not None, "only remembered vocabularies are known"
+        embedded = embed_words(self._text_tower, vocabulary.words, self.templates, self.device, progress)
+        self._embedded = {vocabulary: embedded}
+        return embedded
 
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
@@ -401,56 +327,6 @@ def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
 
     with tqdm(total=total, unit="image") as bar:
         yield bar.update
-
-
-def _refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:
-    differing = [
-        field.name for field in fields(Preset) if getattr(found, field.name) != getattr(asked, field.name)
-    ]
-    if not differing:
-        return
-    if differing == ["name"] or "name" not in differing:
-        raise SanError(
-            f"'{path}' holds a {found.name} model that differs in {', '.join(differing)}",
-            hint="Leave the model out: the weights say which it is.",
-        )
-    raise SanError(
-        f"'{path}' holds a {found.name} model, not {asked.name}",
-        hint="Leave the model out, as the weights say which it is, or take other weights.",
-    )
-
-
-def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
-    """The sizes on the way from an image [h, w, 3] at network size to a label map of `output`."""
-    height, width = resized.shape[:2]
-    return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
-
-
-def shown_names(vocabulary: Vocabulary, options: MapOptions) -> tuple[str, ...]:
-    """The class names that label maps index: the vocabulary's, then the background's where it competes."""
-    return vocabulary.names if options.background is None else (*vocabulary.names, options.background)
-
-
-def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
-    """The class ids that `options.show` keeps, None for all: a class goes by any of its words.
-
-    Raises SanError for a name that isn't there.
-    """
-    if options.show is None:
-        return None
-    named: dict[str, list[int]] = {}
-    for index, entry in enumerate(vocabulary.entries):
-        for word in dict.fromkeys(word_key(word) for word in (entry.name, *entry.words)):
-            named.setdefault(word, []).append(index)
-    if options.background is not None:
-        named.setdefault(word_key(options.background), []).append(len(vocabulary))
-    missing = [name for name in options.show if word_key(name) not in named]
-    if missing:
-        raise SanError(
-            f"{quoted(missing[0])} can't be shown: it is not in the vocabulary",
-            hint="Add it to the vocabulary; only classes that compete can be shown.",
-        )
-    return sorted({index for name in options.show for index in named[word_key(name)]})
 
 
 def _is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Tensor:

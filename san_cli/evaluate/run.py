@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from san_cli.datasets.catalogue import BENCHMARKS, dataset_name
 from san_cli.datasets.own_pairs import NoPartner
 from san_cli.datasets.task import Task, dataset_task, other_words, own_task
-from san_cli.engine.versions import versions
+from san_cli.engine.device import versions
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.pictures import write_pictures

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from san_cli.engine.versions import versions
+from san_cli.engine.device import versions
 from san_cli.fps.systems import Setup
 
 _GPU_FIELDS = "name,driver_version,power.limit,clocks.sm,clocks.max.sm,temperature.gpu"

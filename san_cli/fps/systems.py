@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from san_cli.engine.device import choose_device, choose_precision
-from san_cli.engine.memory import keep_heap
+from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
 from san_cli.engine.segmentation_map import Frame, SegmentationMap, segmentation_map
 from san_cli.fps.clock import StageClock
 from san_cli.fps.rivals.maskclip import MaskCLIP
@@ -58,7 +57,7 @@ def setup_for(device: str, precision: str, classes: int, batch: int, compile: bo
     """The set-up that names from the command line stand for. Raises SanError for those that aren't possible."""
     where = choose_device(device)
     if where.type == "cpu":
-        keep_heap()
+        reuse_freed_memory()
     return Setup(where, choose_precision(precision, where), classes, batch, compile)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from san_cli.engine.memory import keep_heap
+from san_cli.engine.device import reuse_freed_memory
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import counted, printable
 from san_cli.train import checkpoints
@@ -132,7 +132,7 @@ class Training:
         say: Callable[[str], None],
     ) -> None:
         if processes.device.type == "cpu":
-            keep_heap()
+            reuse_freed_memory()
         self.plan, self.data, self.processes, self.say = plan, data, processes, say
         self.text_embeddings = text_embeddings.to(processes.device)
         model = TrainedModel(start, self.text_embeddings, data.vocabulary, plan.recipe).to(processes.device)

@@ -1,27 +1,19 @@
 """What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from san_cli.engine.text_cache import TextCache
 from san_cli.errors import SanError
 from san_cli.models.positions import resized_positions
 from san_cli.models.presets import Preset
-from san_cli.models.text import TextEncoder
 from san_cli.text import quoted
-from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.weights.adapter import read_model
-from san_cli.weights.cache_dir import cache_dir
 from san_cli.weights.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
-from san_cli.weights.clip_weights import check_activation, clip_part, read_clip
+from san_cli.weights.clip_weights import check_activation, read_clip
 from san_cli.weights.find import check_is_weights
 from san_cli.weights.stated_hash import check_seal
-
-Progress = Callable[[int, int], None]  # (words embedded, words to embed)
 
 
 def fresh_model(
@@ -77,34 +69,3 @@ def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str,
     if positions is None or positions.shape[1] == side**2:
         return state
     return {**state, name: resized_positions(positions.float(), (side, side))}
-
-
-def embed_words(
-    checkpoint: Checkpoint,
-    vocabulary: Vocabulary,
-    templates: tuple[str, ...],
-    device: torch.device,
-    progress: Progress | None = None,
-) -> Tensor:
-    """Text embeddings [words, D], float32, normalised, of a frozen text tower; kept in the cache on disk."""
-    cache = TextCache(cache_dir(), text_sha256(checkpoint), templates, device.type)
-    rows = {word: cache.get(word) for word in vocabulary.words}
-    new = [word for word, row in rows.items() if row is None]
-    if new:
-        encoder = TextEncoder(checkpoint.preset.clip, checkpoint.part("text"), device)
-        for done, word in enumerate(new, start=1):
-            row = rows[word] = encoder.embed(word, templates).numpy()
-            cache.put(word, row)
-            if progress:
-                progress(done, len(new))
-    return torch.stack([torch.from_numpy(rows[word]) for word in vocabulary.words]).to(device)
-
-
-def text_sha256(checkpoint: Checkpoint) -> str:
-    """What names the text tower in the cache of embeddings: the hash of its tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(clip_part(checkpoint.state).items()):
-        if name.startswith("text."):
-            digest.update(name.encode())
-            digest.update(tensor.float().contiguous().numpy().data)
-    return f"text tower {digest.hexdigest()}"

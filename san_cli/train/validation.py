@@ -41,7 +41,7 @@ def segmenter_of(
     """A segmenter on the model's own tensors (nothing is copied), which knows the data's vocabulary alone."""
     segmenter = Segmenter(
         checkpoint,
-        lambda: {},
+        None,
         weights_sha256="in training",
         device=processes.device,
         precision=torch.float32,

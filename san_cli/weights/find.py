@@ -16,7 +16,7 @@ _NAME_A_FILE = (
 )
 _PACKAGE = Path(__file__).resolve().parent.parent
 _IN_WHEEL, _IN_CLONE = _PACKAGE / "bundled", _PACKAGE.parent / "weights"
-_BUNDLED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: setup.py copies one to the other
+SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: setup.py copies one to the other
 
 
 def find_weights(
@@ -50,7 +50,7 @@ def local_weights(preset_name: str) -> Path | None:
     named = [expanded(Path(value)) for value in [os.environ.get("SAN_WEIGHTS", "").strip()] if value]
     if named and not _is(Path.is_dir, named[0]):
         return named[0]
-    for folder in [*named, Path("weights"), _BUNDLED]:
+    for folder in [*named, Path("weights"), SHIPPED]:
         found = _in_folder(folder, preset_name)
         if found is not None:
             return found
@@ -162,7 +162,7 @@ def _nothing_found(preset_name: str) -> SanError:
     names = " or ".join(file_names(preset_name))
     return SanError(
         f"no weights of {preset_name} found, and none are published",
-        hint=f"Looked for {names} in $SAN_WEIGHTS, weights/ and {_BUNDLED}. Name the file: --weights FILE.",
+        hint=f"Looked for {names} in $SAN_WEIGHTS, weights/ and {SHIPPED}. Name the file: --weights FILE.",
     )
 
 

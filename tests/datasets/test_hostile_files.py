@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from san_cli.cli.weights import app, complete_model
-from san_cli.engine.text_cache import TextCache
+from san_cli.engine.text_embeddings import TextCache
 from san_cli.errors import SanError
 from san_cli.files import temp_path
 from san_cli.models.presets import TINY, preset_to_json

@@ -15,8 +15,8 @@ from PIL import Image
 
 from san_cli import SanError, Segmenter
 from san_cli.engine.device import choose_device, choose_precision
-from san_cli.engine.segmenter import MapOptions
-from san_cli.engine.text_cache import TextCache
+from san_cli.engine.map_options import MapOptions
+from san_cli.engine.text_embeddings import TextCache
 from san_cli.vocabulary.grammar import vocabulary_of_names
 
 

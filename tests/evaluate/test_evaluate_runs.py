@@ -21,8 +21,8 @@ from torch.distributed import HashStore
 
 from san_cli.datasets.task import Task, dataset_task
 from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
-from san_cli.engine.segmentation_map import segmentation_scores
-from san_cli.engine.segmenter import Segmenter, frame_of
+from san_cli.engine.segmentation_map import frame_of, segmentation_scores
+from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.evaluate.counting import Evaluation, Origin
 from san_cli.evaluate.plan import Plan

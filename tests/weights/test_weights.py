@@ -40,7 +40,7 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SAN_HOME", str(tmp_path / "san-home"))
     monkeypatch.delenv("SAN_WEIGHTS", raising=False)
-    monkeypatch.setattr(weights, "_BUNDLED", tmp_path / "bundled")
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path / "bundled")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
@@ -143,7 +143,7 @@ def test_weights_that_are_not_here_come_with_the_way_to_them(
 ) -> None:
     own = tmp_path / "own.json"
     own.write_text(preset_to_json(replace(TINY, name="own")))
-    monkeypatch.setattr(weights, "_BUNDLED", tmp_path)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
     monkeypatch.chdir(tmp_path)
     for name, way in (
         ("vit-b-16", "san weights get vit-b-16"),
@@ -393,7 +393,7 @@ from pathlib import Path
 size, sha256 = int(sys.argv[1]), sys.argv[2]
 hub.OFFICIAL["vit-b-16"] = hub.OfficialFile(
     "vit-b-16", "Mendel192/san", hub.OFFICIAL["vit-b-16"].revision, "san_vit_b_16.pth", size, sha256)
-weights._BUNDLED = Path("bundled")
+weights.SHIPPED = Path("bundled")
 sys.argv[1:] = sys.argv[3:]
 from san_cli.cli.main import main
 main()
