@@ -230,7 +230,7 @@ def _sort_out(names: list[str], weights: list[str]) -> tuple[list[str], list[str
 
 
 def _given_together(images: Path | None, labels: Path | None, classes: str | None) -> bool:
-    """Whether the user's own data are to be evaluated; SanError for a part of what belongs together."""
+    """Tell whether the user's own data are to be evaluated; SanError for a part of what belongs together."""
     given = [one is not None for one in (images, labels, classes)]
     if any(given) and not all(given):
         raise SanError("--images, --labels and --classes belong together", hint="Give all three.")

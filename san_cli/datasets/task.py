@@ -46,7 +46,7 @@ class Task:
 
     @property
     def is_benchmark(self) -> bool:
-        """Whether the numbers may stand beside published ones."""
+        """Tell whether the numbers may stand beside published ones."""
         whole = not self.limited and (self.expected is None or self.expected == len(self.pairs))
         return self.name in BENCHMARKS and self.split == "val" and whole and not self.own_words
 

@@ -39,17 +39,17 @@ class Metrics:
 
 
 def empty_confusion(classes: int) -> Confusion:
-    """A matrix [N+1, N+1] of zeros."""
+    """Make a matrix [N+1, N+1] of zeros."""
     return np.zeros((classes + 1, classes + 1), np.int64)
 
 
 def confusion_of(
     label_map: NDArray[np.integer], truth: NDArray[np.integer], classes: int, ignore_label: int
 ) -> Confusion:
-    """The confusion matrix of one image.
+    """Count the confusion matrix [N+1, N+1] of one image.
 
     `label_map` [H, W] holds train ids, below 0 where a pixel has no class; `truth` [H, W] train ids or
-    `ignore_label`. ValueError for other sizes or values: a value out of range would count in another cell.
+    `ignore_label`. ValueError for other sizes or values.
     """
     if label_map.shape != truth.shape:
         raise ValueError(f"a label map of {label_map.shape} can't be compared with a truth of {truth.shape}")
@@ -60,25 +60,26 @@ def confusion_of(
         predicted = predicted_all[start : start + _BAND_PIXELS].astype(np.intp)
         true = truth_all[start : start + _BAND_PIXELS].astype(np.intp)
         ignored = true == ignore_label
+        # Checked first: a value out of range would count in another cell.
         if predicted.max() >= classes or true.min() < 0 or ((true >= classes) & ~ignored).any():
             raise ValueError(f"a label map or truth holds values outside 0 … {classes - 1}")
         true[ignored] = classes
         predicted[predicted < 0] = classes
         predicted *= side
-        predicted += true
+        predicted += true  # in place: the cell of each pixel
         flat += np.bincount(predicted, minlength=side * side)
     return flat.reshape(side, side)
 
 
 def metrics_of(confusion: Confusion) -> Metrics:
-    """The metrics of a confusion matrix [N+1, N+1], in float64.
+    """Compute the metrics of a confusion matrix [N+1, N+1], in float64.
 
     A class in the ground truth that is never predicted has IoU and accuracy 0. Without a single pixel that
     counts everything is NaN, but for fwIoU, which is an empty sum (as in detectron2).
     """
-    hit = np.diagonal(confusion)[:-1].astype(np.float64)
-    truth = confusion[:, :-1].sum(axis=0).astype(np.float64)
-    predicted = confusion[:-1, :-1].sum(axis=1).astype(np.float64)
+    hit = np.diagonal(confusion)[:-1].astype(np.float64)  # [N]
+    truth = confusion[:, :-1].sum(axis=0).astype(np.float64)  # [N], missed pixels without a class included
+    predicted = confusion[:-1, :-1].sum(axis=1).astype(np.float64)  # [N], those on ignored pixels left out
     present = truth > 0
     count, seen = int(present.sum()), int((truth + predicted > 0).sum())
     iou, accuracy = np.full(len(hit), np.nan), np.full(len(hit), np.nan)
@@ -99,7 +100,7 @@ def metrics_of(confusion: Confusion) -> Metrics:
 
 
 def confusions(confusion: Confusion, most: int) -> list[tuple[int, int, int]]:
-    """The (truth, predicted, pixels) that cost the most pixels, largest first; pixels without class excluded."""
+    """Return the (truth, predicted, pixels) that cost the most, largest first; pixels without class excluded."""
     wrong = confusion[:-1, :-1].copy()
     np.fill_diagonal(wrong, 0)
     flat = wrong.ravel()

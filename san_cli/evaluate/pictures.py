@@ -65,7 +65,7 @@ def write_pictures(
 
 
 def charts_are_possible() -> bool:
-    """Whether matplotlib is installed (the extra `report`)."""
+    """Tell whether matplotlib is installed (the extra `report`)."""
     return find_spec("matplotlib") is not None
 
 

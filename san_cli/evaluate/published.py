@@ -77,7 +77,7 @@ TABLE_2 = (
 
 
 def paper_value(model: str | None, dataset: str) -> str | None:
-    """What Table 2 prints for this model (a preset's name) and dataset, None if it has no such number."""
+    """Return what Table 2 prints for a model (a preset's name) and a dataset; None if it has no such number."""
     if dataset not in TABLE_2_DATASETS:
         return None
     column = TABLE_2_DATASETS.index(dataset)
@@ -85,7 +85,7 @@ def paper_value(model: str | None, dataset: str) -> str | None:
 
 
 def paper_rows() -> list[list[str]]:
-    """Table 2 as a table of text, its head first; the first column says that the rows are quoted."""
+    """Return Table 2 as a table of text, its head first; the first column says that the rows are quoted."""
     rows = [["method (quoted, Table 2)", "VL model", "training data", "ensemble", *TABLE_2_DATASETS]]
     for row in TABLE_2:
         kind = [row.method, row.backbone, row.training_data, "yes" if row.ensemble else "no"]

@@ -42,12 +42,12 @@ class Report:
 
     @cached_property
     def trials(self) -> list[Trials]:
-        """Mean and deviation of each dataset that was evaluated with several weights."""
+        """Compute mean and deviation of each dataset that was evaluated with several weights."""
         return trials_of(self.results)
 
     @property
     def is_partial(self) -> bool:
-        """Whether datasets or images were left out."""
+        """Tell whether datasets or images were left out."""
         return bool(self.skipped) or any(result.skipped for result in self.results)
 
 

@@ -66,7 +66,7 @@ class EvalResult:
 
     @property
     def rules_differ(self) -> bool:
-        """Whether the two rules for mIoU give different numbers here."""
+        """Tell whether the two rules for mIoU give different numbers here."""
         return self.classes_seen != self.classes_present
 
 

@@ -79,6 +79,7 @@ def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | N
                 result = result_of(evaluation, counts, time.perf_counter() - started)
                 found.append((evaluation, result))
                 pictures += _pictures(evaluation, counts, result, plan)
+            plan.processes.leave()
         except (SanError, KeyboardInterrupt) as end:
             # The results before this one may have taken hours: they are reported.
             if not found:
@@ -138,17 +139,11 @@ def count(evaluation: Evaluation, plan: Plan) -> Counts | None:
     for part in parts:
         counts.merge(part)
 
-    # Nothing may be missing, as would happen with folders that the machines don't share.
+    # Nothing may be missing, nor would it be but for a fault of ours.
     missing = images - int(counts.done.sum()) - len(counts.skipped)
     if missing:
         raise RuntimeError(f"{missing} images were neither counted nor skipped")
-    if plan.save_predictions is not None:
-        if (counts.done & ~state.predicted(images)).any():
-            raise SanError(
-                "predictions of other processes are missing",
-                hint="--save-predictions needs a folder that all machines share.",
-            )
-        state.write_predictions()
+    state.write_predictions(counts.done)
     return counts
 
 

@@ -59,9 +59,7 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
                 settings,
                 notes=(f"ensemble with {printable(models.ensemble)}",) if models.ensemble else (),
                 comparable=models.ensemble is None and models.templates == "vild",
-                device=f"{device} ({torch.cuda.get_device_name(device)})"
-                if device.type == "cuda"
-                else str(device),
+                device=_device_name(device),
                 precision=precision,
             )
             yield Evaluation(name, task, Ensemble(members, task.vocabulary), origin, workers)
@@ -70,6 +68,10 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
 def own_weights(model: str) -> str:
     """Call the weights that a model has when nobody names any: the published ones, or ours."""
     return f"{model}'s own" if model == "tiny" else "official"
+
+
+def _device_name(device: torch.device) -> str:
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def _load(models: Models, model: str | None, weights: str | None, plan: Plan) -> Segmenter:

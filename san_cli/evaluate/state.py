@@ -106,6 +106,7 @@ class State:
         settings = {"format": _FORMAT, **settings}
         folder = self._output / STATE_FOLDER
         with _unusable(folder):
+            # What killed runs left half written goes first, whatever follows.
             folder.mkdir(parents=True, exist_ok=True)
             sweep_stale(folder)
             for results in (self._output, self._output / self._name):
@@ -122,7 +123,7 @@ class State:
                 hint="Start anew without --resume, or choose another folder with -o.",
             )
             self._read(counts)
-            if self._predictions is not None and (counts.done & ~self.predicted(len(counts.done))).any():
+            if self._lacks_predictions(counts.done):
                 raise SanError(
                     "the run to go on from did not keep all its predictions, or they are damaged",
                     hint="Start anew without --resume, or leave out --save-predictions.",
@@ -150,29 +151,36 @@ class State:
             with _unusable(self._counts.folder):
                 self._counts.append(encode_line(head))
 
-    def predicted(self, images: int) -> NDArray[np.bool_]:
-        """Return which images [images] have their predictions kept."""
-        known = np.zeros(images, bool)
-        if self._predictions is not None:
-            with self._unwritable():
-                known[[line.head for line in self._predictions.lines()]] = True
-        return known
+    def write_predictions(self, done: NDArray[np.bool_]) -> None:
+        """Write the file of predictions of the images `done` [images], in this order, from all processes' lines.
 
-    def write_predictions(self) -> None:
-        """Write the file of predictions from all processes' lines, in the list's order. SanError where that fails."""
+        SanError where that fails, or lines are missing.
+        """
         if self._predictions is None or self._path is None:
             return
+        if self._lacks_predictions(done):
+            raise SanError(
+                "predictions of other processes are missing",
+                hint="--save-predictions needs a folder that all machines share.",
+            )
         with self._unwritable(), atomic_write(self._path) as stream:
             lines = {line.head: line for line in self._predictions.lines()}
-            separator = "["
-            for position in sorted(lines):
-                if entries := self._predictions.body(lines[position]):
-                    stream.write((separator + entries).encode("ascii"))
-                    separator = ", "
-            stream.write(b"[]" if separator == "[" else b"]")
+            bodies = (self._predictions.body(lines[position]) for position in np.flatnonzero(done).tolist())
+            stream.write(b"[")
+            for number, entries in enumerate(filter(None, bodies)):  # an image may have no class at all
+                stream.write(f"{', ' if number else ''}{entries}".encode("ascii"))
+            stream.write(b"]")
         self.close()
         if self._output is None:
             self._predictions.remove()
+
+    def _lacks_predictions(self, done: NDArray[np.bool_]) -> bool:
+        """Tell whether predictions are wanted and those of some image `done` [images] aren't kept."""
+        if self._predictions is None:
+            return False
+        with self._unwritable():
+            kept = {line.head for line in self._predictions.lines()}
+        return not kept.issuperset(np.flatnonzero(done).tolist())
 
     def close(self) -> None:
         """Close all files."""

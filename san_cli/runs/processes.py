@@ -153,9 +153,9 @@ class Processes:
         return [pickle.loads(self.hear(what, rank)) for rank in range(self.world)]
 
     def together(self, work: Callable[[], _Value]) -> list[_Value]:
-        """What `work` returns in every process, by rank.
+        """Have every process do its `work`; returns what came of it in each, by rank.
 
-        A SanError in one of them ends them all: itself at once, the others when they have done their own.
+        A SanError in one ends them all: that one at once, the others when they have done their own.
         """
         if self.world == 1:
             return [work()]
@@ -176,6 +176,15 @@ class Processes:
     def wait(self) -> None:
         """Until all processes have come here."""
         self.gather(None)
+
+    def leave(self) -> None:
+        """Be done with the others; the leading process leaves last, as it may be the one that keeps the store."""
+        if self.world == 1:
+            return
+        self.tell("left")
+        if self.leads:
+            for rank in range(1, self.world):
+                self.hear("left", rank)
 
     def agree(self, what: str, value: str) -> None:
         """SanError where the processes have different values."""

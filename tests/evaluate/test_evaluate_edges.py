@@ -95,6 +95,17 @@ def test_a_mended_image_joins_the_predictions(task: Task, tmp_path: Path) -> Non
     assert (tmp_path / "p.json").read_bytes() == (tmp_path / "alone.json").read_bytes()
 
 
+def test_predictions_of_an_image_that_no_longer_counts(task: Task, tmp_path: Path) -> None:
+    """They are kept before it counts, and it may be at fault when the run goes on."""
+    plan = Plan(tmp_path / "out", keep_going=True, save_predictions=tmp_path / "p.json")
+    run(plan, task)
+    kept = tmp_path / "out/.san-eval/voc.counts"
+    kept.write_bytes(kept.read_bytes().split(b"\n")[0] + b"\n")
+    run(replace(plan, resume=True), task, Noise(faulty=("p02",)))
+    names = {Path(entry["file_name"]).stem for entry in json.loads(plan.save_predictions.read_bytes())}
+    assert names == {pair.stem for pair in task.pairs} - {"p02"}
+
+
 def test_predictions_of_other_settings_are_not_taken_over(task: Task, tmp_path: Path) -> None:
     plan = Plan(tmp_path / "out", save_predictions=tmp_path / "p.json")
     run(plan, task)
