@@ -200,9 +200,9 @@ def _known(name: str) -> str:
 
 
 def _row(name: str) -> tuple[str, str, str, str, str, str]:
+    from san_cli.weights.file_hash import states_hash
     from san_cli.weights.find import file_names, weights_sha256
     from san_cli.weights.hub import OFFICIAL, megabytes
-    from san_cli.weights.stated_hash import states_hash
 
     found, official = _locate(name), OFFICIAL.get(name)
     if found is None:

@@ -15,7 +15,7 @@ from san_cli.errors import SanError
 from san_cli.text import printable, quoted
 from san_cli.train.state_files import Writer, read_object, unwritable, write_json
 from san_cli.weights.checkpoint import Checkpoint
-from san_cli.weights.stated_hash import check_seal
+from san_cli.weights.file_hash import check_stated_hash
 
 MODEL, SUMMARY = "best.safetensors", "best.json"
 _KEY = "evaluation"  # in the header: the row of the evaluation as JSON
@@ -66,7 +66,7 @@ def _header(path: Path) -> dict[str, str]:
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        if not check_seal(path):
+        if not check_stated_hash(path):
             raise ValueError("it doesn't state its sha256")
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

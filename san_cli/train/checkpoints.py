@@ -29,7 +29,7 @@ from san_cli.text import printable, quoted
 from san_cli.train.state_files import Writer, unwritable
 from san_cli.weights.adapter import write_adapter
 from san_cli.weights.checkpoint import Checkpoint, write_checkpoint
-from san_cli.weights.stated_hash import UNSEALED, check_seal, seal
+from san_cli.weights.file_hash import UNSTATED, check_stated_hash, write_stated_hash
 
 _NAME = re.compile(r"step-(\d{8})")
 _UNFINISHED = ".unfinished-"
@@ -73,9 +73,9 @@ def save(
         folder.mkdir(exist_ok=True)  # but not the training's folder: it was there, and may be gone
         temporary.mkdir()
         state = temporary / "state.safetensors"
-        header = {"position": json.dumps(asdict(position)), "sha256": UNSEALED}
+        header = {"position": json.dumps(asdict(position)), "sha256": UNSTATED}
         save_file({name: t.cpu().contiguous() for name, t in sorted(moments.items())}, state, header)
-        seal(state)
+        write_stated_hash(state)
         writer(adapter_only=adapter_only)(checkpoint, temporary / "weights.safetensors")
         with state.open("rb") as written:
             os.fsync(written.fileno())
@@ -103,7 +103,7 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Position]:
     try:
         if not path.is_file():
             raise ValueError("it is no file" if path.exists() else "it is missing")
-        check_seal(path)
+        check_stated_hash(path)
         with safe_open(path, framework="pt") as file:
             position = Position(**json.loads(file.metadata()["position"]))
             moments = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -12,8 +12,8 @@ from san_cli.text import quoted
 from san_cli.weights.adapter import read_model
 from san_cli.weights.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.weights.clip_weights import check_activation, read_clip
+from san_cli.weights.file_hash import check_stated_hash
 from san_cli.weights.find import check_is_weights
-from san_cli.weights.stated_hash import check_seal
 
 
 def fresh_model(
@@ -43,7 +43,7 @@ def model_to_tune(
     """
     check_is_weights(path)
     if path.suffix == ".safetensors":
-        check_seal(path)
+        check_stated_hash(path)
     checkpoint = read_model(path, preset, clip_file, any_input_size=True, say=say)
     state = _for_input_size(checkpoint.state, preset)
     for name, shape in expected_shapes(preset).items():

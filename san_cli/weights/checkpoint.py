@@ -1,7 +1,7 @@
 """Reading and writing whole models: official `.pth` files and our own safetensors.
 
 Our format is one safetensors file. Its header holds `format` ("san-1"), `preset` (JSON), `sha256` (see
-`stated_hash.py`) and free metadata; its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as
+`file_hash.py`) and free metadata; its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as
 open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding`, `logit_scale`.
 """
 
@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,10 +25,10 @@ from san_cli.files import temp_path
 from san_cli.models.clip import build_text_tower
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
+from san_cli.weights.file_hash import UNSTATED, write_stated_hash
 from san_cli.weights.find import cant_read
 from san_cli.weights.kind import kind_of_tensors
 from san_cli.weights.official import IGNORED, official_name
-from san_cli.weights.stated_hash import UNSEALED, seal
 
 FORMAT = "san-1"
 _LONGEST_PICKLE = 1 << 24  # bytes
@@ -82,12 +83,12 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
-    """Write a sealed safetensors file with the preset in its header, atomically. Raises SanError."""
+    """Write a safetensors file that states its preset and its hash, atomically. Raises SanError."""
     header = {
         **checkpoint.metadata,
         "format": file_format,
         "preset": preset_to_json(checkpoint.preset),
-        "sha256": UNSEALED,
+        "sha256": UNSTATED,
     }
     temporary = temp_path(path.parent)
     try:
@@ -96,7 +97,7 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
         mode = temporary.stat().st_mode  # as the user's umask wants it; safetensors makes files private
         save_file(tensors, temporary, header)
         temporary.chmod(mode)
-        seal(temporary)
+        write_stated_hash(temporary)
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
@@ -141,9 +142,7 @@ def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """The tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
     try:
-        # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
-        mapped = zipfile.is_zipfile(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        loaded = load_pickle(path)
     except FileNotFoundError as error:
         raise cant_read(path, error) from error
     except Exception as error:  # a damaged file raises nearly anything
@@ -163,6 +162,14 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             hint="Save one: torch.save({'model': model.state_dict()}, FILE)",
         )
     return {str(name): tensor for name, tensor in state.items()}
+
+
+def load_pickle(path: Path) -> Any:
+    """Load what `torch.save` wrote, never running code from it, memory-mapped where the format allows.
+
+    That is the zip format, which is written since 2020. A damaged file raises nearly anything.
+    """
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
 def _words_of_pickle(path: Path) -> list[str]:
@@ -193,7 +200,7 @@ def _read_ours(path: Path) -> Checkpoint:
             hint=way
             or "`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
         )
-    metadata.pop("sha256", None)  # the seal is checked where weights are found
+    metadata.pop("sha256", None)  # compared where weights are found
     preset = preset_in_header(metadata.pop("preset", ""), path)
     shapes = expected_shapes(preset)
     _compare_names(set(state), set(shapes), path)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from san_cli.errors import SanError
 from san_cli.models.presets import ClipShape, Preset, preset_from_json
 from san_cli.text import printable, quoted
 from san_cli.weights.cache_dir import read_small
-from san_cli.weights.checkpoint import expected_shapes, read_checkpoint
+from san_cli.weights.checkpoint import expected_shapes, load_pickle, read_checkpoint
 from san_cli.weights.hub import CLIP, OFFICIAL, download, good_copy, is_published
 
 _ACTIVATION = {True: "QuickGELU", False: "plain GELU"}
@@ -75,18 +74,13 @@ def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dic
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            # Only the zip format, which torch.save has written since 2020, can be memory-mapped.
-            mapped = zipfile.is_zipfile(path)
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        state = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
     except OSError as error:
         raise SanError(
             f"can't read CLIP weights {quoted(path)}: {error.strerror or error}",
             hint="Name a file with --clip-weights.",
         ) from error
-    except (SafetensorError, Exception) as error:  # a damaged file raises nearly anything
+    except Exception as error:  # a damaged file raises nearly anything
         raise SanError(
             f"{quoted(path)} holds no CLIP weights that can be read safely",
             hint="Give a .safetensors, .bin or .pt with a state dict; TorchScript archives are not opened.",

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from san_cli.errors import SanError
-from san_cli.weights.file_hash import rehash, remembered_sha256, weights_sha256
+from san_cli.weights.file_hash import rehash, remembered_sha256, states_hash, weights_sha256
 from san_cli.weights.hub import OFFICIAL, download, good_copy, ways_to_get
 from san_cli.weights.kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
-from san_cli.weights.stated_hash import check_seal
 
 _NAME_A_FILE = (
     "Name a .pth or .safetensors file, or a folder that holds one; without a name the published weights are used. "
@@ -22,7 +21,7 @@ SHIPPED = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE  # what is shipped: set
 def find_weights(
     preset_name: str, weights: str | os.PathLike[str] | None, *, say: Callable[[str], None]
 ) -> Path:
-    """The weights file to load for a preset; downloads an official one as the last resort.
+    """Find the weights file to load for a preset; downloads an official one as the last resort.
 
     Order: `weights` (a file, or a folder that holds one), `$SAN_WEIGHTS` (likewise), `weights/` in the
     working directory, the folder shipped with the program, the Hugging Face cache, the hub. What the cache or the
@@ -42,13 +41,13 @@ def find_weights(
 
 
 def local_weights(preset_name: str) -> Path | None:
-    """The file that `$SAN_WEIGHTS` or a `weights/` folder holds for the preset, if any; content not checked.
+    """Find the file that `$SAN_WEIGHTS` or a `weights/` folder holds for the preset, if any; content not checked.
 
     A `$SAN_WEIGHTS` that isn't a folder is returned even if nothing is there; a folder without this model is
     passed over.
     """
     named = [expanded(Path(value)) for value in [os.environ.get("SAN_WEIGHTS", "").strip()] if value]
-    if named and not _is(Path.is_dir, named[0]):
+    if named and not os.path.isdir(named[0]):  # noqa: PTH112 (no error for what can't be looked at)
         return named[0]
     for folder in [*named, Path("weights"), SHIPPED]:
         found = _in_folder(folder, preset_name)
@@ -58,7 +57,7 @@ def local_weights(preset_name: str) -> Path | None:
 
 
 def file_names(preset_name: str) -> list[str]:
-    """The names under which a folder may hold the preset's weights, the preferred one first."""
+    """List the names under which a folder may hold the preset's weights, the preferred one first."""
     official = OFFICIAL.get(preset_name)
     if official is None:
         return [f"{preset_name}.safetensors"]
@@ -67,7 +66,7 @@ def file_names(preset_name: str) -> list[str]:
 
 
 def verify_sha256(path: Path) -> tuple[str, str]:
-    """Hash the file again; its sha256 and, in words, what that hash was found equal to.
+    """Hash the file again, in one reading: its sha256 and, in words, what that was found equal to.
 
     Raises SanError if it differs from the published file's, from what the file's own header says or from the
     hash of an earlier use.
@@ -84,13 +83,13 @@ def verify_sha256(path: Path) -> tuple[str, str]:
             f"'{path}' has changed, though not its size or date: sha256 {found}, before {remembered}",
             hint="The disk or a program has damaged it: get or make the file again.",
         )
-    if check_seal(path):
+    if states_hash(path):  # and it is right: `rehash` has compared it
         return found, "as it was written"
     return found, "unchanged since its first use" if remembered else "nothing to compare it with yet"
 
 
 def check_is_weights(path: Path) -> int:
-    """Size in bytes of a file that isn't obviously something else. Raises SanError that says what it is."""
+    """Check that a file isn't obviously something else; its size in bytes. Raises SanError that says what it is."""
     try:
         if path.exists() and not path.is_file():
             what = "it is a folder" if path.is_dir() else "not a file"
@@ -111,7 +110,7 @@ def check_is_weights(path: Path) -> int:
 
 
 def cant_read(path: Path, error: Exception) -> SanError:
-    """The SanError for a weights file that isn't there, or can't be read."""
+    """Make the SanError for a weights file that isn't there, or can't be read."""
     named = os.environ.get("SAN_WEIGHTS")
     hint = (
         f"$SAN_WEIGHTS names it: unset it, or correct it. {_NAME_A_FILE}"
@@ -124,8 +123,8 @@ def cant_read(path: Path, error: Exception) -> SanError:
 def _named(path: Path, preset_name: str, origin: str) -> Path:
     """The file that the user named, or the model's file in the folder that the user named."""
     path = expanded(path)
-    if not _is(Path.is_dir, path):
-        if not _is(Path.exists, path) and str(path) in (*OFFICIAL, "tiny"):
+    if not os.path.isdir(path):  # noqa: PTH112
+        if not os.path.lexists(path) and str(path) in (*OFFICIAL, "tiny"):
             raise SanError(
                 f"'{path}' is a model's name, no file", hint=f"Its weights are found by --model {path}."
             )
@@ -139,23 +138,15 @@ def _named(path: Path, preset_name: str, origin: str) -> Path:
 
 
 def expanded(path: Path) -> Path:
-    """`path` with a `~` that no shell has expanded, as in `--weights=~/b.pth`, unless it is a file's name."""
-    if not str(path).startswith("~") or _is(Path.exists, path):
+    """Expand a `~` that no shell has, as in `--weights=~/b.pth`, unless it is a file's name."""
+    if not str(path).startswith("~") or os.path.exists(path):  # noqa: PTH110
         return path
     return Path(os.path.expanduser(path))  # noqa: PTH111 (a name that nobody has stays as it is)
 
 
 def _in_folder(folder: Path, preset_name: str) -> Path | None:
     files = (folder / name for name in file_names(preset_name))
-    return next((file for file in files if _is(Path.is_file, file)), None)
-
-
-def _is(test: Callable[[Path], bool], path: Path) -> bool:
-    """`test(path)`; False for what can't be looked at: a closed folder, a name too long."""
-    try:
-        return test(path)
-    except OSError:
-        return False
+    return next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113
 
 
 def _nothing_found(preset_name: str) -> SanError:
@@ -167,7 +158,7 @@ def _nothing_found(preset_name: str) -> SanError:
 
 
 def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
-    """`path`, once it is known not to be damaged or something that only looks like weights."""
+    """Return `path` once it is known not to be damaged or something that only looks like weights."""
     size = check_is_weights(path)
     _refuse_damaged_copy(path, weights_sha256(path))
     with path.open("rb") as file:
@@ -184,7 +175,7 @@ def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
 
 
 def _refuse_damaged_copy(path: Path, sha256: str) -> None:
-    """A file as long as a published one, to the byte, with other content is a damaged copy of it."""
+    """Raise SanError for a file as long as a published one, to the byte, with other content: a damaged copy."""
     for official in OFFICIAL.values():
         if path.stat().st_size == official.size and sha256 != official.sha256:
             raise SanError(

@@ -5,7 +5,6 @@ Names, sizes and hashes come from the tables below alone. What a hub or a mirror
 removed. Copies that other programs put into the Hugging Face cache are found and never touched.
 """
 
-import hashlib
 import os
 import shutil
 import stat
@@ -20,7 +19,7 @@ from typing import BinaryIO
 from san_cli.errors import SanError
 from san_cli.weights.cache_dir import cache_dir
 from san_cli.weights.fetch import FetchError, checked_url, fetch
-from san_cli.weights.file_hash import remember_sha256, weights_sha256
+from san_cli.weights.file_hash import remember_sha256, stream_sha256, weights_sha256
 
 try:
     import fcntl
@@ -103,7 +102,7 @@ CLIP: dict[str, OfficialFile] = {
 
 
 def cached_copies(official: OfficialFile) -> list[Path]:
-    """The file as we downloaded it or as the Hugging Face cache has it, content not checked; the likeliest first."""
+    """List the copies that we downloaded or the Hugging Face cache has, content not checked; the likeliest first."""
     snapshots = _hub_cache() / f"models--{official.repo.replace('/', '--')}" / "snapshots"
     try:
         revisions = sorted(entry.name for entry in os.scandir(snapshots))
@@ -114,16 +113,16 @@ def cached_copies(official: OfficialFile) -> list[Path]:
         downloads() / official.local_name,
         *(snapshots / each / official.filename for each in revisions),
     ]
-    return [path for path in candidates if _is_file(path)]
+    return [path for path in candidates if os.path.isfile(path)]  # noqa: PTH113 (no error, as in a closed folder)
 
 
 def is_published(path: Path, official: OfficialFile) -> bool:
-    """Whether the file's bytes are the published ones (hashed on first use only). Raises OSError."""
+    """Tell whether the file's bytes are the published ones (hashed on first use only). Raises OSError."""
     return path.stat().st_size == official.size and weights_sha256(path) == official.sha256
 
 
 def good_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
-    """The first cached copy that is the published file, to the byte; `say` is told of those that aren't."""
+    """Find the first cached copy that is the published file, to the byte; `say` is told of those that aren't."""
     for path in cached_copies(official):
         try:
             size = path.stat().st_size
@@ -159,8 +158,8 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{official.local_name}.part"
         with _alone(partial, say) as part:
-            if _is_file(target) and _sha256_of(target) == official.sha256:  # another process was first
-                return target
+            if os.path.isfile(target) and weights_sha256(target) == official.sha256:  # noqa: PTH113
+                return target  # another process was first
             _check_space(official, folder, os.fstat(part.fileno()).st_size)
             say(f"downloading {official.filename} ({megabytes(official.size)}) from {endpoint}")
             wrong = _bring(official, f"{endpoint}/{official.path}", part, say)
@@ -183,7 +182,7 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
 
 
 def ways_to_get(official: OfficialFile) -> str:
-    """What to type to get a SAN's weights, with a network, on another machine, or through a mirror; or instead."""
+    """Say what to type to get a SAN's weights, with a network, on another machine, through a mirror; or instead."""
     return (
         f"On a machine with network access, either of\n"
         f"  san weights get {official.model}\n"
@@ -198,7 +197,7 @@ def ways_to_get(official: OfficialFile) -> str:
 
 
 def megabytes(size: int) -> str:
-    """`size` bytes as people read them on download pages: 10⁶ bytes to the megabyte."""
+    """Write `size` bytes as people read them on download pages: 10⁶ bytes to the megabyte."""
     return f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size} bytes"
 
 
@@ -237,7 +236,7 @@ def _offline() -> bool:
 
 @contextmanager
 def _alone(path: Path, say: Callable[[str], None]) -> Iterator[BinaryIO]:
-    """`path`, made if need be, open for reading and writing, while no other process downloads into it."""
+    """Open `path`, made if need be, for reading and writing, while no other process downloads into it."""
     told = False
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     while True:
@@ -256,7 +255,7 @@ def _alone(path: Path, say: Callable[[str], None]) -> Iterator[BinaryIO]:
 
 
 def _locked(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed; whether that worked. A file system without locks grants all."""
+    """Lock an open file until it is closed; False where another has it. A file system without locks grants all."""
     if fcntl is None:
         return True
     try:
@@ -269,7 +268,7 @@ def _locked(file: BinaryIO) -> bool:
 
 
 def _is_same_file(path: Path, file: BinaryIO) -> bool:
-    """Whether the open file still has its name: another process may have finished and renamed it."""
+    """Tell whether the open file still has its name: another process may have finished and renamed it."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -281,13 +280,13 @@ def _bring(official: OfficialFile, url: str, part: BinaryIO, say: Callable[[str]
     begun = os.fstat(part.fileno()).st_size
     with _shown(official, say) as progress:
         fetch(url, part, official.size, progress)
-    found = _sha256_of(part)
+    found = stream_sha256(part)
     if found != official.sha256 and begun:  # what an earlier run left may have been another server's
         say("what was there of it was not its beginning; downloading it anew")
         part.truncate(0)
         with _shown(official, say) as progress:
             fetch(url, part, official.size, progress)
-        found = _sha256_of(part)
+        found = stream_sha256(part)
     os.fsync(part.fileno())
     return "" if found == official.sha256 else f"sha256 {found}, expected {official.sha256}"
 
@@ -316,21 +315,3 @@ def _check_space(official: OfficialFile, folder: Path, have: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < official.size - have:
         raise FetchError(f"'{folder}' has {megabytes(free)} free; SAN_HOME names another folder")
-
-
-def _sha256_of(file: BinaryIO | Path) -> str:
-    if isinstance(file, Path):
-        with file.open("rb") as opened:
-            return _sha256_of(opened)
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(1 << 22):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        return False

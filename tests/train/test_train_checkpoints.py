@@ -117,7 +117,7 @@ def _die_at(owner: object, name: str, call: int) -> None:
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "between two checkpoints": lambda: _die_at(Trainer, "step", 6),
-    "with half of a checkpoint written": lambda: _die_at(checkpoints, "seal", 2),
+    "with half of a checkpoint written": lambda: _die_at(checkpoints, "write_stated_hash", 2),
     "with a checkpoint that has no name yet": lambda: _die_before_rename(number=2),
     "before the old checkpoints are dropped": lambda: _die_at(checkpoints, "_complete", 4),
     "before the model gets its name": lambda: _die_at(checkpoints, "publish", 1),

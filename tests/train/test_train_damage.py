@@ -249,7 +249,7 @@ def _die_at(owner: object, name: str, call: int) -> None:
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "with half of the best model written": lambda: _die_at(models_checkpoint, "seal", 3),
+    "with half of the best model written": lambda: _die_at(models_checkpoint, "write_stated_hash", 3),
     "with half of best.json written": lambda: _die_at(os, "fsync", 4),
     "between the best model and its line in the log": lambda: _die_at(run.Training, "_draw", 1),
 }

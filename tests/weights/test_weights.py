@@ -20,9 +20,8 @@ from weights_server import serve
 from san_cli.cli.weights import app, weights_here
 from san_cli.errors import SanError
 from san_cli.models.presets import TINY, preset_to_json
+from san_cli.weights import file_hash, hub
 from san_cli.weights import find as weights
-from san_cli.weights import hub
-from san_cli.weights import stated_hash as seal
 from san_cli.weights.file_hash import rehash, remembered_sha256, weights_sha256
 from san_cli.weights.find import find_weights, verify_sha256
 from san_cli.weights.hub import OFFICIAL, OfficialFile
@@ -273,13 +272,13 @@ def _sealed(path: Path) -> Path:
     from safetensors.numpy import save_file
 
     metadata = {
-        "sha256": seal.UNSEALED,
+        "sha256": file_hash.UNSTATED,
         "source": 'Über\n\t\x01\x7f"\\',
         "preset": '{"name":"x"}',
         "format": "san-1",
     }
     save_file({"a": np.arange(64, dtype=np.float32)}, path, metadata)
-    seal.seal(path)
+    file_hash.write_stated_hash(path)
     return path
 
 
@@ -291,12 +290,12 @@ def test_a_sealed_file_stays_a_safetensors_file() -> None:
     from safetensors import safe_open
 
     path = _sealed(Path("a.safetensors"))
-    assert seal.check_seal(path)
+    assert file_hash.check_stated_hash(path)
     with safe_open(path, framework="np") as file:
         stated = file.metadata()["sha256"]
         assert file.metadata()["source"] == 'Über\n\t\x01\x7f"\\'
         assert file.get_tensor("a")[63] == 63
-    blank = path.read_bytes().replace(stated.encode(), seal.UNSEALED.encode())
+    blank = path.read_bytes().replace(stated.encode(), file_hash.UNSTATED.encode())
     assert hashlib.sha256(blank).hexdigest() == stated
     assert verify_sha256(path)[1] == "as it was written"
 
@@ -320,18 +319,30 @@ def test_any_damage_to_a_sealed_file_is_noticed(data: st.DataObject, tmp_path: P
         damaged = whole + data.draw(st.binary(min_size=1, max_size=9))
     path.write_bytes(damaged)
     if kind == "cut" and int.from_bytes(whole[:8], "little") > len(damaged):
-        assert not seal.check_seal(path)  # cut within the header: safetensors itself refuses it
+        assert not file_hash.check_stated_hash(path)  # cut within the header: safetensors itself refuses it
         return
     with pytest.raises(SanError, match=r"is damaged: its sha256 is [0-9a-f]{64}, expected"):
         find_weights("vit-b-16", path, say=print)
 
 
-def test_files_that_state_no_hash_have_no_seal() -> None:
+def test_a_file_is_read_once_to_be_hashed_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _sealed(Path("a.safetensors"))
+    read, hashes = [], file_hash._hashes
+    monkeypatch.setattr(file_hash, "_hashes", lambda path: read.append(path) or hashes(path))
+    assert rehash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(read) == 1
+    assert find_weights("vit-b-16", path, say=print) == path
+    assert len(read) == 1  # remembered
+    assert verify_sha256(path)[1] == "as it was written"
+    assert len(read) == 2
+
+
+def test_files_that_state_no_hash_have_no_place_for_one() -> None:
     for content in (b"", b"PK\x03\x04", b"\xff" * 64, b'\x08\0\0\0\0\0\0\0{"a":{}}'):
         path = _write(Path("a"), content)
-        assert not seal.check_seal(path)
+        assert not file_hash.check_stated_hash(path)
         with pytest.raises(ValueError, match="no place for a sha256"):
-            seal.seal(path)
+            file_hash.write_stated_hash(path)
 
 
 # --- the Hugging Face cache
