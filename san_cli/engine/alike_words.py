@@ -1,4 +1,4 @@
-"""Words that CLIP can't tell apart, or can't read to their end: what the user should know of a vocabulary."""
+"""Notes on words that CLIP can't tell apart, or can't read to their end."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _ENDS = 2  # tokens before and after a text
 def word_notes(
     vocabulary: Vocabulary, embeddings: Tensor, templates: Sequence[str], context_length: int
 ) -> list[str]:
-    """A note on words that are cut, and one on words of different classes with the same row in `embeddings`."""
+    """Write a note on words that are cut, and one on words of different classes with the same row in `embeddings`."""
     notes = []
     cut = cut_words(vocabulary.words, templates, context_length)
     if cut:
@@ -28,7 +28,7 @@ def word_notes(
 
 
 def cut_words(words: Sequence[str], templates: Sequence[str], context_length: int) -> list[str]:
-    """Those of `words` that have more tokens in some template than CLIP reads."""
+    """Find those of `words` that have more tokens in some template than CLIP reads."""
     room = context_length - _ENDS
     longest = max(len(template.encode()) for template in templates)
     long = [
@@ -45,7 +45,7 @@ def cut_words(words: Sequence[str], templates: Sequence[str], context_length: in
 
 
 def _alike(vocabulary: Vocabulary, embeddings: Tensor) -> list[tuple[str, str]]:
-    """Pairs of words with equal embeddings that stand for different classes."""
+    """Find pairs of words with equal embeddings that stand for different classes."""
     rows = embeddings.float().cpu().numpy()
     owner = {
         index: n for n, indices in reversed(list(enumerate(vocabulary.word_indices))) for index in indices
@@ -65,5 +65,5 @@ def _some(words: Sequence[str]) -> str:
 
 
 def _brief(word: str) -> str:
-    """The word in quotes, cut in its middle, as it is the ends that differ."""
+    """Put the word in quotes, cut in its middle, as it is the ends that differ."""
     return shown(word if len(word) <= 60 else f"{word[:20]} … {word[-30:]}")

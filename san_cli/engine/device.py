@@ -1,4 +1,4 @@
-"""What computes: the device, the precision, the memory, and the versions of the packages behind the numbers."""
+"""Device, precision and memory to compute with, and the versions of the packages behind the numbers."""
 
 import ctypes
 import platform
@@ -26,7 +26,7 @@ _PRECISIONS_ELSEWHERE = {
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA, then Apple's MPS, then the CPU. Raises SanError for a device that isn't there."""
+    """Choose a device: `auto` takes CUDA, then Apple's MPS, then the CPU. SanError for one that isn't there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -50,7 +50,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float32, and bfloat16 on CUDA. Raises SanError for an unknown name or fp16 on the CPU."""
+    """Choose a precision: `auto` is float32, bfloat16 on CUDA. SanError for an unknown name or fp16 on the CPU."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if name not in PRECISIONS:

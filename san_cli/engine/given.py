@@ -1,4 +1,4 @@
-"""What callers of the Python API give: taken as it is, or refused by one sentence that says what is taken."""
+"""Arguments of the Python API: taken as they are, or refused by one sentence that says what is taken."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
 
 
 def given_images(images: Iterable[ImageLike]) -> list[ImageLike]:
-    """The images of any iterable that has an order. Raises WrongType, for one that is no image, too."""
+    """List the images of any iterable that has an order. Raises WrongType, for one that is no image, too."""
     if isinstance(images, str | os.PathLike | Image.Image) or _is_one_image(images):
         raise WrongType("segment_batch takes several images, not one", hint="Use segment, or a list.")
     if isinstance(images, set | frozenset):
@@ -37,7 +37,7 @@ def given_images(images: Iterable[ImageLike]) -> list[ImageLike]:
 
 
 def given_image(image: ImageLike) -> ImageLike:
-    """`image`. Raises WrongType unless it is a path, an open Pillow image or a uint8 RGB array [H, W, 3]."""
+    """Return `image`. Raises WrongType unless it is a path, an open Pillow image or a uint8 RGB array [H, W, 3]."""
     return _given_image(image, "")
 
 
@@ -53,7 +53,7 @@ def check_pixels(array: object) -> None:
 
 
 def given_vocabulary(names: Names) -> Vocabulary:
-    """A vocabulary as it is, or one of literal class names (a nested sequence is a set of synonyms).
+    """Take a vocabulary as it is, or make one of literal class names (a nested sequence is a set of synonyms).
 
     Raises WrongType for what holds no names, SanError for a name that can't be one.
     """
@@ -94,7 +94,7 @@ def _is_one_image(image: object) -> TypeGuard[np.ndarray]:
 
 
 def _is_closed(image: Image.Image) -> bool:
-    """Whether nothing can be read from it any more."""
+    """Tell whether nothing can be read from it any more."""
     if getattr(image, "tile", None):  # not decoded yet
         file = getattr(image, "fp", None)
         return file is None or bool(getattr(file, "closed", False))
@@ -105,14 +105,14 @@ def _is_closed(image: Image.Image) -> bool:
 
 
 def _kind(given: object) -> str:
-    """What `given` is, in a few words however large it is."""
+    """Describe `given` in a few words however large it is."""
     if isinstance(given, np.ndarray | Tensor):
         return f"{type(given).__name__} {given.dtype} {list(given.shape)}"
     return "None" if given is None else type(given).__name__
 
 
 def _conversion(given: object) -> str:
-    """How to make an image of what is nearly one."""
+    """Say how to make an image of what is nearly one."""
     if isinstance(given, bytes | bytearray | memoryview) or hasattr(given, "read"):
         file = "file" if hasattr(given, "read") else "io.BytesIO(data)"
         return f"Open it: PIL.Image.open({file})"

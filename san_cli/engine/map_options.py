@@ -1,4 +1,4 @@
-"""What a pixel may be called: options of a label map beyond the plain argmax, and the class names that follow."""
+"""Options of a label map beyond the plain argmax, and the class names that its values stand for."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from san_cli.vocabulary.terms import shown as quoted
 
 @dataclass(frozen=True)
 class MapOptions:
-    """What a pixel may be called beyond the plain argmax over the vocabulary."""
+    """Options of a label map; by default the plain argmax over the vocabulary."""
 
     min_score: float = 0.0  # below it a pixel stays unlabelled
     background: str | None = None  # the name under which the learned "no object" competes as a further class
@@ -33,12 +33,12 @@ PLAIN_ARGMAX = MapOptions()
 
 
 def shown_names(vocabulary: Vocabulary, options: MapOptions) -> tuple[str, ...]:
-    """The class names that label maps index: the vocabulary's, then the background's where it competes."""
+    """List the class names that label maps index: the vocabulary's, then the background's where it competes."""
     return vocabulary.names if options.background is None else (*vocabulary.names, options.background)
 
 
 def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
-    """The class ids that `options.show` keeps, None for all: a class goes by any of its words.
+    """Find the class ids that `options.show` keeps, None for all: a class goes by any of its words.
 
     Raises SanError for a name that isn't there.
     """

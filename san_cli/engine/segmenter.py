@@ -196,7 +196,7 @@ class Segmenter:
         return [found[index] for index in range(len(images))]
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
-        """A uint8 RGB image [H, W, 3] at the network's size, as the benchmark resizes it."""
+        """Resize a uint8 RGB image [H, W, 3] to the network's size, as in the benchmark."""
         return resize_for_network(pixels, self.preset.input_size, self.preset.longest_side)
 
     @torch.inference_mode()
@@ -209,7 +209,7 @@ class Segmenter:
         on_network_done: Callable[[], None] | None = None,
         no_data: Sequence[np.ndarray | None] | None = None,
     ) -> list[SegmentationMap | None]:
-        """Label maps at `sizes` (height, width) of images of one network size, all in one forward pass.
+        """Make label maps at `sizes` (height, width) of images of one network size, all in one forward pass.
 
         None for an image for which the network's output is not finite; the others' maps are what they would be.
         Pixels where an image's `no_data` [H, W] is true stay unlabelled.
@@ -246,7 +246,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def map_factors(self, resized: Sequence[np.ndarray], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-        """The two factors of the segmentation maps (Eq. 4) of images of one network size.
+        """Compute the two factors of the segmentation maps (Eq. 4) of images of one network size.
 
         Mask logits [B, N, h, w] and class probabilities [B, N, C], float32. NotFinite where one isn't.
         """
@@ -271,7 +271,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def raw(self, array: np.ndarray, vocabulary: Names) -> RawOutput:
-        """The network's output for a uint8 RGB array [H, W, 3] that already has network size.
+        """Compute the network's output for a uint8 RGB array [H, W, 3] that already has network size.
 
         Nothing is resized; the array is padded to a multiple of 32 in both axes. Raises SanError for any other
         kind of array.
@@ -300,7 +300,7 @@ class Segmenter:
         return output.mask_logits.float(), best_word_logits(word_logits, vocabulary), output.region_embeddings
 
     def embed(self, vocabulary: Vocabulary, progress: Progress | None = None) -> Tensor:
-        """Text embeddings [words, D] of a vocabulary's words, from the cache on disk where they are there.
+        """Look up or compute the text embeddings [words, D] of a vocabulary's words, see `embed_words`.
 
         The text tower is loaded only for words that are new, and dropped again.
         """
@@ -330,7 +330,7 @@ def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
 
 
 def _is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Tensor:
-    """Which images [B] of a batch have an output without NaN or infinity; the three are small (h, w: 1/16).
+    """Tell which images [B] of a batch have an output without NaN or infinity; the three are small (h, w: 1/16).
 
     A region embedding that overflowed before it was normalised has length 0 where it isn't NaN.
     """
@@ -341,7 +341,7 @@ def _is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Te
 
 
 def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Class logits [B, N, C+1] from word logits [B, N, words+1]: a class is as likely as its best synonym."""
+    """Reduce word logits [B, N, words+1] to class logits [B, N, C+1]: a class is as likely as its best synonym."""
     groups = vocabulary.word_indices
     if all(group == (index,) for index, group in enumerate(groups)):
         return word_logits

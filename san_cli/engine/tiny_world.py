@@ -1,4 +1,4 @@
-"""What `tiny` has learned, and the two signs that it is asked for something else: its words and its outlines.
+"""Notes for those who ask `tiny` for what it hasn't learned, told by their words and by its outlines.
 
 A model trained on from it (`san train --init-from tiny`) keeps its CLIP, and so counts as one.
 """
@@ -20,12 +20,12 @@ STRANGE_SHARE = 0.1  # of the pictures of a run: an odd scene among many is no r
 
 
 def is_tiny(preset: Preset) -> bool:
-    """Whether a model looks through tiny's CLIP, which has the say in what a region is."""
+    """Tell whether a model looks through tiny's CLIP, which has the say in what a region is."""
     return preset.clip == TINY.clip
 
 
 def note_on_words(preset: Preset, vocabulary: Vocabulary) -> str | None:
-    """A sentence for the user where tiny is given classes that it has no word for; None for another model."""
+    """Write a sentence for the user where tiny is given classes that it has no word for; None for another model."""
     if not is_tiny(preset):
         return None
     known = {word_key(word) for concept in concepts() for word in concept.words}
@@ -38,7 +38,7 @@ def note_on_words(preset: Preset, vocabulary: Vocabulary) -> str | None:
 
 
 def note_on_pictures(seen: int, strange: int) -> str | None:
-    """A sentence for the user where many of the pictures that tiny has seen were `strange` to it."""
+    """Write a sentence for the user where many of the pictures that tiny has seen were `strange` to it."""
     if strange <= STRANGE_SHARE * seen:
         return None
     which = f"{strange:,} of {seen:,} pictures don't" if seen > 1 else "this picture doesn't"
@@ -46,7 +46,7 @@ def note_on_pictures(seen: int, strange: int) -> str | None:
 
 
 def strange_pictures(mask_logits: Tensor) -> int:
-    """How many of the images behind the mask logits [B, N, h, w] tiny can't outline, whatever the vocabulary.
+    """Count the images behind the mask logits [B, N, h, w] that tiny can't outline, whatever the vocabulary.
 
     Those are told by many mask values that are neither inside (above 0.9) nor outside (below 0.1).
     """

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run(function: Callable[..., Any], *arguments: Any, recompute: bool) -> Any:
-    """`function(*arguments)`; with `recompute` nothing inside it is kept for the backward pass."""
+    """Call `function(*arguments)`; with `recompute` nothing inside it is kept for the backward pass."""
     if recompute and torch.is_grad_enabled():
         return checkpoint(function, *arguments, use_reentrant=False)
     return function(*arguments)

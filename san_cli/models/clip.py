@@ -10,12 +10,11 @@ from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransfo
 from torch import Tensor, nn
 
 from san_cli.models.activation_checkpointing import run
-from san_cli.models.positions import resized_positions
 from san_cli.models.presets import ClipShape, Preset
 
 
 def build_image_tower(shape: ClipShape) -> VisionTransformer:
-    """CLIP's image tower, initialised as open_clip does."""
+    """Build CLIP's image tower, initialised as open_clip does."""
     return VisionTransformer(
         image_size=shape.image_size,
         patch_size=shape.patch_size,
@@ -73,11 +72,22 @@ def clip_features(
 
 
 def _positions(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
-    """Position embeddings [1+hw, width] for that grid: bicubic from the pretraining grid where it differs."""
+    """Give position embeddings [1+hw, width] for that grid: bicubic from the pretraining grid where it differs."""
     positions = visual.positional_embedding
     if grid == tuple(visual.grid_size):
         return positions
     return torch.cat([positions[:1], resized_positions(positions[None, 1:], grid)[0]])  # [CLS]'s stays
+
+
+def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resize learned positions of a square [1, side², width] to another grid of patches, bicubically: [1, hw, width].
+
+    CLIP's and the side adapter's alike.
+    """
+    side = round(positions.shape[1] ** 0.5)
+    square = positions.transpose(1, 2).unflatten(2, (side, side))  # [1, width, side, side]
+    resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+    return resized.flatten(2).transpose(1, 2).to(positions.dtype)
 
 
 def recognise_regions(
@@ -115,7 +125,7 @@ def recognise_regions(
 
 
 def _max_pool(bias: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Adaptive max pooling to `grid`, with overlapping windows where it doesn't divide (ViT-L/14: 40 to 32)."""
+    """Pool adaptively (maximum) to `grid`, with overlapping windows where it doesn't divide (ViT-L/14: 40 to 32)."""
     divides = bias.shape[-2] % grid[0] == 0 and bias.shape[-1] % grid[1] == 0
     if bias.device.type == "mps" and not divides:  # silently wrong there (pytorch issue 190064)
         return F.adaptive_max_pool2d(bias.cpu(), grid).to(bias.device)
@@ -123,7 +133,7 @@ def _max_pool(bias: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def image_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
-    """One CLIP block over the image tokens [B, 1+hw, width]."""
+    """Run one CLIP block over the image tokens [B, 1+hw, width]."""
     query, key, value = project_tokens(block, tokens, "qkv")
     return updated_tokens(block, tokens, F.scaled_dot_product_attention(query, key, value))
 
@@ -131,7 +141,7 @@ def image_block(block: ResidualAttentionBlock, tokens: Tensor) -> Tensor:
 def _sls_block(
     block: ResidualAttentionBlock, sls: Tensor, key: Tensor, value: Tensor, bias: Tensor
 ) -> Tensor:
-    """One CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
+    """Run one CLIP block over the [SLS] tokens [B, N, width]: they see the patches under the bias, and themselves.
 
     `key` and `value` are the patches' [B, heads, hw, width/heads]: [SLS] tokens don't see [CLS], nor each other.
     `bias` is [B, heads, N, hw].
@@ -146,7 +156,7 @@ def _sls_block(
 
 
 def project_tokens(block: ResidualAttentionBlock, tokens: Tensor, parts: str) -> list[Tensor]:
-    """Queries, keys and values (or only "kv") of a block, each [B, heads, T, width/heads]."""
+    """Project tokens to queries, keys and values (or only "kv") of a block, each [B, heads, T, width/heads]."""
     attn = block.attn
     first = (3 - len(parts)) * tokens.shape[-1]
     projected = F.linear(block.ln_1(tokens), attn.in_proj_weight[first:], attn.in_proj_bias[first:])

@@ -21,7 +21,7 @@ class MaskDecoder(nn.Module):
         self.bias_scaling = nn.Linear(1, 1)  # one scale and shift for every bias value
 
     def forward(self, queries: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries [B, N, width], pixels [B, width, H/16, W/16] to mask logits and attention bias.
+        """Decode queries [B, N, width] and pixels [B, width, H/16, W/16].
 
         Returns mask logits [B, N, H/16, W/16] and attention bias [B, heads, N, H/16, W/16].
         """
@@ -33,7 +33,7 @@ class MaskDecoder(nn.Module):
         return mask_logits.unflatten(-1, grid), bias.unflatten(-1, grid)
 
     def _bias(self, queries: Tensor, pixels: Tensor, mask_logits: Tensor) -> Tensor:
-        """Attention bias before scaling, [B, heads, N, HW/256]."""
+        """Compute the attention bias before scaling, [B, heads, N, HW/256]."""
         if self.bias_mlp is None:  # single head: the proposals themselves guide CLIP (Tables 6 and 7)
             masks = mask_logits.detach() if self.block_gradient else mask_logits
             return masks[:, None].expand(-1, self.heads, -1, -1)
@@ -61,9 +61,9 @@ class MLP(nn.Module):
         )
 
     def hidden(self, x: Tensor) -> Tensor:
-        """What the last layer sees."""
+        """Run the first two layers: [..., inputs] to [..., hidden]."""
         return F.relu(self.layers[1](F.relu(self.layers[0](x))))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] to [..., outputs]."""
+        """Map [..., inputs] to [..., outputs]."""
         return self.layers[2](self.hidden(x))

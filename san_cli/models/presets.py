@@ -151,7 +151,7 @@ class Preset:
             )
 
     def check_input(self, size: int) -> None:
-        """SanError where an input of `size` pixels leaves CLIP less than a patch."""
+        """Raise SanError where an input of `size` pixels leaves CLIP less than a patch."""
         if self.clip_scale * size < self.clip.patch_size:
             raise SanError(
                 f"preset {self.name}: an input of {size} pixels and clip_scale {self.clip_scale:g} leave CLIP less "
@@ -170,7 +170,7 @@ class Preset:
 
 
 def _check_kinds(name: str, part: ClipShape | Preset) -> None:
-    """SanError for a field that is of another kind than its type says, or out of bounds."""
+    """Raise SanError for a field that is of another kind than its type says, or out of bounds."""
     for field in dataclasses.fields(part):
         value, most = getattr(part, field.name), _MOST.get(field.name)
         shown = f"preset {name}: {field.name} is {value!r:.60}"
@@ -240,7 +240,7 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L
 
 
 def get_preset(model: "str | Preset") -> Preset:
-    """The preset of that name, or in that JSON file; a preset passes through. Raises SanError."""
+    """Find the preset of that name, or in that JSON file; a preset passes through. Raises SanError."""
     if isinstance(model, Preset):
         return model
     if model.endswith(".json"):
@@ -251,7 +251,7 @@ def get_preset(model: "str | Preset") -> Preset:
 
 
 def _meant(model: str) -> str:
-    """What to say about a name that is no model's: ViT-B/16, vit_b_16 and ViT-L/14@336px have one all the same."""
+    """Hint at the model meant by a name that is none: ViT-B/16, vit_b_16 and ViT-L/14@336px have one all the same."""
     if model.endswith((".pth", ".pt", ".safetensors")):
         return f"That is a file: --weights {printable(model)}"
     plain = re.sub(r"[\W_]+", "", model.casefold())
@@ -261,7 +261,7 @@ def _meant(model: str) -> str:
 
 
 def _read_preset(path: Path) -> Preset:
-    """A preset of the user's own: `name`, `clip` and whichever other fields differ from their defaults."""
+    """Read a preset of the user's own: `name`, `clip` and whichever other fields differ from their defaults."""
     try:
         if path.exists() and not path.is_file():
             raise SanError(f"can't read the preset '{path}': it is no file")  # and a pipe would be waited for
@@ -282,12 +282,12 @@ def _read_preset(path: Path) -> Preset:
 
 
 def preset_to_json(preset: Preset) -> str:
-    """One line of JSON that `preset_from_json` reads back, as stored in a checkpoint's header."""
+    """Write one line of JSON that `preset_from_json` reads back, as stored in a checkpoint's header."""
     return json.dumps(dataclasses.asdict(preset), sort_keys=True, separators=(",", ":"))
 
 
 def preset_from_json(text: str) -> Preset:
-    """The preset written by `preset_to_json`. Raises SanError on anything else."""
+    """Read the preset written by `preset_to_json`. Raises SanError on anything else."""
     try:
         return _parsed(text)
     except ValueError as error:
@@ -295,7 +295,7 @@ def preset_from_json(text: str) -> Preset:
 
 
 def _parsed(text: str) -> Preset:
-    """The preset in JSON. ValueError on anything else."""
+    """Parse the preset in JSON. ValueError on anything else."""
     try:
         fields = json.loads(text)
         clip = fields.get("clip") if isinstance(fields, dict) else None
@@ -315,7 +315,7 @@ def _parsed(text: str) -> Preset:
 
 
 def _check_names(found: dict[str, Any], known: type[Preset] | type[ClipShape]) -> None:
-    """ValueError for a field that is missing or unknown."""
+    """Raise ValueError for a field that is missing or unknown."""
     fields = {field.name: field for field in dataclasses.fields(known)}
     odd = sorted(found.keys() - fields.keys())
     if odd:

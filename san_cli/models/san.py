@@ -22,7 +22,7 @@ PIXEL_STD = (68.5005327, 66.6321579, 70.32316305)
 
 @dataclass(frozen=True)
 class SanOutput:
-    """What one decoded side-adapter layer says about a batch."""
+    """Proposals and regions of a batch, from one decoded side-adapter layer."""
 
     mask_logits: Tensor  # [B, N, H/16, W/16]
     region_embeddings: Tensor  # [B, N, D], normalised
@@ -47,7 +47,7 @@ class SAN(nn.Module):
         self.visual.positional_embedding.requires_grad_(preset.train_clip_positions)  # Table 9
 
     def forward(self, image: Tensor, all_supervised: bool = False) -> list[SanOutput]:
-        """Mask proposals and the embedding of the region behind each, in one pass over CLIP.
+        """Propose masks and embed the region behind each, in one pass over CLIP.
 
         `image` [B, 3, H, W] is the output of `normalise`. Returns one output per decoded layer, the final
         layer first: only that one, or with `all_supervised` also those of deep supervision (Sec. 4.2).
@@ -79,7 +79,7 @@ class SAN(nn.Module):
         return [SanOutput(*parts) for parts in zip(masks, embeddings, biases, strict=True)][::-1]
 
     def classify(self, region_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Class logits [B, N, C+1], float32: cosine similarity times CLIP's temperature.
+        """Classify regions: logits [B, N, C+1], float32, cosine similarity times CLIP's temperature.
 
         `text_embeddings` [C+1, D] are normalised; the last row is the learned background.
         """
@@ -92,7 +92,7 @@ class SAN(nn.Module):
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 RGB [..., 3, H, W] to the network's input, padded right and bottom to multiples of 32.
+    """Normalise uint8 RGB [..., 3, H, W] to the network's input, padded right and bottom to multiples of 32.
 
     The padding is zero after normalising, i.e. the mean colour, as the official code pads.
     """
@@ -103,7 +103,7 @@ def normalise(pixels: Tensor) -> Tensor:
 
 
 def _scaled(image: Tensor, scale: float) -> Tensor:
-    """An image [B, 3, H, W] resized bilinearly, to the same bits whatever the number of threads.
+    """Resize an image [B, 3, H, W] bilinearly, to the same bits whatever the number of threads.
 
     PyTorch's CPU kernel for planes rounds otherwise in several threads than in one; that for interleaved channels,
     of which it wants four, doesn't.

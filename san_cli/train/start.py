@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from san_cli.errors import SanError
-from san_cli.models.positions import resized_positions
+from san_cli.models.clip import resized_positions
 from san_cli.models.presets import Preset
 from san_cli.text import quoted
 from san_cli.weights.adapter import read_model

@@ -6,7 +6,7 @@ Read are our own kind (one name a line, `a|b` for synonyms, # starts a comment) 
 - JSON and YAML: a list of names, id → name, name → id, lists of objects with a name and perhaps an id (COCO's
   categories, CVAT's labels, ours), or an object that holds one of these under a usual key (YOLO's `names`).
 
-All else is refused with what it is (`class_files_foreign`), as a name that isn't one would be a class that
+All else is refused with what it is (`class_files_refused`), as a name that isn't one would be a class that
 wins pixels. A line in quotes is always literally a name.
 """
 
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from san_cli.errors import SanError
 from san_cli.text import counted, printable, quoted
-from san_cli.vocabulary.class_files_foreign import refuse_foreign
-from san_cli.vocabulary.class_files_structured import Entry, read_structured
+from san_cli.vocabulary.class_files_json import Entry, read_structured
+from san_cli.vocabulary.class_files_refused import refuse_foreign
 from san_cli.vocabulary.lines import all_lines, lines_of, read_text
 from san_cli.vocabulary.terms import clean_word, read_line, shown, word_key
 
@@ -45,17 +45,17 @@ class ClassFile:
 
     @property
     def note(self) -> str:
-        """One line that says what the file was taken for."""
+        """Say in one line what the file was taken for."""
         return f"{printable(Path(self.path).name)}: read as {self.kind}, {counted(len(self.groups), 'class')}"
 
 
 def read_class_file(path: str) -> ClassFile:
-    """The classes in `path`. SanError where it can't be read as such without doubt, with what it is."""
+    """Read the classes in `path`. SanError where it can't be read as such without doubt, with what it is."""
     return classes_in_text(read_text(path, "names"), path)
 
 
 def classes_in_text(text: str, path: str) -> ClassFile:
-    """The classes in the text of a file called `path`, see `read_class_file`."""
+    """Read the classes in the text of a file called `path`, see `read_class_file`."""
     if not text.strip():
         raise SanError(f"The file {quoted(path)} holds no names.", hint="One per line, # starts a comment.")
     structured = read_structured(text, path)
@@ -75,7 +75,7 @@ def classes_in_text(text: str, path: str) -> ClassFile:
 
 
 def _without_marks(path: str, lines: list[tuple[int, str]]) -> tuple[str, list[str], tuple[int, ...] | None]:
-    """The kind of list, its lines without numbers, bullets or WordNet ids, and the numbers."""
+    """Find the kind of list, its lines without numbers, bullets or WordNet ids, and the numbers."""
     texts = [line for _, line in lines]
     numbered = [_NUMBERED.fullmatch(line) for line in texts]
     numbers = [int(found[1]) for found in numbered if found]
@@ -101,7 +101,7 @@ def _gaps(text: str, lines: list[tuple[int, str]]) -> tuple[tuple[int, bool], ..
 
 
 def _of_entries(path: str, kind: str, entries: list[Entry]) -> ClassFile:
-    """A file whose classes stand in JSON or YAML; sorted by their ids where it gives them."""
+    """Take the classes of a JSON or YAML file, sorted by their ids where it gives them."""
     if not entries:
         raise SanError(f"The file {quoted(path)} holds no names.", hint="Put one name a line into it.")
     if len(entries) > MOST:
@@ -138,7 +138,7 @@ def _first_double(values: list[int]) -> int | None:
 
 
 def _named(path: str, where: str, read: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-    """What `read` gives; an error of it says where in the file."""
+    """Call `read`; an error of it says where in the file."""
     try:
         return read()
     except SanError as error:
@@ -153,7 +153,7 @@ def _too_many(path: str, count: int) -> SanError:
 
 
 def read_label_classes(path: str) -> tuple[ClassFile, tuple[str, ...]]:
-    """The classes that the values of label maps stand for: class 0, 1, … in order; and notes for the user.
+    """Read the classes that the values of label maps stand for: class 0, 1, … in order; and notes for the user.
 
     SanError where an id would be in doubt: a blank line between classes, ids that are not 0…n-1, one name
     for two ids.
@@ -190,7 +190,7 @@ def _id_before(found: ClassFile, line: int) -> int:
 
 
 def _refuse_other_ids(found: ClassFile) -> None:
-    """SanError unless the ids of the file, if it gives any, are 0…n-1."""
+    """Raise SanError unless the ids of the file, if it gives any, are 0…n-1."""
     if found.ids is None or found.ids == tuple(range(len(found.ids))):
         return
     missing = next(n for n, number in enumerate((*found.ids, -1)) if n != number)
@@ -204,7 +204,7 @@ def _refuse_other_ids(found: ClassFile) -> None:
 
 
 def _refuse_doubles(found: ClassFile) -> None:
-    """SanError where two ids have a word in common: the second would never be predicted."""
+    """Raise SanError where two ids have a word in common: the second would never be predicted."""
     place: dict[str, int] = {}
     for index, words in enumerate(found.groups):
         for word in words:

@@ -32,19 +32,10 @@ _OTHER_SPELLINGS = {
 }
 # Data sets whose classes we don't have, and whose names are no ordinary words; compared without digits.
 _OTHERS = {
-    "acdc",
-    "bdd",
-    "bddk",
-    "camvid",
-    "cifar",
-    "fashionmnist",
-    "imagenet",
-    "imagenetk",
-    "isaid",
-    "kitti",
-}
-_OTHERS |= {"loveda", "lvis", "mapillary", "mapillaryvistas", "mnist", "nuscenes", "nyu", "nyudepth", "nyuv"}
-_OTHERS |= {"openimages", "openimagesv", "scannet", "semantickitti", "sunrgbd", "visualgenome", "wilddash"}
+    "acdc", "bdd", "bddk", "camvid", "cifar", "fashionmnist", "imagenet", "imagenetk", "isaid", "kitti",
+    "loveda", "lvis", "mapillary", "mapillaryvistas", "mnist", "nuscenes", "nyu", "nyudepth", "nyuv",
+    "openimages", "openimagesv", "scannet", "semantickitti", "sunrgbd", "visualgenome", "wilddash",
+}  # fmt: skip
 _OTHERS_WITH_DIGITS = ("gta5", "objects365", "places365", "v3det")
 # Words that are one letter from "coco" or "emoji" and may well be meant.
 _WORDS = {"cocoa", "cocos", "coca", "loco", "poco", "toco", "choco", "coo"}
@@ -83,7 +74,7 @@ class DatasetVocabulary:
 
 @cache
 def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
-    """The class list called `name` (one of DATASET_NAMES, in any case); SanError for another name."""
+    """Load the class list called `name` (one of DATASET_NAMES, in any case); SanError for another name."""
     if name.casefold() not in DATASET_NAMES:
         raise unknown_dataset(name)
     if name.casefold() == "emoji":
@@ -96,7 +87,7 @@ def load_dataset_vocabulary(name: str) -> DatasetVocabulary:
 
 
 def _emoji_vocabulary() -> DatasetVocabulary:
-    """The names in the emoji world, whose list is kept with its scenes."""
+    """Load the names in the emoji world, whose list has synonyms and categories, too."""
     from san_cli.vocabulary.emoji_concepts import BACKGROUND, concepts
 
     classes = tuple(
@@ -106,7 +97,7 @@ def _emoji_vocabulary() -> DatasetVocabulary:
     return DatasetVocabulary(
         "emoji",
         "Emoji scenes, rendered by san",
-        "san_cli/datasets/emoji/concepts.json",
+        "san_cli/vocabulary/emoji.json",
         65535,
         "place in the list",
         classes,
@@ -119,7 +110,7 @@ def _dataset_class(row: dict) -> DatasetClass:
 
 
 def dataset_slip(word: str) -> tuple[str, ...]:
-    """The datasets that `word`, itself none of them, can only have meant; empty where it may be a class.
+    """Find the datasets that `word`, itself none of them, can only have meant; empty where it may be a class.
 
     Ordinary words must not be caught, so it takes a sign that no such word has: other separators ("ade-847"),
     a dataset and a suffix ("coco-stuff"), its letters with other digits ("voc2012"), a spelling in use
@@ -153,7 +144,7 @@ def dataset_slip(word: str) -> tuple[str, ...]:
 
 
 def _mistyped(word: str) -> str | None:
-    """The dataset of which `word` is a mistyping: one letter off "coco" or "emoji", "voc" with one doubled or
+    """Find the dataset of which `word` is a mistyping: one letter off "coco" or "emoji", "voc" with one doubled or
     swapped or with a digit for the o, which leaves out words such as "doc" and "vol".
     """
     if word in ("vooc", "vocc", "vvoc", "vco", "ovc", "v0c"):
@@ -163,7 +154,7 @@ def _mistyped(word: str) -> str | None:
 
 
 def _one_letter_off(word: str, name: str) -> bool:
-    """Whether one letter is missing, added, another, or two neighbours are swapped."""
+    """Tell whether one letter is missing, added, another, or two neighbours are swapped."""
     start = 0
     while start < min(len(word), len(name)) and word[start] == name[start]:
         start += 1
@@ -173,7 +164,7 @@ def _one_letter_off(word: str, name: str) -> bool:
 
 
 def foreign_dataset(word: str) -> bool:
-    """Whether `word` is the name of a data set whose classes san doesn't have ("lvis", "ImageNet-1k")."""
+    """Tell whether `word` is the name of a data set whose classes san doesn't have ("lvis", "ImageNet-1k")."""
     squeezed = re.sub(r"[-_.\s]", "", word.casefold())
     return squeezed in _OTHERS_WITH_DIGITS or re.sub(r"\d+", "", squeezed) in _OTHERS
 
@@ -188,5 +179,5 @@ def unknown_dataset(name: str) -> SanError:
 
 
 def dataset_lookalike(word: str) -> str | None:
-    """The dataset that `word` is one letter or so from, though it may well be a class ("cocoa")."""
+    """Find the dataset that `word` is one letter or so from, though it may well be a class ("cocoa")."""
     return nearest(word, ("coco", "voc"), 0.8) if word.isalpha() else None

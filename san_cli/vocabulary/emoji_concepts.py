@@ -1,4 +1,4 @@
-"""What the emoji world holds: names, synonyms, and which concepts are kept for evaluation."""
+"""The concepts of the emoji world: names, synonyms, and which ones are kept for evaluation."""
 
 import json
 from collections.abc import Iterator
@@ -22,14 +22,14 @@ class Concept:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The name and its synonyms."""
+        """List the name and its synonyms."""
         return (self.name, *self.synonyms)
 
 
 @cache
 def concepts() -> tuple[Concept, ...]:
-    """All concepts, emoji by category first, then the backgrounds; the ids of the full list are their places."""
-    text = files("san_cli.vocabulary").joinpath("emoji_concepts.json").read_text(encoding="utf-8")
+    """Load all concepts, emoji by category first, then the backgrounds; the ids of the full list are their places."""
+    text = files("san_cli.vocabulary").joinpath("emoji.json").read_text(encoding="utf-8")
     return tuple(_concepts(json.loads(text)))
 
 
@@ -43,15 +43,15 @@ def _concepts(stored: dict[str, Any]) -> Iterator[Concept]:
 
 
 def all_ids() -> tuple[int, ...]:
-    """The ids of all concepts."""
+    """List the ids of all concepts."""
     return tuple(range(len(concepts())))
 
 
 def seen_ids() -> tuple[int, ...]:
-    """The ids of the seen emoji and of all backgrounds, ascending."""
+    """List the ids of the seen emoji and of all backgrounds, ascending."""
     return tuple(i for i, concept in enumerate(concepts()) if concept.seen)
 
 
 def unseen_ids() -> tuple[int, ...]:
-    """The ids of the unseen emoji, ascending."""
+    """List the ids of the unseen emoji, ascending."""
     return tuple(i for i, concept in enumerate(concepts()) if not concept.seen)

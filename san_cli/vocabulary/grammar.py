@@ -1,6 +1,6 @@
 """Vocabularies: which classes compete for each pixel, and the words that CLIP is asked about for each.
 
-Every value of `--vocab` is read by the grammar of `vocabulary_terms`; its terms then act in the order given:
+Every value of `--vocab` is read by the grammar of `terms`; its terms then act in the order given:
 
 - words, a dataset or a file add classes; one that is there already counts once, in its first place and
   spelling;
@@ -105,7 +105,7 @@ class _Draft:
     joined: list[str] = field(default_factory=list)
 
     def add(self, words: tuple[str, ...]) -> None:
-        """One class of `words`, or its words to the first class that holds one of them."""
+        """Add one class of `words`, or its words to the first class that holds one of them."""
         fresh: dict[str, str] = {}
         repeats: list[str] = []
         for word in words:
@@ -133,7 +133,7 @@ class _Draft:
                 del self.owner[word_key(word)]
 
     def notes(self) -> list[str]:
-        """What was merged, in a line or two however much it was."""
+        """Say what was merged, in a line or two however much it was."""
         notes = []
         if self.repeated:
             notes.append(f"named more than once, counted once: {_summary(self.repeated)}")
@@ -187,7 +187,7 @@ def parse_vocabulary(terms: Sequence[str]) -> Vocabulary:
 
 
 def _groups(term: Term) -> Iterable[tuple[str, ...]]:
-    """The classes that `term` names, each as its synonyms."""
+    """List the classes that `term` names, each as its synonyms."""
     if term.kind == "dataset":
         return [(known.name,) for known in load_dataset_vocabulary(term.words[0]).classes]
     if term.kind == "words":
@@ -196,7 +196,7 @@ def _groups(term: Term) -> Iterable[tuple[str, ...]]:
 
 
 def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> list[int]:
-    """The classes, by their number in `owner`, that hold a word of `term`, ascending.
+    """Find the classes, by their number in `owner`, that hold a word of `term`, ascending.
 
     Each word of a words term must be there; of a dataset or file at least one. Raises SanError otherwise.
     """
@@ -218,7 +218,7 @@ def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> l
 
 
 def _nearest_name(word: str, names: Sequence[str]) -> str | None:
-    """The name that has `word` for a part ("sea" in "water, sea", "sky" in "sky-other") or is like it."""
+    """Find the name that has `word` for a part ("sea" in "water, sea", "sky" in "sky-other") or is like it."""
     for separator in (",", r"[,\s-]"):
         for name in names:
             if word_key(word) in [word_key(part) for part in re.split(separator, name)]:
@@ -227,7 +227,7 @@ def _nearest_name(word: str, names: Sequence[str]) -> str | None:
 
 
 def _suspect(word: str) -> list[str]:
-    """A note if `word` is nearly the name of a dataset; SanError if it can hardly be a class."""
+    """Write a note if `word` is nearly the name of a dataset; SanError if it can hardly be a class."""
     as_word = f"{shlex.quote(quoted(word))}, with all the quotes, for a class of that name"
     if is_file_name(word):
         raise SanError(
@@ -251,7 +251,7 @@ def _suspect(word: str) -> list[str]:
 
 
 def select_entries(vocabulary: Vocabulary, terms: Sequence[str]) -> tuple[int, ...]:
-    """Indices into `vocabulary` of the classes that hold the words of `terms` (same grammar), ascending.
+    """Find the indices into `vocabulary` of the classes that hold the words of `terms` (same grammar), ascending.
 
     Raises SanError if a word is in no class, or if a term removes something: there is nothing to remove from.
     """
@@ -265,7 +265,7 @@ def select_entries(vocabulary: Vocabulary, terms: Sequence[str]) -> tuple[int, .
 
 
 def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
-    """One class per name, literally as given, without a grammar; a nested sequence is one class of synonyms.
+    """Make one class per name, literally as given, without a grammar; a nested sequence is one class of synonyms.
 
     Raises SanError if there is none, or if one isn't text, is empty or over 200 characters, or has control
     characters.
@@ -295,12 +295,12 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
 
 
 def format_vocabulary(vocabulary: Vocabulary) -> str:
-    """One text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it."""
+    """Write one text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it."""
     return "+".join("|".join(map(quoted_if_needed, entry.words)) for entry in vocabulary.entries)
 
 
 def format_lines(vocabulary: Vocabulary) -> list[str]:
-    """The lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
+    """Write the lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
     lines = ["|".join(map(quoted_in_line_if_needed, entry.words)) for entry in vocabulary.entries]
     try:
         same = classes_in_text("\n".join(lines), "").groups == tuple(e.words for e in vocabulary.entries)
@@ -310,7 +310,7 @@ def format_lines(vocabulary: Vocabulary) -> list[str]:
 
 
 def complete_vocabulary(incomplete: str) -> list[str]:
-    """What the shell offers for `incomplete`: its last term completed to the names of datasets."""
+    """Complete the last term of `incomplete` to the names of datasets, for the shell."""
     start = max(incomplete.rfind("+"), incomplete.rfind(",")) + 1
     start += incomplete.startswith("-", start)
     head, last = incomplete[:start], incomplete[start:].casefold()

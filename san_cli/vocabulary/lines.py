@@ -38,7 +38,7 @@ _MAGIC = (  # how files begin that are taken for text by mistake, and what they 
 
 
 def lines_of(text: str, path: str, what: str) -> list[tuple[int, str]]:
-    """The lines of `text`, from `path`, that say something, stripped, each with its number from 1."""
+    """List the lines of `text`, from `path`, that say something, stripped, each with its number from 1."""
     lines = [(number, line.strip()) for number, line in enumerate(all_lines(text), start=1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     if not lines:
@@ -47,12 +47,12 @@ def lines_of(text: str, path: str, what: str) -> list[tuple[int, str]]:
 
 
 def all_lines(text: str) -> list[str]:
-    """The lines of a text with LF, CRLF or CR ends."""
+    """Split a text with LF, CRLF or CR ends into its lines."""
     return re.split(r"\r\n|\r|\n", text)
 
 
 def read_text(path: str, what: str) -> str:
-    """The text in `path`, which may begin with a byte order mark, and may be a pipe (`@<(command)`).
+    """Read the text in `path`, which may begin with a byte order mark, and may be a pipe (`@<(command)`).
 
     Raises SanError, with `what` ("names") in its text, if the file is missing, unreadable, above 16 MiB or
     not UTF-8 text; the message says what it is instead where its first bytes tell.
@@ -91,7 +91,7 @@ def read_text(path: str, what: str) -> str:
 
 
 def with_names(hint: str, path: str) -> str:
-    """`hint` with the file's own name for FILE and one beside it for NEW, as a shell reads them."""
+    """Write `hint` with the file's own name for FILE and one beside it for NEW, as a shell reads them."""
     if path.startswith("/dev/") or not path.isprintable():
         return hint
     new = str(Path(path).with_name(f"{Path(path).stem}-new.txt")) if Path(path).name else "new.txt"
@@ -106,7 +106,7 @@ def _way_to_file(path: str) -> str:
 
 
 def _refuse_binary(data: bytes, path: str, what: str) -> None:
-    """SanError for what is no text in ASCII or UTF-8, saying what it is."""
+    """Raise SanError for what is no text in ASCII or UTF-8, saying what it is."""
     kind = next((kind for start, kind in _MAGIC if data.startswith(start)), "")
     if kind:
         raise SanError(

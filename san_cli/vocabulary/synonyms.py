@@ -61,7 +61,7 @@ def read_synonyms(path: str) -> Vocabulary:
 
 
 def _distinct(found: list[str], where: str) -> tuple[str, ...]:
-    """The words that aren't empty, each once, in whatever case."""
+    """List the words that aren't empty, each once, in whatever case."""
     words: dict[str, str] = {}
     for raw in found:
         try:

@@ -31,7 +31,7 @@ TEMPLATE_NAMES = (*TEMPLATE_SETS, "imagenet")
 
 
 def templates(name: str) -> tuple[str, ...]:
-    """The template set called `name`, or the lines of the file in "@file.txt"; each has one `{}` for a word.
+    """Load the template set called `name`, or the lines of the file in "@file.txt"; each has one `{}` for a word.
 
     Fill them with `str.replace`: other braces stand for themselves. "imagenet" (OpenAI's) imports open_clip.
     Raises SanError for an unknown set, an unusable file, or a line without exactly one `{}`.
@@ -93,7 +93,7 @@ def _from_json(text: str, path: str) -> tuple[str, ...]:
 
 
 def _check(template: str, where: str, path: str) -> None:
-    """SanError unless `template` is a sentence with one {}, without the marks of another format around it."""
+    """Raise SanError unless `template` is a sentence with one {}, without the marks of another format around it."""
     hint = "It needs exactly one {} where the name goes, and no control characters."
     other = re.search(r"\{\w+\}|%s|\[class\]|<class>|\$\w+", template, re.IGNORECASE)
     if other and "{}" not in template:

@@ -48,19 +48,19 @@ class Term:
 
 
 def shown(text: str) -> str:
-    """`text` in quotes for a message: on one line, cut where it is long."""
+    """Put `text` in quotes for a message: on one line, cut where it is long."""
     cut = printable(text if len(text) <= 60 else f"{text[:57]}...")
     return f'"{cut}"' if "'" in cut else f"'{cut}'"
 
 
 def quoted(word: str) -> str:
-    """`word` as a quoted word of the grammar."""
+    """Write `word` as a quoted word of the grammar."""
     mark = "'" if '"' in word and "'" not in word else '"'
     return mark + word.replace(mark, mark * 2) + mark
 
 
 def quoted_if_needed(word: str) -> str:
-    """`word` so that an expression reads it as the class name that it is."""
+    """Write `word` so that an expression reads it as the class name that it is."""
     try:
         bare = read_terms(word) == (Term(word, False, "words", (word,), True),)
     except SanError:
@@ -70,7 +70,7 @@ def quoted_if_needed(word: str) -> str:
 
 
 def quoted_in_line_if_needed(word: str) -> str:
-    """`word` so that a line of a names file reads it as the class name that it is."""
+    """Write `word` so that a line of a names file reads it as the class name that it is."""
     try:
         bare = read_line(word) == (word,) and not word.startswith("#")
     except SanError:
@@ -79,18 +79,18 @@ def quoted_in_line_if_needed(word: str) -> str:
 
 
 def is_file_name(word: str) -> bool:
-    """Whether `word` is a file for which the @ was forgotten rather than a class: by suffix, or as it is there."""
+    """Tell whether `word` is rather a file without its @ than a class: by suffix, or as it is there."""
     usual = r"\.(txt|csv|tsv|jsonl?|ya?ml|names|xml|pbtxt|toml|labels)$"
     return bool(re.search(usual, word.casefold())) or os.path.isfile(os.path.expanduser(word))  # noqa: PTH111, PTH113
 
 
 def word_key(word: str) -> str:
-    """What two spellings of the same word share: case, Unicode form and runs of blanks don't count."""
+    """Reduce a word to what all its spellings share: case, Unicode form and runs of blanks don't count."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", " ".join(word.split())).casefold())
 
 
 def check_word(word: str) -> None:
-    """SanError unless CLIP can read `word`, a terminal can show it, and there is something to see in it."""
+    """Raise SanError unless CLIP can read `word`, a terminal can show it, and there is something to see in it."""
     kinds = {unicodedata.category(character) for character in word}
     if len(word) > MAX_WORD:
         raise SanError(
@@ -110,7 +110,7 @@ def check_word(word: str) -> None:
 
 
 def read_terms(text: str) -> tuple[Term, ...]:
-    """The terms of one `--vocab` value, in order; SanError if a term is empty or a quote unclosed."""
+    """Read the terms of one `--vocab` value, in order; SanError if a term is empty or a quote unclosed."""
     if not text.strip():
         raise SanError(
             "The vocabulary is empty.", hint="Give a dataset name, class names or @file.txt, e.g. coco+zebra."
@@ -123,13 +123,13 @@ def read_terms(text: str) -> tuple[Term, ...]:
 
 
 def read_line(line: str) -> tuple[str, ...]:
-    """The synonyms in one line of a names file; a blank and # start a comment."""
+    """Read the synonyms in one line of a names file; a blank and # start a comment."""
     words, _, _ = _read_words(line, 0, "line")
     return words
 
 
 def _read_term(text: str, start: int) -> tuple[Term, int]:
-    """The term at `start`, and the place after the separator behind it."""
+    """Read the term at `start`; it and the place after the separator behind it."""
     at = _skip_blanks(text, start)
     removes = text.startswith("-", at)
     at = _skip_blanks(text, at + removes)
@@ -150,7 +150,7 @@ def _read_term(text: str, start: int) -> tuple[Term, int]:
 
 
 def _read_words(text: str, start: int, where: str) -> tuple[tuple[str, ...], bool, int]:
-    """The synonyms at `start`, whether any is quoted, and the place of what ends them."""
+    """Read the synonyms at `start`; they, whether any is quoted, and the place of what ends them."""
     words: list[str] = []
     datasets: list[str] = []
     any_quoted = False
@@ -172,7 +172,7 @@ def _read_words(text: str, start: int, where: str) -> tuple[tuple[str, ...], boo
 
 
 def _read_word(text: str, start: int, where: str) -> tuple[str, bool, int]:
-    """The raw word at `start`, whether it is quoted, and the place of the separator (or end) after it."""
+    """Read the raw word at `start`; it, whether it is quoted, and the place of the separator (or end) after it."""
     start = _skip_blanks(text, start)
     if text[start : start + 1] not in ("'", '"'):
         bare = _BARE[where].match(text, start)
@@ -199,12 +199,12 @@ def _skip_blanks(text: str, start: int) -> int:
 
 
 def clean_word(raw: str) -> str:
-    """`raw` as a quoted word would be read: single blanks, composed characters; SanError if it is no word."""
+    """Read `raw` as a quoted word would be: single blanks, composed characters; SanError if it is no word."""
     return _clean(raw.strip(), True, raw)
 
 
 def _clean(raw: str, in_quotes: bool, text: str) -> str:
-    """The word with single blanks and composed characters; SanError if it is none."""
+    """Make the word with single blanks and composed characters; SanError if it is none."""
     word = unicodedata.normalize("NFC", " ".join(re.split(r"[^\S\x0a-\x1f\x85]+", raw)))
     if not word:
         outer = text.strip()

@@ -31,14 +31,14 @@ FORMAT = "san-adapter-1"
 
 
 def trainable_names(preset: Preset) -> frozenset[str]:
-    """Our names of the tensors that training changes (8.37 M numbers for ViT-B/16)."""
+    """Name the tensors that training changes (8.37 M numbers for ViT-B/16)."""
     with torch.device("meta"):
         model = SAN(preset)
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def frozen_sha256(state: Mapping[str, Tensor], preset: Preset) -> str:
-    """Hash of the tensors that training leaves alone, in the order of their names."""
+    """Hash the tensors that training leaves alone, in the order of their names."""
     trained, digest = trainable_names(preset), hashlib.sha256()
     for name in sorted(state.keys() - trained):
         digest.update(name.encode())
@@ -58,7 +58,7 @@ def write_adapter(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether the file says of itself that it is one; False for anything else, readable or not."""
+    """Tell whether the file says of itself that it is one; False for anything else, readable or not."""
     if path.suffix != ".safetensors":
         return False
     try:
@@ -69,7 +69,7 @@ def is_adapter(path: Path) -> bool:
 
 
 def read_preset(path: Path) -> Preset:
-    """The preset of a whole model or an adapter. Raises SanError."""
+    """Read the preset of a whole model or an adapter. Raises SanError."""
     check_is_weights(path)
     if not is_adapter(path):
         return read_checkpoint(path).preset
@@ -85,7 +85,7 @@ def read_model(
     any_input_size: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Checkpoint:
-    """A whole model from any file of ours or the official code's; an adapter is completed with its CLIP.
+    """Read a whole model from any file of ours or the official code's; an adapter is completed with its CLIP.
 
     `preset` and `any_input_size` are as for `read_checkpoint`, and `clip_weights` is read for an adapter only, as
     `read_clip` says. Raises SanError for a CLIP other than the one that the adapter was trained on.

@@ -1,4 +1,4 @@
-"""Where san keeps what it can always have again: file hashes, text embeddings, downloads."""
+"""The folder of all that san can have again: file hashes, text embeddings, downloads."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """`$SAN_HOME`, else `$XDG_CACHE_HOME/san`, else `~/.cache/san`; not created here.
+    """Find the cache's folder: `$SAN_HOME`, else `$XDG_CACHE_HOME/san`, else `~/.cache/san`; not created here.
 
     An account without a home folder (some containers) gets a folder of its own in the system's temporary one, which
     is made here, as anybody might have put something under its name: see `_own_folder`.
@@ -24,7 +24,7 @@ def cache_dir() -> Path:
 
 
 def read_small(path: Path, limit: int) -> bytes:
-    """The content of a small file of a cache. OSError for all but a regular file of ours of at most `limit` bytes.
+    """Read a small file of a cache. OSError for all but a regular file of ours of at most `limit` bytes.
 
     Nothing is waited for: what lies there may be a pipe, a device, a folder. What another user (but root) put into
     a cache that several can write to is not believed.
@@ -41,7 +41,7 @@ def read_small(path: Path, limit: int) -> bytes:
 
 
 def _own_folder(parent: Path, name: str) -> Path:
-    """`parent/name`, made if need be, as long as it is a folder that nobody else can have written to.
+    """Find `parent/name`, made if need be, as long as it is a folder that nobody else can have written to.
 
     Else the first of `name-1`, `name-2`, … of which that is true, so that it is the same one in every run.
     """

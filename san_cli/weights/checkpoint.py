@@ -43,7 +43,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose name starts with `prefix.`, without it."""
+        """Select the tensors whose name starts with `prefix.`, without it."""
         return {
             name.removeprefix(f"{prefix}."): t
             for name, t in self.state.items()
@@ -51,7 +51,7 @@ class Checkpoint:
         }
 
     def without_image_side(self) -> "Checkpoint":
-        """The text tower alone, so that the memory of the rest can be given back."""
+        """Keep the text tower alone, so that the memory of the rest can be given back."""
         text = {name: tensor for name, tensor in self.state.items() if name.startswith("text.")}
         return Checkpoint(self.preset, text, self.metadata)
 
@@ -111,7 +111,7 @@ def write_tensors(checkpoint: Checkpoint, path: Path, file_format: str) -> None:
 
 
 def in_half_precision(checkpoint: Checkpoint, path: Path) -> Checkpoint:
-    """The model with float16 tensors, half the size; `path` is for the message.
+    """Convert the model to float16 tensors, half the size; `path` is for the message.
 
     Loading makes float32 of them again. SanError for values that aren't finite or are beyond float16's 65,504.
     """
@@ -132,7 +132,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
-    """Name and shape of every tensor in a checkpoint of that preset."""
+    """List name and shape of every tensor in a checkpoint of that preset."""
     with torch.device("meta"):
         model, text = SAN(preset), build_text_tower(preset.clip)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -140,7 +140,7 @@ def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
+    """Read the tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
     try:
         loaded = load_pickle(path)
     except FileNotFoundError as error:
@@ -173,7 +173,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def _words_of_pickle(path: Path) -> list[str]:
-    """The texts in a checkpoint that holds more than tensors, nothing of it run; [] where it can't be read."""
+    """List the texts in a checkpoint that holds more than tensors, nothing of it run; [] where it can't be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
@@ -208,7 +208,7 @@ def _read_ours(path: Path) -> Checkpoint:
 
 
 def preset_in_header(text: str, path: Path) -> Preset:
-    """The preset that a safetensors file of ours states. Raises SanError, which names the file."""
+    """Read the preset that a safetensors file of ours states. Raises SanError, which names the file."""
     try:
         return preset_from_json(text)
     except SanError as error:
@@ -236,7 +236,7 @@ def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
 
 
 def _at_its_input_size(state: Mapping[str, Tensor], preset: Preset) -> Preset:
-    """The preset at the input size that the official file's side adapter has positions for."""
+    """Set the preset to the input size that the official file's side adapter has positions for."""
     positions = state.get(official_name("side_adapter.positions", preset))
     if positions is None or positions.ndim != 3:
         return preset
@@ -251,7 +251,7 @@ def _compare_names(found: set[str], expected: set[str], path: Path) -> None:
 
 
 def _squeeze_1x1(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The official code's 1 × 1 convolutions are our linear layers."""
+    """Make a linear layer's weight of a 1 × 1 convolution's, which the official code has in its place."""
     if tensor.ndim == 4 and len(shape) == 2 and tensor.shape[2:] == (1, 1):
         return tensor[:, :, 0, 0]
     return tensor
@@ -284,7 +284,7 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def random_checkpoint(preset: Preset, seed: int = 0) -> Checkpoint:
-    """An untrained model, the same for every run: for benchmarks and for training from nothing."""
+    """Make an untrained model, the same for every run: for benchmarks and for training from nothing."""
     state_of_others = torch.random.get_rng_state()
     torch.manual_seed(seed)
     try:

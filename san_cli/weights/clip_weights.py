@@ -25,12 +25,12 @@ _NOT_WEIGHTS = {"attn_mask", "text.attn_mask", "input_resolution", "context_leng
 
 
 def clip_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of CLIP among those of a whole SAN, under our names."""
+    """Take the tensors of CLIP from among those of a whole SAN, under our names."""
     return {name: t for name, t in state.items() if name.startswith(("visual.", "text.", "logit_scale"))}
 
 
 def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) -> dict[str, Tensor]:
-    """CLIP's tensors under our names (`visual.*`, `text.*`, `logit_scale`), float32.
+    """Read CLIP's tensors under our names (`visual.*`, `text.*`, `logit_scale`), float32.
 
     `file` is a state dict as open_clip names its tensors (.safetensors, .bin, .pt) or a whole SAN checkpoint,
     whose CLIP is taken. Without one, open_clip's cached or downloaded `openai` weights. Raises SanError for a
@@ -58,7 +58,7 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
 
 
 def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dict[str, Tensor]:
-    """The CLIP in a SAN checkpoint, which may be of another preset as long as its CLIP is the same."""
+    """Take the CLIP in a SAN checkpoint, which may be of another preset as long as its CLIP is the same."""
     if not any(name.startswith(("text.", "ov_classifier.")) for name in state):
         raise SanError(
             f"{quoted(path)} holds no CLIP: it is a side adapter alone",
@@ -92,7 +92,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _our_name(name: str) -> str:
-    """open_clip keeps the text tower of its plain CLIP at top level, we under `text.`, as its custom CLIPs do."""
+    """Translate a name: the text tower of open_clip's plain CLIP is at top level, ours under `text.`."""
     return name if re.match(r"(visual|text)\.|logit_scale$", name) else f"text.{name}"
 
 
@@ -123,7 +123,7 @@ def check_activation(preset: Preset, file: Path | None, *, say: Callable[[str], 
 
 
 def _quick_gelu(file: Path) -> bool | None:
-    """Whether a CLIP was trained with QuickGELU, from whatever tells: the file, those beside it, its name."""
+    """Find whether a CLIP was trained with QuickGELU, from whatever tells: the file, those beside it, its name."""
     if file.suffix == ".safetensors":
         with suppress(SafetensorError, OSError, SanError), safe_open(file, framework="pt") as opened:
             if "preset" in (metadata := opened.metadata() or {}):
@@ -146,7 +146,7 @@ def _of_transformers(config: Any) -> bool:
 
 
 def _of_published(file: Path) -> bool | None:
-    """What open_clip knows of the file that it publishes under that name, or in the repository of that folder."""
+    """Look up what open_clip knows of a file that it publishes by that name, or in the repository of that folder."""
     import open_clip
 
     found = set()
@@ -160,7 +160,7 @@ def _of_published(file: Path) -> bool | None:
 
 
 def _pretrained_file(shape: ClipShape, say: Callable[[str], None]) -> Path:
-    """OpenAI's weights of that architecture: found where open_clip keeps them, or downloaded."""
+    """Get OpenAI's weights of that architecture: found where open_clip keeps them, or downloaded."""
     if not shape.open_clip_name:
         raise SanError(
             "this model has no pretrained CLIP",

@@ -74,7 +74,7 @@ def fetch(url: str, file: BinaryIO, size: int, progress: Callable[[int], None]) 
 
 
 def checked_url(url: str) -> urllib.parse.SplitResult:
-    """The parts of an http or https address. Raises ValueError, which says what is wrong with any other."""
+    """Split an http or https address into its parts. Raises ValueError, which says what is wrong with any other."""
     if re.search(r"[\s\x00-\x1f\x7f]", url):
         raise ValueError("it has spaces or control characters in it")
     parts = urllib.parse.urlsplit(url)
@@ -95,7 +95,7 @@ def checked_url(url: str) -> urllib.parse.SplitResult:
 
 @contextmanager
 def _answer(url: str, have: int) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
-    """The answer for the bytes from `have` on, once redirects are followed, and its socket."""
+    """Get the answer for the bytes from `have` on, once redirects are followed, and its socket."""
     for _ in range(_REDIRECTS):
         connection, target, headers = _request(url)
         if have:
@@ -128,7 +128,7 @@ def _redirected(url: str, location: str) -> str:
 
 
 def _request(url: str) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
-    """A connection to the host, or to the proxy on the way there, what to ask it for, and with which headers."""
+    """Make a connection to the host, or to the proxy on the way there, what to ask it for, and with which headers."""
     parts = checked_url(url)
     host, port, secure = str(parts.hostname), parts.port, parts.scheme == "https"
     target = urllib.parse.quote(parts.path or "/", safe="%/:=&~+!$,;'@()*[]")
@@ -158,7 +158,7 @@ def _request(url: str) -> tuple[http.client.HTTPConnection, str, dict[str, str]]
 
 
 def _proxy(proxy: str) -> tuple[tuple[str, int], dict[str, str]]:
-    """Host and port of an HTTP proxy, and the header that lets us through it."""
+    """Find host and port of an HTTP proxy, and the header that lets us through it."""
     try:
         parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname, parts.port or 80
@@ -173,7 +173,7 @@ def _proxy(proxy: str) -> tuple[tuple[str, int], dict[str, str]]:
 
 
 def _trusted() -> ssl.SSLContext:
-    """The system's certificates, those of `certifi` where it is installed, and those the user names."""
+    """Load the system's certificates, those of `certifi` where it is installed, and those the user names."""
     context = ssl.create_default_context()  # follows SSL_CERT_FILE and SSL_CERT_DIR
     with suppress(ImportError, OSError):
         import certifi
@@ -221,7 +221,7 @@ def _deadline(connected: socket.socket) -> Iterator[None]:
 
 
 def _place(response: http.client.HTTPResponse, have: int, size: int) -> int:
-    """Where in the file the answer's bytes begin. Raises FetchError for an answer that isn't about this file."""
+    """Find where in the file the answer's bytes begin. Raises FetchError for an answer that isn't about this file."""
     status = response.status
     if status not in (200, 206):
         meaning = _MEANING.get(status, "server error" if status >= 500 else "unexpected")
@@ -242,7 +242,7 @@ def _place(response: http.client.HTTPResponse, have: int, size: int) -> int:
 
 
 def _words(error: Exception) -> str:
-    """A few words for a failure of the network; what a server said is cut short."""
+    """Find a few words for a failure of the network; what a server said is cut short."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate can't be trusted ({error.verify_message}; SSL_CERT_FILE names others)"
     said = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__

@@ -54,7 +54,7 @@ class OfficialFile:
 
     @property
     def local_name(self) -> str:
-        """What a copy on this machine is called."""
+        """Name of a copy on this machine."""
         return self.kept_as or self.filename
 
 

@@ -1,4 +1,4 @@
-"""What a file is that isn't weights of ours: by its first bytes, what an archive lists, the names of tensors."""
+"""Files that aren't weights of ours, told by their first bytes, an archive's list, or the names of tensors."""
 
 import codecs
 import re
@@ -55,7 +55,7 @@ _OURS = re.compile(r"(side_adapter(_network)?|clip_visual_extractor|clip_rec_hea
 
 
 def kind_of_bytes(start: bytes, suffix: str = "") -> str:
-    """What a file that begins like this is, if it certainly isn't weights; else ""."""
+    """Name what a file is that begins like this, if it certainly isn't weights; else ""."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not start:
         return "empty"
@@ -84,7 +84,7 @@ def _is_text(start: bytes) -> bool:
 
 
 def kind_of_archive(path: Path) -> str:
-    """What a zip archive is that holds no checkpoint of PyTorch's; "" for what does, and for what is no zip."""
+    """Name what a zip archive is that holds no checkpoint of PyTorch's; "" for what does, and for what is no zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -98,7 +98,7 @@ def kind_of_archive(path: Path) -> str:
 
 
 def kind_of_tensors(names: Iterable[str]) -> tuple[str, str]:
-    """What a state dict with these names is, if it is known to be no SAN of ours, and the way out; else ("", "")."""
+    """Name what a state dict with these names is if it is no SAN of ours, and the way out; ("", "") if unknown."""
     names = sorted(names)
     if any(_OURS.match(name) for name in names):
         return "", ""
@@ -109,7 +109,7 @@ def kind_of_tensors(names: Iterable[str]) -> tuple[str, str]:
 
 
 def kind_of_folder(folder: Path) -> str:
-    """What else a folder holds that could be meant, in a sentence; "" for nothing."""
+    """Name in a sentence what else a folder holds that could be meant; "" for nothing."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:

@@ -42,7 +42,7 @@ _CLIP_BLOCK = re.compile(r"visual\.transformer\.resblocks\.(\d+)\.(.*)")
 
 
 def official_name(name: str, preset: Preset) -> str:
-    """The official name of our tensor `name`.
+    """Translate our tensor's `name` into the official one.
 
     The official code splits CLIP's image tower: the blocks up to the recognition head keep their numbers in
     `clip_visual_extractor`, the rest are counted from 0 again in `clip_rec_head`.

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from san_cli.models.attention import MOST_TOKENS, attend
+from san_cli.models.side_adapter import MOST_TOKENS, attend
 
 
 @pytest.mark.parametrize("tokens", [5, MOST_TOKENS, MOST_TOKENS + 1])

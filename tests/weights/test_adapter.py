@@ -23,7 +23,7 @@ from train_data import (
 )
 
 from san_cli.errors import SanError
-from san_cli.models.positions import resized_positions
+from san_cli.models.clip import resized_positions
 from san_cli.models.presets import VIT_B_16, VIT_L_14
 from san_cli.models.san import SAN, normalise
 from san_cli.train.start import model_to_tune

@@ -3,7 +3,7 @@
 Everything in it is named, endless and free of other people's photographs, so that a small CLIP and a side
 adapter can be trained and judged on it from nothing: open vocabulary in miniature.
 
-How the concepts (`concepts.json`) were chosen, from all single-character emoji of the Noto Color Emoji font:
+How the concepts (`vocabulary/emoji.json`) were chosen, from all single-character emoji of the Noto Color Emoji font:
 
 - what one would point at and name: animals, plants, food, vehicles, buildings, things. No flags, no skin tones,
   no letters, arrows and signs, no sequences of several characters;

@@ -1,4 +1,4 @@
-"""Text files that hold classes and more, or something else: what they are, and the way to a list of names."""
+"""Text files that are refused as class files: what they are instead, and the way to a list of names."""
 
 import csv
 import re
@@ -13,38 +13,17 @@ from san_cli.vocabulary.terms import read_line
 Lines = list[tuple[int, str]]  # number and text of each line that says something
 
 _ALONE = "Put the names alone into a file, one a line."
-_HEADERS = {
-    "id",
-    "idx",
-    "index",
-    "label",
-    "labels",
-    "class",
-    "classes",
-    "category",
-    "name",
-    "names",
-    "filename",
-}
-_HEADERS |= {"label_id", "class_id", "category_id", "train_id", "trainid", "supercategory", "colour", "color"}
-_HEADERS |= {
-    "labelname",
-    "displayname",
-    "classname",
-    "class_name",
-    "category_name",
-    "r",
-    "g",
-    "b",
-    "red",
-    "green",
-}
+_HEADERS = {  # of a table's columns
+    "id", "idx", "index", "label", "labels", "class", "classes", "category", "name", "names", "filename",
+    "label_id", "class_id", "category_id", "train_id", "trainid", "supercategory", "colour", "color",
+    "labelname", "displayname", "classname", "class_name", "category_name", "r", "g", "b", "red", "green",
+}  # fmt: skip
 _PICTURE = re.compile(r"\S.*\.(jpe?g|png|tiff?|bmp|webp|gif)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 def refuse_foreign(path: str, text: str, lines: Lines) -> None:
-    """SanError if `text`, whose `lines` are those without comments, isn't certainly one name a line."""
+    """Raise SanError if `text`, whose `lines` are those without comments, isn't certainly one name a line."""
     lines = [(number, line) for number, line in lines if not _is_quoted(line)]
     if not lines:
         return
@@ -145,7 +124,7 @@ def _table(path: str, lines: Lines) -> Finding:
 
 
 def _has_columns(rows: list[list[str]]) -> bool:
-    """Whether rows of equal length have a column of numbers, or a header."""
+    """Tell whether rows of equal length have a column of numbers, or a header."""
     if len(rows) < 2 or len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
         return False
     if all(cell.casefold().strip("'\"") in _HEADERS for cell in rows[0]):
@@ -154,7 +133,7 @@ def _has_columns(rows: list[list[str]]) -> bool:
 
 
 def _column(rows: list[list[str]], mark: str) -> str:
-    """The command that takes the names out of a table, as far as the column can be told."""
+    """Write the command that takes the names out of a table, as far as the column can be told."""
     head, *body = rows
     if head[0].casefold() in ("filename", "file", "image"):
         return f"{_ALONE} They are in its first line."

@@ -41,7 +41,7 @@ class _Shape(Exception):
 
 
 def read_structured(text: str, path: str) -> tuple[str, list[Entry]] | None:
-    """The kind of a JSON or YAML text and its classes; None for a text that is neither.
+    """Read the kind of a JSON or YAML text and its classes; None for a text that is neither.
 
     SanError where it is JSON or YAML but not, or not certainly, a list of classes.
     """
@@ -77,7 +77,7 @@ def _json(text: str, path: str) -> Any:
 
 
 def _why_no_json(text: str, error: str) -> tuple[str, str]:
-    """What a text is that begins like JSON, and the way out."""
+    """Say what a text is that begins like JSON, and the way out."""
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > 1 and all(line.lstrip()[0] in "{[" and line.rstrip()[-1] in "}]" for line in lines):
         return "it has an object in each line (JSON Lines)", f"{_NAMES_ALONE} Or make it one JSON list."
@@ -93,7 +93,7 @@ def _why_no_json(text: str, error: str) -> tuple[str, str]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these members; _Shape if a key comes twice, of which JSON readers drop the first."""
+    """Make the object of these members; _Shape if a key comes twice, of which JSON readers drop the first."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -103,7 +103,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _yaml(text: str, path: str) -> Any:
-    """The text's value; all scalars are strings, so that `no` and `1e3` are names like others."""
+    """Read the text's value; all scalars are strings, so that `no` and `1e3` are names like others."""
     import yaml  # only here, as few runs need it
 
     class Loader(yaml.BaseLoader):
@@ -131,7 +131,7 @@ def _yaml(text: str, path: str) -> Any:
 
 
 def _classes(value: Any, name: str) -> tuple[str, list[Entry]]:
-    """The classes in a list or an object, or in that under the one key of `_KEYS` that it has."""
+    """Read the classes in a list or an object, or in that under the one key of `_KEYS` that it has."""
     if isinstance(value, list):
         return _of_list(value, f"a {name} list")
     if not isinstance(value, dict):
@@ -221,14 +221,14 @@ def _is_words(value: Any) -> bool:
 
 
 def _as_id(value: Any) -> int | None:
-    """An id from 0 on, also as digits in a text; None for anything else."""
+    """Read an id from 0 on, also as digits in a text; None for anything else."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
         return value
     return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else None
 
 
 def _json_words(types: set[str]) -> str:
-    """Python's names of types as JSON calls them."""
+    """Translate Python's names of types into JSON's."""
     words = {
         "str": "texts",
         "int": "numbers",
