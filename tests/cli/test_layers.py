@@ -134,3 +134,11 @@ def test_files_are_short_enough_to_read() -> None:
     lengths = {path.as_posix(): len((PACKAGE / path).read_bytes().splitlines()) for path in IMPORTS}
     assert [path for path, lines in lengths.items() if lines > LONGEST and path not in LONG] == []
     assert all(reason and (PACKAGE / path).is_file() for path, reason in LONG.items())
+
+
+def test_the_picture_of_the_house_names_its_rooms() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = text.split("```")[1]
+    assert set(re.findall(r"(\w+)/ ", picture)) == {path.parts[0] for path in IMPORTS if len(path.parts) > 1}
+    for file in re.findall(r"`(?:san_cli/)?(\w+/\w+)`", text):
+        assert (PACKAGE / f"{file}.py").is_file(), file
