@@ -165,8 +165,8 @@ def _is_path(name: str) -> bool:
 
 def _with_file_of_model(request: Request) -> Request:
     """A model's name after --init-from (`tiny`) stands for its weights on this machine; nothing is downloaded."""
-    from san_cli.cli.weights import weights_here
     from san_cli.models.presets import PRESETS
+    from san_cli.weights.find import weights_here
 
     asked = request.init_from
     if asked is None or asked.suffix or asked.exists():

@@ -64,10 +64,10 @@ def get(name: _Name) -> None:
       san weights get vit-b-16
       HF_ENDPOINT=https://MIRROR san weights get vit-l-14
     """
-    from san_cli.weights.find import find_weights
+    from san_cli.weights.find import find_weights, locate_weights
 
     model = _known(name)
-    before = _locate(model)
+    before = locate_weights(model)
     found = find_weights(model, None, say=console.say)
     if found == before:
         console.say(f"{model} is here already; nothing was downloaded")
@@ -82,7 +82,7 @@ def path(name: _Name) -> None:
     Example:
       san weights path tiny
     """
-    from san_cli.weights.find import check_is_weights
+    from san_cli.weights.find import check_is_weights, weights_here
 
     found = weights_here(_known(name))
     check_is_weights(found)
@@ -106,10 +106,11 @@ def verify(
       san weights verify tiny my-model.safetensors
     """
     from san_cli.models.presets import PRESETS
+    from san_cli.weights.find import locate_weights, weights_here
 
     paths = [weights_here(name) if name in PRESETS else Path(name) for name in what or []]
     if not what:
-        paths = [found for found in map(_locate, PRESETS) if found is not None]
+        paths = [found for found in map(locate_weights, PRESETS) if found is not None]
     if not paths:
         raise SanError("no weights here to verify", hint="Download some: san weights get vit-b-16")
     failed = 0
@@ -168,7 +169,7 @@ def convert(
 
 
 def _refuse_target(target: Path) -> None:
-    """SanError unless `target` is a new .safetensors file in a folder that can be written to."""
+    """Raise SanError unless `target` is a new .safetensors file in a folder that can be written to."""
     if target.is_dir():
         raise SanError(f"'{target}' is a folder", hint=f"Name the file in it: {target / 'model.safetensors'}")
     if target.suffix != ".safetensors":
@@ -185,7 +186,7 @@ def _refuse_target(target: Path) -> None:
 
 
 def _known(name: str) -> str:
-    """The model's name, or the name of the preset in a JSON file. Raises SanError, with the nearest name."""
+    """Find the model's name, or the name of the preset in a JSON file. Raises SanError, with the nearest name."""
     from san_cli.models.presets import PRESETS, get_preset
 
     if name in PRESETS or name.endswith(".json"):
@@ -200,11 +201,11 @@ def _known(name: str) -> str:
 
 
 def _row(name: str) -> tuple[str, str, str, str, str, str]:
-    from san_cli.weights.file_hash import states_hash
-    from san_cli.weights.find import file_names, weights_sha256
+    from san_cli.weights.file_hash import states_hash, weights_sha256
+    from san_cli.weights.find import file_names, locate_weights
     from san_cli.weights.hub import OFFICIAL, megabytes
 
-    found, official = _locate(name), OFFICIAL.get(name)
+    found, official = locate_weights(name), OFFICIAL.get(name)
     if found is None:
         if official is None:
             return name, file_names(name)[0], "-", "-", "-", "not here"
@@ -227,35 +228,8 @@ def _row(name: str) -> tuple[str, str, str, str, str, str]:
     return name, printable(found.name), size, sha256[:12], printable(check), printable(str(found))
 
 
-def _locate(name: str) -> Path | None:
-    """The model's weights on this machine, as `san predict` would find them without `--weights`; not checked."""
-    from san_cli.weights.find import local_weights
-    from san_cli.weights.hub import OFFICIAL, cached_copies
-
-    cached = cached_copies(OFFICIAL[name]) if name in OFFICIAL else []
-    return local_weights(name) or next(iter(cached), None)
-
-
-def weights_here(name: str) -> Path:
-    """The model's weights on this machine; SanError where there are none. Nothing is downloaded."""
-    from san_cli.models.presets import PRESETS, get_preset
-    from san_cli.weights.hub import OFFICIAL
-
-    preset = get_preset(name).name
-    found = _locate(preset)
-    if found is not None:
-        return found
-    if preset in OFFICIAL:
-        hint = f"Download them: san weights get {preset}"
-    elif preset in PRESETS:
-        hint = "They come with san: install it again."
-    else:
-        hint = f"Put {preset}.safetensors into $SAN_WEIGHTS or weights/."
-    raise SanError(f"no weights of {preset} on this machine", hint=hint)
-
-
 def _verified(file: Path) -> str:
-    """One line about a good file. Raises SanError about any other."""
+    """Write one line about a good file. Raises SanError about any other."""
     from san_cli.weights.checkpoint import check_finite, read_checkpoint
     from san_cli.weights.find import verify_sha256
 

@@ -40,10 +40,12 @@ def load_weights(
         sha256 = "random:" + hashlib.sha256(preset_to_json(preset).encode()).hexdigest()[:16]
         tower = TextTower(preset.clip, lambda: random_checkpoint(preset).part("text"), sha256)
         return LoadedWeights(random_checkpoint(preset), tower, sha256)
+    # The file says which model it is; a name that was given must agree with it.
     path = find_weights(preset.name, str(weights) if weights else None, say=say)
     checkpoint = read_model(path, model if isinstance(model, Preset) else None, say=say)
     if model is not None:
         _refuse_other_preset(checkpoint.preset, preset, path)
+    # Looking at the values reads every byte, so the text tower is left for when a word needs it.
     check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
 
     def read_text() -> dict[str, Tensor]:

@@ -172,8 +172,10 @@ class Segmenter:
             raise SanError(f"batch is a number of images of at least 1, not {batch}")
         words = given_vocabulary(vocabulary)
         names = shown_names(words, options)
+        # Everything is read before the network runs: a file that can't be read costs no time on the others.
         loaded = [as_rgb_array(image, reading) for image in images]
         pixels = [image.pixels for image in loaded]
+        # Images share a forward pass where the network sees them at one size.
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, array in enumerate(pixels):
             height, width = array.shape[:2]

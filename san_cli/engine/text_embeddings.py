@@ -79,6 +79,7 @@ def embed_words(
     The text tower is loaded only for words that are new, and dropped again. Raises SanError where its output is not
     finite.
     """
+    # Words that are known: first the shipped ones, so that theirs are the same numbers on every machine.
     cache = TextCache(cache_dir(), tower.key, templates, device.type)
     shipped = _shipped(tower.key, templates)
     rows: dict[str, np.ndarray] = {}
@@ -86,6 +87,7 @@ def embed_words(
         row = shipped.get(word) if word in shipped else cache.get(word)
         if row is not None and len(row) == tower.shape.embed_dim:
             rows[word] = row
+    # The others go through the tower, each kept at once: a run that is stopped has done part of the next one's work.
     new = [word for word in dict.fromkeys(words) if word not in rows]
     if new:
         encoder = TextEncoder(tower.shape, tower.read(), device)

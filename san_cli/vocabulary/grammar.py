@@ -159,10 +159,12 @@ def parse_vocabulary(terms: Sequence[str]) -> Vocabulary:
     draft = _Draft()
     notes: list[str] = []
     for term in [term for text in terms for term in read_terms(text)]:
+        # Terms act in the order given, so that what is removed can be added again, at the end.
         if term.removes:
             names = [words[0] for words in draft.classes.values()]
             draft.remove(_classes_of(term, draft.owner, names))
             continue
+        # A bare word may be a slip for a dataset or a file; in quotes it is literally a name.
         if term.bare and term.kind == "words":
             notes += _suspect(term.words[0])
         if term.kind == "file":

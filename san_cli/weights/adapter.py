@@ -95,6 +95,7 @@ def read_model(
         if preset is None:
             _say_what_is_assumed(checkpoint.preset, path, say)
         return checkpoint
+    # What training changed, checked against the preset in the header.
     with safe_open(path, framework="pt") as file:
         metadata = dict(file.metadata())
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -110,6 +111,7 @@ def read_model(
                 f"adapter {quoted(path)}: tensor {name} has shape {list(tensor.shape)}, "
                 f"{printable(preset.name)} needs {list(shapes[name])}"
             )
+    # The frozen rest, from the CLIP it was trained on: its hash is in the header, too.
     try:
         whole = {**read_clip(preset, clip_weights, say=say), **state}
     except SanError as error:

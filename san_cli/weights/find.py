@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from san_cli.errors import SanError
+from san_cli.models.presets import PRESETS, get_preset
 from san_cli.weights.file_hash import rehash, remembered_sha256, states_hash, weights_sha256
-from san_cli.weights.hub import OFFICIAL, download, good_copy, ways_to_get
+from san_cli.weights.hub import OFFICIAL, cached_copies, download, good_copy, ways_to_get
 from san_cli.weights.kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
 
 _NAME_A_FILE = (
@@ -54,6 +55,27 @@ def local_weights(preset_name: str) -> Path | None:
         if found is not None:
             return found
     return None
+
+
+def locate_weights(preset_name: str) -> Path | None:
+    """Find a model's weights on this machine, as `find_weights` would without a download; content not checked."""
+    cached = cached_copies(OFFICIAL[preset_name]) if preset_name in OFFICIAL else []
+    return local_weights(preset_name) or next(iter(cached), None)
+
+
+def weights_here(model: str) -> Path:
+    """Find the weights of a model, or of a JSON file's preset, on this machine; SanError where there are none."""
+    preset_name = get_preset(model).name
+    found = locate_weights(preset_name)
+    if found is not None:
+        return found
+    if preset_name in OFFICIAL:
+        hint = f"Download them: san weights get {preset_name}"
+    elif preset_name in PRESETS:
+        hint = "They come with san: install it again."
+    else:
+        hint = f"Put {preset_name}.safetensors into $SAN_WEIGHTS or weights/."
+    raise SanError(f"no weights of {preset_name} on this machine", hint=hint)
 
 
 def file_names(preset_name: str) -> list[str]:

@@ -156,6 +156,7 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
     target = folder / official.local_name
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # One process downloads at a time; the others wait, and then find the file under its final name.
         partial = folder / f"{official.local_name}.part"
         with _alone(partial, say) as part:
             if os.path.isfile(target) and weights_sha256(target) == official.sha256:  # noqa: PTH113
@@ -168,6 +169,7 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
             if wrong:
                 partial.unlink()
                 raise FetchError(f"what came is not the published file ({wrong}); it was deleted")
+            # Only now, with the right bytes on the disk, does it get its name.
             partial.replace(target)
             remember_sha256(target, official.sha256)
     except FetchError as error:

@@ -17,13 +17,13 @@ from program import hub_environment
 from typer.testing import CliRunner
 from weights_server import serve
 
-from san_cli.cli.weights import app, weights_here
+from san_cli.cli.weights import app
 from san_cli.errors import SanError
 from san_cli.models.presets import TINY, preset_to_json
 from san_cli.weights import file_hash, hub
 from san_cli.weights import find as weights
 from san_cli.weights.file_hash import rehash, remembered_sha256, weights_sha256
-from san_cli.weights.find import find_weights, verify_sha256
+from san_cli.weights.find import find_weights, verify_sha256, weights_here
 from san_cli.weights.hub import OFFICIAL, OfficialFile
 
 CONTENT = bytes(range(256)) * 1500
