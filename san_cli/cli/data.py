@@ -63,7 +63,7 @@ def list_datasets(data_root: _DataRoot = None) -> None:
     root = find_root(data_root)
     rows = [("NAME", "CLASSES", "VAL", "TRAIN", "TITLE")]
     for dataset in CATALOGUE.values():
-        classes = len(load_dataset_vocabulary(dataset.vocabulary).classes)
+        classes = len(load_dataset_vocabulary(dataset.name).classes)
         states = [_state(dataset, split, root) for split in ("val", "train")]
         rows.append((dataset.name, str(classes), states[0], states[1], dataset.title))
     rows.append(

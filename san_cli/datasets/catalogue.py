@@ -36,14 +36,13 @@ class Split:
 class Dataset:
     """A benchmark. Everything that differs between two of them is a field here or in its class list.
 
-    Labels hold train ids, the places in the class list `vocabulary`. A file's stem is its name without
+    Labels hold train ids, the places in the class list of the same name. A file's stem is its name without
     `image_suffix` or `label_suffix`. `uses_dataset_ids`: detectron2's prediction files hold
     `coco_category_id` in the place of train ids. `spare_images`: the image folder holds more than the labels.
     """
 
     name: str
     title: str
-    vocabulary: str
     ignore_label: int
     label_suffix: str
     splits: Mapping[str, Split]
@@ -92,7 +91,6 @@ _ENTRIES = (
     Dataset(
         name="coco",
         title="COCO-Stuff 164k",
-        vocabulary="coco",
         ignore_label=255,
         label_suffix=".png",
         splits={
@@ -109,7 +107,6 @@ _ENTRIES = (
     Dataset(
         name="ade150",
         title="ADE20K-150 (SceneParse150)",
-        vocabulary="ade150",
         ignore_label=255,
         label_suffix=".png",
         splits={
@@ -130,7 +127,6 @@ _ENTRIES = (
     Dataset(
         name="ade847",
         title="ADE20K-847 (full, release 2021_17_01)",
-        vocabulary="ade847",
         ignore_label=65535,
         label_suffix=".tif",
         splits={
@@ -151,7 +147,6 @@ _ENTRIES = (
     Dataset(
         name="voc",
         title="PASCAL VOC 2012",
-        vocabulary="voc",
         ignore_label=255,
         label_suffix=".png",
         splits={
@@ -169,7 +164,6 @@ _ENTRIES = (
     Dataset(
         name="pc59",
         title="PASCAL-Context, 59 classes",
-        vocabulary="pc59",
         ignore_label=255,
         label_suffix=".png",
         splits={
@@ -186,7 +180,6 @@ _ENTRIES = (
     Dataset(
         name="pc459",
         title="PASCAL-Context, 459 classes",
-        vocabulary="pc459",
         ignore_label=65535,
         label_suffix=".tif",
         splits={
@@ -203,7 +196,6 @@ _ENTRIES = (
     Dataset(
         name="cityscapes",
         title="Cityscapes, 19 classes",
-        vocabulary="cityscapes",
         ignore_label=255,
         label_suffix="_gtFine_labelTrainIds.png",
         splits={

@@ -47,7 +47,7 @@ def check_dataset(
     opened or differs in size (EXIF orientation applied to the image alone, as the evaluation does).
     """
     pairs = list_pairs(dataset, split, root)
-    classes = load_dataset_vocabulary(dataset.vocabulary).classes
+    classes = load_dataset_vocabulary(dataset.name).classes
     images_with = np.zeros(len(classes), np.int64)
     faults = []
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:

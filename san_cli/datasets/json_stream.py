@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26  # bytes of one element
-_BLANK = re.compile(r"[ \t\r\n]*")
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
 _IN_NUMBERS = "0123456789.+-eE"
 _BOM = "\xef\xbb\xbf"  # UTF-8's, byte by byte
 
@@ -113,10 +113,9 @@ class _Window:
 
     def _pass_blanks(self) -> None:
         while True:
-            found = _BLANK.match(self._text, self._at)
-            assert found is not None  # it matches nothing at all, too
-            self._at = found.end()
-            if self._at < len(self._text) or not self._more():
+            found = _NOT_BLANK.search(self._text, self._at)
+            self._at = len(self._text) if found is None else found.start()
+            if found is not None or not self._more():
                 return
 
     def _more(self) -> bool:

@@ -94,7 +94,7 @@ def dataset_task(
             hint=f"There are: {', '.join(dataset.splits)}.",
         )
     pairs = list_pairs(dataset, split, find_root(data_root))
-    known = load_dataset_vocabulary(dataset.vocabulary).classes
+    known = load_dataset_vocabulary(dataset.name).classes
     classes = tuple(one.name for one in known)
     ids = tuple(one.coco_category_id for one in known if one.coco_category_id is not None)
     return Task(

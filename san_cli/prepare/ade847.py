@@ -93,7 +93,7 @@ def _convert(dataset: Dataset, name: str, data: bytes) -> Labels:
         colours = np.asarray(image)
     raw = colours[:, :, 0].astype(np.uint16) // 10 * 256 + colours[:, :, 1]
     height, width = prepared_size(*raw.shape)
-    table = train_id_table(dataset.vocabulary, tuple(range(65536)))
+    table = train_id_table(dataset.name, tuple(range(65536)))
     return to_train_ids(resize_nearest(raw, height, width), table, dataset, name)
 
 

@@ -65,6 +65,6 @@ def _city(stem: str) -> str:
 def _convert(dataset: Dataset, member: Member, data: bytes) -> Labels:
     labels = decode_label(data, str(member))
     if member.name.endswith(_RAW):
-        return to_train_ids(labels, train_id_table(dataset.vocabulary, _RAW_IDS), dataset, str(member))
-    check_range(labels, len(load_dataset_vocabulary(dataset.vocabulary).classes), 255, str(member))
+        return to_train_ids(labels, train_id_table(dataset.name, _RAW_IDS), dataset, str(member))
+    check_range(labels, len(load_dataset_vocabulary(dataset.name).classes), 255, str(member))
     return labels.astype(np.uint8)

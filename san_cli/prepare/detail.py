@@ -1,15 +1,15 @@
 """PASCAL in Detail's trainval_merged.json: which image belongs to which split, and its painted segments."""
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from san_cli.datasets.json_stream import json_elements
 from san_cli.errors import ExitCode, SanError
 from san_cli.outputs.rle import decode
 from san_cli.prepare.sources import Member
@@ -17,7 +17,6 @@ from san_cli.prepare.sources import Member
 NAME = "trainval_merged.json"
 _MAX_BYTES = 2**30  # the official file has 590 MB
 _LONGEST_SIDE = 2**14  # pixels, of VOC's 500
-_BLANK = re.compile(r"[ \t\r\n]*")
 _SAFE_STEM = re.compile(r"\w[\w-]*", re.ASCII)
 
 
@@ -49,11 +48,11 @@ def read_detail(member: Member, *, with_segments: bool) -> dict[str, DetailImage
     images: dict[int, DetailImage] = {}
     segments: list[tuple[int, Segment]] = []
     try:
-        text = member.read(_MAX_BYTES).decode("utf-8")
-        for key, row in _elements(text):
-            if key == "images":
+        for element in json_elements(BytesIO(member.read(_MAX_BYTES))):
+            row = element.value
+            if element.key == "images":
                 images[row["image_id"]] = _image(row)
-            elif key == "annos_segmentation" and with_segments:
+            elif element.key == "annos_segmentation" and with_segments:
                 segments.append((row["image_id"], _segment(row)))
         for image_id, segment in segments:
             images[image_id].segments.append(segment)
@@ -108,41 +107,3 @@ def _segment(row: dict[str, Any]) -> Segment:
     if not isinstance(counts, str) or not 0 <= row["category_id"] < 65536:
         raise ValueError("a segmentation that is not compressed run lengths")
     return Segment(int(row["category_id"]), _size(height, width), counts)
-
-
-def _elements(text: str) -> Iterator[tuple[str, Any]]:
-    """(key, element) for each element of the arrays in the object `text`; other values are passed over."""
-    decoder = json.JSONDecoder()
-    at = _after(text, 0, "{")
-    while text[at] != "}":
-        key, at = decoder.raw_decode(text, at)
-        at = _after(text, at, ":")
-        if text[at] != "[":
-            at = decoder.raw_decode(text, at)[1]
-        else:
-            at = _after(text, at, "[")
-            while text[at] != "]":
-                element, at = decoder.raw_decode(text, at)
-                yield key, element
-                at = _past_comma(text, at)
-            at += 1
-        at = _past_comma(text, at)
-
-
-def _after(text: str, at: int, sign: str) -> int:
-    """Where the next value begins behind `sign`, which must come now."""
-    at = _skip_blank(text, at)
-    if text[at] != sign:
-        raise ValueError(f"no {sign} at {at}")
-    return _skip_blank(text, at + 1)
-
-
-def _past_comma(text: str, at: int) -> int:
-    at = _skip_blank(text, at)
-    return _skip_blank(text, at + 1) if text[at] == "," else at
-
-
-def _skip_blank(text: str, at: int) -> int:
-    found = _BLANK.match(text, at)
-    assert found is not None  # it matches nothing at all, too
-    return found.end()

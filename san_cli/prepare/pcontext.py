@@ -101,7 +101,7 @@ def _stems(
 def _painted(dataset: Dataset, merged: Member, stem: str, data: bytes) -> Labels:
     image = detail.read_detail(merged, with_segments=True)[stem]
     name = f"{stem} in {merged}"
-    return to_train_ids(detail.paint(image), train_id_table(dataset.vocabulary, (0,)), dataset, name)
+    return to_train_ids(detail.paint(image), train_id_table(dataset.name, (0,)), dataset, name)
 
 
 def _mapped(dataset: Dataset, name: str, data: bytes) -> Labels:
@@ -112,4 +112,4 @@ def _mapped(dataset: Dataset, name: str, data: bytes) -> Labels:
         raise SanError(f"{name}: {error}", code=ExitCode.SOME_FAILED) from error
     if not isinstance(raw, np.ndarray) or raw.dtype != np.uint16 or raw.size == 0:
         raise SanError(f"{name} holds no LabelMap of 16 bits", code=ExitCode.SOME_FAILED)
-    return to_train_ids(raw, train_id_table(dataset.vocabulary, tuple(_RAW_IDS)), dataset, name)
+    return to_train_ids(raw, train_id_table(dataset.name, tuple(_RAW_IDS)), dataset, name)

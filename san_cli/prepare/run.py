@@ -159,7 +159,7 @@ class _Run:
 
     def __init__(self, dataset: Dataset, plan: Plan, root: Path, workers: int) -> None:
         self._dataset, self._plan, self._root, self._workers = dataset, plan, root, workers
-        self._classes = len(load_dataset_vocabulary(dataset.vocabulary).classes)
+        self._classes = len(load_dataset_vocabulary(dataset.name).classes)
         self._fingerprint = _fingerprint(plan)
         self._written = self._finished = 0
         self._faults: list[str] = []

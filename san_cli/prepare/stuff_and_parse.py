@@ -37,7 +37,7 @@ def plan_coco(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
             return None
         return 0 if "stuffthingmaps" in parts else 1
 
-    table = train_id_table(dataset.vocabulary, (*range(182), 255))
+    table = train_id_table(dataset.name, (*range(182), 255))
     return _plan(dataset, split, choose(members, image), choose(members, label), table)
 
 
@@ -51,7 +51,7 @@ def plan_ade150(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan
     def label(member: Member) -> int | None:
         return 0 if member.suffix == ".png" and member.parts[-3:-1] == ("annotations", folder) else None
 
-    table = train_id_table(dataset.vocabulary, (0,))
+    table = train_id_table(dataset.name, (0,))
     return _plan(dataset, split, choose(members, image), choose(members, label), table)
 
 

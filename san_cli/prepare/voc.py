@@ -94,7 +94,7 @@ def _stems(
 def _convert(dataset: Dataset, member: Member, data: bytes) -> Labels | None:
     """1..20 → 0..19; None where no object is: the official preparation writes no file then."""
     raw = _sbd_mask(data, str(member)) if member.suffix == ".mat" else decode_label(data, str(member))
-    labels = to_train_ids(raw, train_id_table(dataset.vocabulary, (0, 255)), dataset, str(member))
+    labels = to_train_ids(raw, train_id_table(dataset.name, (0, 255)), dataset, str(member))
     return None if (labels == dataset.ignore_label).all() else labels
 
 

@@ -20,7 +20,7 @@ from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabular
 def test_every_entry_fits_its_class_list() -> None:
     assert set(CATALOGUE) == set(DATASET_NAMES) - {"emoji"}  # which has no files
     for name, dataset in CATALOGUE.items():
-        vocabulary = load_dataset_vocabulary(dataset.vocabulary)
+        vocabulary = load_dataset_vocabulary(dataset.name)
         assert dataset.name == name
         assert dataset.ignore_label == vocabulary.ignore_label
         assert dataset.label_suffix.endswith(".tif" if len(vocabulary.classes) > 255 else ".png")
