@@ -1,6 +1,5 @@
 """Mistakes on the command line, found before a command begins: one sentence, and the way out."""
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any
 import typer
 
 from san_cli.errors import ExitCode, SanError, did_you_mean
-from san_cli.text import printable
+from san_cli.text import nearest, printable
 
 # Typer's own since 0.17, Click's before that.
 _UsageError: Any = typer.BadParameter.__base__
@@ -87,11 +86,11 @@ def unknown_command(word: str, group: Any, path: str) -> SanError:
     """Return the error for a word that stands where a command of `group` should."""
     commands = list(group.commands)
     others = [name for name in commands if word.casefold() in _COMMANDS.get(name, ())]
-    near = others or difflib.get_close_matches(word.casefold(), commands, 1, 0.6)
+    likely = others[0] if others else nearest(word, commands)
     if word == "help":
         hint = f"Write {path} --help, or --help after a command."
-    elif near:
-        hint = did_you_mean(f"{path} {near[0]}")
+    elif likely:
+        hint = did_you_mean(f"{path} {likely}")
     elif group.name in _USUAL and not _is_input(word):
         hint = did_you_mean(f"{path} {_USUAL[group.name]} {shlex.quote(word)}")
     elif "predict" in commands and _is_input(word):
@@ -154,7 +153,7 @@ def _nearest_option(option: str, known: Iterable[str]) -> str:
             return name
     longer = [name for name in longs if len(asked) > 1 and name.startswith(f"--{asked}")]
     shorter = [name for name in longs if asked.startswith(f"{name[2:]}-")]
-    return (longer + shorter + difflib.get_close_matches(f"--{asked}", longs, 1, 0.7) + [""])[0]
+    return next(iter(longer + shorter), nearest(f"--{asked}", longs, 0.7) or "")
 
 
 def _sentence(error: Any) -> str:

@@ -341,7 +341,7 @@ def test_a_locale_that_knows_ascii_only(tmp_path: Path, san_home: Path) -> None:
 
 @pytest.fixture
 def own_signals() -> Iterator[None]:
-    """What the program sets is set back."""
+    """Set back what the program sets."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

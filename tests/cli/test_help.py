@@ -1,4 +1,4 @@
-"""What somebody sees who asks for help: pages that fit, examples that work here and now, mistakes led back."""
+"""Help for whoever asks, or errs: pages that fit, examples that work here and now, mistakes led back."""
 
 import re
 import shlex

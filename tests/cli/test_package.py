@@ -1,4 +1,4 @@
-"""What is installed, and what our texts tell people to install: nothing forgotten, and no stranger's program."""
+"""The installation, and what our texts tell people to install: nothing forgotten, and no stranger's program."""
 
 import re
 import subprocess
