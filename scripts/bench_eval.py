@@ -32,7 +32,8 @@ from san_cli.evaluate.counting import Evaluation, Origin
 from san_cli.evaluate.plan import Plan
 from san_cli.evaluate.run import count
 from san_cli.runs.processes import default_workers
-from san_cli.vocabulary.grammar import Vocabulary, load_dataset_vocabulary, vocabulary_of_names
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
+from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
 
 
 def make_images(folder: Path, count: int, size: int, classes: int) -> None:

@@ -57,8 +57,8 @@ def list_datasets(data_root: _DataRoot = None) -> None:
     """
     from san_cli.datasets.catalogue import CATALOGUE, EMOJI, find_root
     from san_cli.datasets.emoji.pairs import SCENES
+    from san_cli.vocabulary.class_lists import load_dataset_vocabulary
     from san_cli.vocabulary.emoji_concepts import concepts
-    from san_cli.vocabulary.grammar import load_dataset_vocabulary
 
     root = find_root(data_root)
     rows = [("NAME", "CLASSES", "VAL", "TRAIN", "TITLE")]

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console, options
-from san_cli.vocabulary.grammar import (
-    DATASET_NAMES,
-    Vocabulary,
-    complete_vocabulary,
-    format_lines,
-    load_dataset_vocabulary,
-    parse_vocabulary,
-)
+from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabulary
+from san_cli.vocabulary.grammar import Vocabulary, complete_vocabulary, format_lines, parse_vocabulary
 
 if TYPE_CHECKING:
     from san_cli.engine.similarity import Similarity

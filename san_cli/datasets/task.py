@@ -16,13 +16,8 @@ from san_cli.datasets.catalogue import (
 from san_cli.errors import SanError
 from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files import read_label_classes
-from san_cli.vocabulary.grammar import (
-    Vocabulary,
-    VocabularyEntry,
-    load_dataset_vocabulary,
-    parse_vocabulary,
-    vocabulary_of_names,
-)
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
+from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry, parse_vocabulary, vocabulary_of_names
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from san_cli.errors import SanError, WrongType
 from san_cli.vocabulary.grammar import Vocabulary
-from san_cli.vocabulary.terms import check_word, word_key
-from san_cli.vocabulary.terms import shown as quoted
+from san_cli.vocabulary.terms import check_word, shown, word_key
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
     missing = [name for name in options.show if word_key(name) not in named]
     if missing:
         raise SanError(
-            f"{quoted(missing[0])} can't be shown: it is not in the vocabulary",
+            f"{shown(missing[0])} can't be shown: it is not in the vocabulary",
             hint="Add it to the vocabulary; only classes that compete can be shown.",
         )
     return sorted({index for name in options.show for index in named[word_key(name)]})

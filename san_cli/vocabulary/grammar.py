@@ -21,8 +21,6 @@ from san_cli.text import nearest, printable
 from san_cli.vocabulary.class_files import classes_in_text, read_class_file
 from san_cli.vocabulary.class_lists import (
     DATASET_NAMES,
-    DatasetClass,
-    DatasetVocabulary,
     dataset_lookalike,
     dataset_slip,
     foreign_dataset,
@@ -30,30 +28,15 @@ from san_cli.vocabulary.class_lists import (
 )
 from san_cli.vocabulary.terms import (
     Term,
+    as_line,
+    as_quoted_word,
+    as_term,
     check_word,
     is_file_name,
-    quoted,
-    quoted_if_needed,
-    quoted_in_line_if_needed,
     read_terms,
     shown,
     word_key,
 )
-
-__all__ = [
-    "DATASET_NAMES",
-    "DatasetClass",
-    "DatasetVocabulary",
-    "Vocabulary",
-    "VocabularyEntry",
-    "complete_vocabulary",
-    "format_lines",
-    "format_vocabulary",
-    "load_dataset_vocabulary",
-    "parse_vocabulary",
-    "select_entries",
-    "vocabulary_of_names",
-]
 
 
 @dataclass(frozen=True)
@@ -209,7 +192,7 @@ def _classes_of(term: Term, owner: Mapping[str, int], names: Sequence[str]) -> l
             found.add(number)
         elif term.kind == "words":
             near = _nearest_name(word, names)
-            likely = " or ".join(dataset_slip(word)) or (quoted_if_needed(near) if near else "")
+            likely = " or ".join(dataset_slip(word)) or (as_term(near) if near else "")
             hint = did_you_mean(likely) or "`san vocab show EXPRESSION` lists its classes."
             if is_file_name(word):
                 hint = f"To read names from a file, write @{word}"
@@ -230,7 +213,7 @@ def _nearest_name(word: str, names: Sequence[str]) -> str | None:
 
 def _suspect(word: str) -> list[str]:
     """Write a note if `word` is nearly the name of a dataset; SanError if it can hardly be a class."""
-    as_word = f"{shlex.quote(quoted(word))}, with all the quotes, for a class of that name"
+    as_word = f"{shlex.quote(as_quoted_word(word))}, with all the quotes, for a class of that name"
     if is_file_name(word):
         raise SanError(
             f"{shown(word)} looks like a file.", hint=f"To read names from it, write @{word}; or {as_word}."
@@ -298,17 +281,17 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
 
 def format_vocabulary(vocabulary: Vocabulary) -> str:
     """Write one text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it."""
-    return "+".join("|".join(map(quoted_if_needed, entry.words)) for entry in vocabulary.entries)
+    return "+".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries)
 
 
 def format_lines(vocabulary: Vocabulary) -> list[str]:
     """Write the lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
-    lines = ["|".join(map(quoted_in_line_if_needed, entry.words)) for entry in vocabulary.entries]
+    lines = ["|".join(map(as_line, entry.words)) for entry in vocabulary.entries]
     try:
         same = classes_in_text("\n".join(lines), "").groups == tuple(e.words for e in vocabulary.entries)
     except SanError:
         same = False
-    return lines if same else ["|".join(map(quoted, entry.words)) for entry in vocabulary.entries]
+    return lines if same else ["|".join(map(as_quoted_word, entry.words)) for entry in vocabulary.entries]
 
 
 def complete_vocabulary(incomplete: str) -> list[str]:

@@ -53,29 +53,29 @@ def shown(text: str) -> str:
     return f'"{cut}"' if "'" in cut else f"'{cut}'"
 
 
-def quoted(word: str) -> str:
+def as_quoted_word(word: str) -> str:
     """Write `word` as a quoted word of the grammar."""
     mark = "'" if '"' in word and "'" not in word else '"'
     return mark + word.replace(mark, mark * 2) + mark
 
 
-def quoted_if_needed(word: str) -> str:
+def as_term(word: str) -> str:
     """Write `word` so that an expression reads it as the class name that it is."""
     try:
         bare = read_terms(word) == (Term(word, False, "words", (word,), True),)
     except SanError:
         bare = False
     other = dataset_slip(word) or foreign_dataset(word) or is_file_name(word)
-    return word if bare and not other else quoted(word)
+    return word if bare and not other else as_quoted_word(word)
 
 
-def quoted_in_line_if_needed(word: str) -> str:
+def as_line(word: str) -> str:
     """Write `word` so that a line of a names file reads it as the class name that it is."""
     try:
         bare = read_line(word) == (word,) and not word.startswith("#")
     except SanError:
         bare = False
-    return word if bare else quoted(word)
+    return word if bare else as_quoted_word(word)
 
 
 def is_file_name(word: str) -> bool:
@@ -219,6 +219,6 @@ def _clean(raw: str, in_quotes: bool, text: str) -> str:
     if not in_quotes and not any(unicodedata.category(character)[0] in "LNS" for character in word):
         raise SanError(
             f"The name {shown(word)} is nothing but punctuation.",
-            hint=f"If you mean it, write {shlex.quote(quoted(word))} with all its quotes.",
+            hint=f"If you mean it, write {shlex.quote(as_quoted_word(word))} with all its quotes.",
         )
     return word

@@ -5,6 +5,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from san_cli.files import open_regular
+
 
 def cache_dir() -> Path:
     """Find the cache's folder: `$SAN_HOME`, else `$XDG_CACHE_HOME/san`, else `~/.cache/san`; not created here.
@@ -29,15 +31,12 @@ def read_small(path: Path, limit: int) -> bytes:
     Nothing is waited for: what lies there may be a pipe, a device, a folder. What another user (but root) put into
     a cache that several can write to is not believed.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        status = os.fstat(descriptor)
+    with os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        status = os.fstat(file.fileno())
         mine = not hasattr(os, "getuid") or status.st_uid in (0, os.getuid())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > limit or not mine:
+        if status.st_size > limit or not mine:
             raise OSError(f"{path} is no file of our cache")
-        return os.read(descriptor, limit)
-    finally:
-        os.close(descriptor)
+        return file.read(limit)
 
 
 def _own_folder(parent: Path, name: str) -> Path:

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from san_cli.cli.vocab import app
-from san_cli.vocabulary.grammar import DATASET_NAMES, load_dataset_vocabulary, parse_vocabulary
+from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabulary
+from san_cli.vocabulary.grammar import parse_vocabulary
 
 runner = CliRunner()
 

@@ -10,8 +10,8 @@ from program import San
 
 from san_cli.datasets.emoji.pairs import SEEDS, SIZE, scene_pairs
 from san_cli.datasets.emoji.source import EmojiSource
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 from san_cli.vocabulary.emoji_concepts import all_ids, seen_ids, unseen_ids
-from san_cli.vocabulary.grammar import load_dataset_vocabulary
 
 
 @needs_font

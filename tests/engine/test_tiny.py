@@ -23,8 +23,9 @@ from san_cli.engine import text_embeddings
 from san_cli.engine.loading import load_weights
 from san_cli.engine.text_embeddings import SHIPPED_WORDS, TextTower, embed_words
 from san_cli.models.text import TextEncoder
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 from san_cli.vocabulary.emoji_concepts import concepts, seen_ids, unseen_ids
-from san_cli.vocabulary.grammar import load_dataset_vocabulary, vocabulary_of_names
+from san_cli.vocabulary.grammar import vocabulary_of_names
 from san_cli.vocabulary.templates import VILD
 from san_cli.weights.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from san_cli.weights.find import find_weights

@@ -14,7 +14,7 @@ from san_cli.engine.metrics import confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import Segmenter
 from san_cli.evaluate.detectron2_json import image_entries
 from san_cli.evaluate.sources import own_weights
-from san_cli.vocabulary.grammar import load_dataset_vocabulary
+from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
 
 @pytest.fixture(scope="module")

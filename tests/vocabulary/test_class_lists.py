@@ -8,7 +8,7 @@ import pytest
 
 from san_cli.errors import SanError
 from san_cli.vocabulary import class_lists
-from san_cli.vocabulary.grammar import DATASET_NAMES, load_dataset_vocabulary
+from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabulary
 
 # Number of classes, ignore label, sha256 of the lines "raw id, tab, name"
 TABLES = {

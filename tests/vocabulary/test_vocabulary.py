@@ -7,14 +7,13 @@ import pytest
 from program import San
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.vocabulary.class_lists import dataset_lookalike, dataset_slip
-from san_cli.vocabulary.grammar import (
+from san_cli.vocabulary.class_lists import (
     DATASET_NAMES,
-    VocabularyEntry,
+    dataset_lookalike,
+    dataset_slip,
     load_dataset_vocabulary,
-    parse_vocabulary,
-    select_entries,
 )
+from san_cli.vocabulary.grammar import VocabularyEntry, parse_vocabulary, select_entries
 
 
 def classes(*terms: str) -> list[str]:

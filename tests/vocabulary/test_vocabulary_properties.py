@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from san_cli.errors import SanError
 from san_cli.text import nearest
+from san_cli.vocabulary.class_lists import DATASET_NAMES
 from san_cli.vocabulary.grammar import (
-    DATASET_NAMES,
     Vocabulary,
     complete_vocabulary,
     format_lines,
