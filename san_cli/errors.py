@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of ours, and the exit code that says so."""
+"""The error for what goes wrong through no fault of ours, and the exit codes of all commands."""
 
 from enum import IntEnum
 

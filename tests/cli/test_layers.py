@@ -37,9 +37,21 @@ LONGEST = 400
 LONG = {
     "cli/predict.py": "to be taken apart",
     "cli/train_work.py": "to be taken apart",
-    "engine/segmenter.py": "the class Segmenter is the Python API: half of it says what may be passed",
     "train/run.py": "to be taken apart",
 }
+MOST_PARAMETERS = 7  # of any function but a command, whose options they are
+COMMANDS = ("cli/predict.py: predict", "cli/eval.py: evaluate", "cli/train.py: train", "cli/fps.py: fps")
+# Functions that may take more, each with its reason.
+MANY_PARAMETERS = dict.fromkeys(
+    (
+        "cli/predict.py: _listing",
+        "fps/end_to_end.py: folder_rate",
+        "predict/settings.py: asked_settings",
+        "train/data.py: own_data",
+        "train/loader.py: batches",
+    ),
+    "to be taken apart",
+)
 # Distributions that are imported under another name.
 IMPORTED_AS = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 # Dependencies that nothing imports, each with its reason, and the other way round.
@@ -134,6 +146,18 @@ def test_files_are_short_enough_to_read() -> None:
     lengths = {path.as_posix(): len((PACKAGE / path).read_bytes().splitlines()) for path in IMPORTS}
     assert [path for path, lines in lengths.items() if lines > LONGEST and path not in LONG] == []
     assert all(reason and (PACKAGE / path).is_file() for path, reason in LONG.items())
+
+
+def test_functions_take_few_values() -> None:
+    many = [
+        f"{path.as_posix()}: {node.name}"
+        for path in IMPORTS
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        for given in [[*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
+        if len([one for one in given if one.arg not in ("self", "cls")]) > MOST_PARAMETERS
+    ]
+    assert set(many) <= {*COMMANDS, *MANY_PARAMETERS}
 
 
 def test_the_picture_of_the_house_names_its_rooms() -> None:
