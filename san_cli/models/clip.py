@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
-from san_cli.models.activation_checkpointing import run
+from san_cli.models.activation_checkpointing import checkpointed
 from san_cli.models.presets import ClipShape, Preset
 
 
@@ -65,7 +65,9 @@ def clip_features(
     wanted = {start, *(clip for _, clip in preset.fusion)}
     features = {0: tokens} if 0 in wanted else {}
     for layer in range(1, max(wanted) + 1):
-        tokens = run(image_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute)
+        tokens = checkpointed(
+            image_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute
+        )
         if layer in wanted or layer > start:
             features[layer] = tokens
     return features, grid

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from san_cli.models.activation_checkpointing import run
+from san_cli.models.activation_checkpointing import checkpointed
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.mask_decoder import MaskDecoder
 from san_cli.models.presets import PAD_TO, Preset
@@ -52,29 +52,21 @@ class SAN(nn.Module):
         `image` [B, 3, H, W] is the output of `normalise`. Returns one output per decoded layer, the final
         layer first: only that one, or with `all_supervised` also those of deep supervision (Sec. 4.2).
         """
-        clip_image = _scaled(image, self.preset.clip_scale)  # asymmetric input resolution (Table 8)
-        features, grid = clip_features(
-            self.visual, clip_image, self.preset, self.recompute
-        )  # {layer: [B, 1+hw, width]}
+        # CLIP's shallow blocks see a smaller image (asymmetric input resolution, Table 8); their features are fused
+        # into the side adapter (Table 4).
+        clip_image = _scaled(image, self.preset.clip_scale)
+        features, grid = clip_features(self.visual, clip_image, self.preset, self.recompute)
+        layers = self.side_adapter(image, features, grid, all_supervised, self.recompute)
 
         # A side-adapter layer's query tokens and pixel tokens are decoded into proposals and biases (Eq. 1, 2).
-        decoded = [
-            self.mask_decoder(queries, pixels)
-            for queries, pixels in self.side_adapter(image, features, grid, all_supervised, self.recompute)
-        ]
-        masks, biases = zip(*decoded, strict=True)
+        decoded = [self.mask_decoder(queries, pixels) for queries, pixels in layers]
+        masks, biases = zip(*decoded, strict=True)  # L times [B, N, H/16, W/16] and [B, heads, N, H/16, W/16]
 
         # [SLS] tokens carry the biases through CLIP's last blocks (Eq. 3, Fig. 4). They don't see each other, so
         # those of all decoded layers go together, and the image's own tokens make the way once.
-        regions = run(
-            recognise_regions,
-            self.visual,
-            features,
-            grid,
-            torch.cat(biases, dim=2),
-            self.preset,
-            recompute=self.recompute,
-        )
+        looking = torch.cat(biases, dim=2)  # [B, heads, L*N, H/16, W/16]
+        through = (self.visual, features, grid, looking, self.preset)
+        regions = checkpointed(recognise_regions, *through, recompute=self.recompute)  # [B, L*N, D]
         embeddings = F.normalize(regions.float(), dim=-1).split(self.preset.queries, dim=1)
         return [SanOutput(*parts) for parts in zip(masks, embeddings, biases, strict=True)][::-1]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from san_cli.models.activation_checkpointing import run
+from san_cli.models.activation_checkpointing import checkpointed
 from san_cli.models.clip import resized_positions
 from san_cli.models.presets import Preset
 
@@ -58,7 +58,7 @@ class SideAdapter(nn.Module):
         depth = len(self.blocks)
         first = depth - self.supervised_layers + 1 if all_supervised else depth
         for layer, block in enumerate(self.blocks, start=1):
-            tokens = run(block, tokens, recompute=recompute)
+            tokens = checkpointed(block, tokens, recompute=recompute)
             tokens = self._fuse(layer, tokens, number, features, clip_grid, grid)
             if layer >= first:
                 yield tokens[:, :number], tokens[:, number:].transpose(1, 2).unflatten(2, grid)
