@@ -1,29 +1,30 @@
 """`san fps`: what the user asked for is checked, then measured, then shown."""
 
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from san_cli.cli import console, options
-from san_cli.cli.fps_tables import tables
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError, did_you_mean
-from san_cli.text import nearest, printable, quoted
-from san_cli.vocabulary.grammar import complete_vocabulary
+from san_cli.text import nearest, printable
+from san_cli.vocabulary.grammar import complete_vocabulary, parse_vocabulary
 
 if TYPE_CHECKING:
     from san_cli.fps.end_to_end import FolderRate
     from san_cli.fps.measure import SizeResult
-    from san_cli.fps.report import Context
+    from san_cli.fps.run import Context
     from san_cli.fps.systems import Setup
     from san_cli.models.presets import Preset
+    from san_cli.predict.inputs import Listing
     from san_cli.vocabulary.grammar import Vocabulary
 
 _CLASSES = 20  # with which the paper's GFLOPs come out
+_KINDS = ("overlay", "labels", "json")  # of results that --end-to-end writes
+_WIDE = 200  # columns where nobody looks at a terminal
 
 Systems = Annotated[
     str,
@@ -143,30 +144,50 @@ def fps(
     clip_sizes = [] if clip_size is None else _numbers("--clip-size", clip_size)
     if clip_sizes and "san" not in asked:
         raise SanError("--clip-size is about SAN", hint="Add san to --systems.")
-    pixels = [] if sizes is None else _numbers("--sizes", sizes)
-    if size is not None:
-        pixels = [size]
-    vocabulary = _vocabulary(vocab, quiet)
-    _refuse_outputs(csv, plot)
-    if end_to_end is not None:
-        _refuse_folder(end_to_end, clip_sizes)
+    if clip_sizes and end_to_end is not None:
+        raise SanError("--end-to-end runs SAN at its own CLIP size", hint="Leave out --clip-size.")
+    pixels = [size] if size is not None else [] if sizes is None else _numbers("--sizes", sizes)
+    vocabulary = parse_vocabulary(vocab or ["voc"])
+    for text in vocabulary.notes if not quiet else ():
+        console.note(text)
 
+    from san_cli.fps import report
+    from san_cli.fps.csv_file import append_csv, refuse_unusable_files
     from san_cli.fps.measure import cases_at
+    from san_cli.fps.plot import write_plot
+    from san_cli.fps.run import busy, measured
     from san_cli.fps.systems import setup_for
     from san_cli.models.presets import get_preset
 
+    # Whatever can't be done is refused before minutes of measuring.
+    refuse_unusable_files(csv, plot)
+    listing = None if end_to_end is None else _images(end_to_end)
     preset = get_preset(model)
     pixels = pixels or [preset.input_size]
     for one in pixels:
-        cases_at(one, asked, preset, clip_sizes)  # refuses what can't be done before anything is measured
+        cases_at(one, asked, preset, clip_sizes)
     number = classes or (_CLASSES if vocab is None else len(vocabulary))
     setup = setup_for(device, precision, number, batch, compile)
-    results, context = _measured(pixels, asked, preset, clip_sizes, setup, quiet)
-    _keep(results, context, csv, plot)
+
+    if warning := busy(setup):
+        console.warn(warning)
+    command = ("san", *sys.argv[1:])
+    with progress("calls", len(asked), quiet=quiet) as step:
+        results, context = measured(pixels, asked, preset, clip_sizes, setup, command, step)
+    if csv is not None:
+        append_csv(csv, results, context)
+    if plot is not None:
+        write_plot(plot, results, report.title(results[0], context))
     folder = None
-    if end_to_end is not None:
-        folder = _folder(end_to_end, vocabulary, preset, setup, device, precision, quiet)
-    _show(results, context, folder, as_json=as_json, in_markdown=markdown)
+    if listing is not None:
+        with progress("images", 1, quiet=quiet) as step:
+            folder = _folder(listing, vocabulary, preset, setup, precision, step)
+    if as_json:
+        console.write(report.json_lines(results, context, folder))
+    elif markdown:
+        console.write([report.markdown(results, context, folder)])
+    else:
+        _print_tables(results, context, folder)
 
 
 def _refuse_contradictions(
@@ -188,50 +209,6 @@ def _refuse_contradictions(
         raise SanError("--end-to-end needs names, not --classes", hint="Give --vocab instead.")
 
 
-def _refuse_outputs(csv: Path | None, plot: Path | None) -> None:
-    """Before minutes of measuring, not after."""
-    for path in (csv, plot):
-        fault = "" if path is None else _why_unwritable(path)
-        if fault:
-            raise SanError(f"can't write {quoted(path)}: {fault}", hint="Choose another file.")
-    if csv is not None:
-        from san_cli.fps.csv_file import refuse_other_columns
-
-        refuse_other_columns(csv)
-    if plot is not None:
-        from san_cli.fps.plot import refuse_without_matplotlib
-
-        refuse_without_matplotlib()
-
-
-def _why_unwritable(path: Path) -> str:
-    """What keeps us from writing that file, empty if nothing does."""
-    try:
-        if path.is_dir():
-            return "it is a folder"
-        if path.exists() and not path.is_file():
-            return "it is no file"  # and a pipe would be waited for
-        folder = path.absolute().parent
-        if not folder.is_dir():
-            return "its folder doesn't exist"
-        writable = os.access(path if path.exists() else folder, os.W_OK)
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return "" if writable else "no permission"
-
-
-def _refuse_folder(folder: Path, clip_sizes: list[int]) -> None:
-    """Before minutes of measuring, not after."""
-    from san_cli.predict.input_notes import nothing_usable
-    from san_cli.predict.inputs import discover
-
-    if clip_sizes:
-        raise SanError("--end-to-end runs SAN at its own CLIP size", hint="Leave out --clip-size.")
-    listing = discover([str(folder)], say=lambda _: None)
-    if not listing.images:
-        raise nothing_usable(listing.failures)
-
-
 def _systems(text: str) -> list[str]:
     """The systems named, in the order of naming."""
     known = ("san", "simseg", "ovseg", "maskclip")
@@ -251,115 +228,74 @@ def _numbers(option: str, text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in found))
 
 
-def _vocabulary(vocab: list[str] | None, quiet: bool) -> "Vocabulary":
-    from san_cli.vocabulary.grammar import parse_vocabulary
+def _images(folder: Path) -> "Listing":
+    """The images of the folder that `san predict` is to be timed on; SanError where there are none."""
+    from san_cli.predict.input_notes import nothing_usable
+    from san_cli.predict.inputs import discover
 
-    vocabulary = parse_vocabulary(vocab or ["voc"])
-    for text in vocabulary.notes if not quiet else ():
-        console.note(text)
-    return vocabulary
-
-
-def _measured(
-    pixels: list[int],
-    systems: list[str],
-    preset: "Preset",
-    clip_sizes: list[int],
-    setup: "Setup",
-    quiet: bool,
-) -> "tuple[list[SizeResult], Context]":
-    import torch
-
-    from san_cli.engine.device import PRECISIONS
-    from san_cli.fps.machine import gpu_state, machine
-    from san_cli.fps.measure import measure, text_ms_per_word
-    from san_cli.fps.report import Context
-
-    before = machine(setup)
-    if before["load"] is not None and before["load"] > 0.5 * before["cores"]:
-        console.warn(f"the machine is busy (load {before['load']}): times will be longer than it can do")
-    with progress("calls", len(systems), quiet=quiet) as step:
-        try:
-            results = measure(pixels, systems, preset, clip_sizes, setup, step)
-        except (RuntimeError, MemoryError) as error:
-            known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-            if not known and "DefaultCPUAllocator" not in str(error):
-                raise
-            raise SanError(
-                "not enough memory for this measurement",
-                hint="Take a smaller --batch or --size, or fewer --systems at a time.",
-            ) from error
-    context = Context(
-        setup,
-        precision=next(name for name, dtype in PRECISIONS.items() if dtype == setup.precision),
-        threads=torch.get_num_threads(),
-        gpu_state=gpu_state(setup),
-        text_ms_per_word=text_ms_per_word(preset, setup),
-        machine=before,
-        command=("san", *sys.argv[1:]),
-    )
-    return results, context
+    listing = discover([str(folder)], say=console.warn)
+    if not listing.images:
+        raise nothing_usable(listing.failures)
+    return listing
 
 
 def _folder(
-    folder: Path,
+    listing: "Listing",
     vocabulary: "Vocabulary",
     preset: "Preset",
     setup: "Setup",
-    device: str,
     precision: str,
-    quiet: bool,
+    step: Callable[[int, int], None],
 ) -> "FolderRate":
+    """Time `san predict`; weights that lie ready are used, nothing is downloaded, else they are random."""
+    from san_cli.datasets.images import MAX_PIXELS
+    from san_cli.engine.segmenter import MapOptions, Segmenter
     from san_cli.fps.end_to_end import folder_rate
+    from san_cli.predict.pipeline import predict_images
+    from san_cli.predict.run import end_run, open_run
+    from san_cli.predict.settings import asked_settings, with_model
+    from san_cli.predict.stages import Job
+    from san_cli.runs.processes import default_workers
+    from san_cli.weights.find import local_weights
 
-    with progress("images", 1, quiet=quiet) as step:
-        return folder_rate(
-            folder, vocabulary, preset,
-            device=device, precision=precision, batch=setup.batch, compile=setup.compile,
-            say=console.warn, step=step,
-        )  # fmt: skip
+    weights = local_weights(preset.name)
+    segmenter = Segmenter.load(
+        preset,
+        weights or "random",
+        device=str(setup.device),
+        precision=precision,
+        compile=setup.compile,
+        say=console.warn,
+    )
+    job = Job(vocabulary, MapOptions(), _KINDS, setup.batch, MAX_PIXELS)
+    asked = asked_settings(
+        vocabulary, segmenter.templates, _KINDS, show=None, background=None, min_score=0.0, batch=setup.batch
+    )
 
+    def predict(segmenter: Segmenter, output: Path) -> Iterator[dict[str, float] | None]:
+        settings = with_model(asked, segmenter, setup.compile)
+        workers = default_workers(segmenter.device.type)
+        with open_run(output, listing, _KINDS, settings) as run:
+            for made in predict_images(run, job, segmenter, workers=workers, reread=False, say=console.warn):
+                yield made.ms if made.record.error is None else None
+            end_run(run, job.classes)
 
-def _show(
-    results: "Sequence[SizeResult]",
-    context: "Context",
-    folder: "FolderRate | None",
-    *,
-    as_json: bool,
-    in_markdown: bool,
-) -> None:
-    """Print the results on stdout."""
-    from dataclasses import asdict
-
-    from san_cli.fps import report
-    from san_cli.text import json_text
-
-    if as_json:
-        for result in results:
-            ending = {} if folder is None else {"folder": asdict(folder)}
-            typer.echo(json_text(report.result_json(result, context) | ending))
-        return
-    lines = report.footer(context, folder)
-    if in_markdown:
-        sizes = [report.markdown(result, context) for result in results]
-        text = "\n".join(sizes) + "\n" + "\n".join(f"- {printable(line)}" for line in lines) + "\n"
-    else:
-        text = tables(results, context) + "\n".join(printable(line) for line in lines) + "\n"
-    typer.echo(text.encode("utf-8"), nl=False)
+    paths = [image.path for image in listing.images]
+    return folder_rate(
+        paths, segmenter, vocabulary, "random" if weights is None else weights.name, predict, step
+    )
 
 
-def _keep(results: "Sequence[SizeResult]", context: "Context", csv: Path | None, plot: Path | None) -> None:
-    """Write the files that were asked for."""
+def _print_tables(results: "Sequence[SizeResult]", context: "Context", folder: "FolderRate | None") -> None:
+    """Print tables as wide as the terminal, nothing in them cut, and the lines below them."""
     from san_cli.fps import report
 
-    if csv is not None:
-        from san_cli.fps.csv_file import append_csv
-
-        append_csv(csv, results, context)
-    if plot is not None:
-        from san_cli.fps.plot import write_plot
-
-        try:
-            write_plot(plot, results, report.title(results[0], context))
-        except OSError as error:
-            raise SanError(f"can't write '{plot}': {error.strerror}", hint="Choose another file.") from error
+    out = console.rich_console(_WIDE)
+    out.begin_capture()
+    for result in results:
+        title = report.title(result, context)
+        for rows in report.tables(result, out.width):
+            console.print_table(out, rows, title, foldable=report.FOLDABLE)
+            title = ""
+    lines = [printable(line) for line in report.footer(context, folder)]
+    console.write([out.end_capture() + lines[0], *lines[1:]])

@@ -1,14 +1,17 @@
 """Measurements of many runs in one CSV file: a line for every row, the header once."""
 
-import csv
+import csv as csv_format
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
 from san_cli.fps.measure import SizeResult
-from san_cli.fps.report import Context, result_json
+from san_cli.fps.plot import refuse_without_matplotlib
+from san_cli.fps.report import result_json
+from san_cli.fps.run import Context
 from san_cli.text import quoted
 
 # Keys of the JSON objects, a nested one's after a dot.
@@ -27,7 +30,7 @@ def append_csv(path: Path, results: Sequence[SizeResult], context: Context) -> N
     """Add a line for every row; a new or empty file gets the header first. Raises SanError."""
     old = refuse_other_columns(path)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv_format.writer(text, lineterminator="\n")
     if not old:
         writer.writerow(COLUMNS)
     elif not old.endswith("\n"):
@@ -62,3 +65,31 @@ def _value(found: Any, key: str) -> Any:
     for part in key.split("."):
         found = found.get(part)
     return found
+
+
+def refuse_unusable_files(csv: Path | None, plot: Path | None) -> None:
+    """SanError if a CSV file or a plot can't be written there, or not at all."""
+    for path in (csv, plot):
+        fault = "" if path is None else _why_unwritable(path)
+        if fault:
+            raise SanError(f"can't write {quoted(path)}: {fault}", hint="Choose another file.")
+    if csv is not None:
+        refuse_other_columns(csv)
+    if plot is not None:
+        refuse_without_matplotlib()
+
+
+def _why_unwritable(path: Path) -> str:
+    """Say what keeps us from writing that file, "" if nothing does."""
+    try:
+        if path.is_dir():
+            return "it is a folder"
+        if path.exists() and not path.is_file():
+            return "it is no file"  # and a pipe would be waited for
+        folder = path.absolute().parent
+        if not folder.is_dir():
+            return "its folder doesn't exist"
+        writable = os.access(path if path.exists() else folder, os.W_OK)
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return "" if writable else "no permission"

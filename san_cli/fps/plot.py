@@ -10,6 +10,7 @@ from san_cli.errors import SanError
 from san_cli.files import atomic_write
 from san_cli.fps.measure import Row, SizeResult
 from san_cli.fps.systems import LABELS, SYSTEMS
+from san_cli.text import quoted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ def refuse_without_matplotlib() -> None:
 
 
 def write_plot(path: Path, results: Sequence[SizeResult], title: str) -> None:
-    """A PNG: FPS against GFLOPs, and beside it the paper's mIoU where it has one; OSError if it can't be written."""
+    """Draw FPS against GFLOPs, and the paper's mIoU where it has one, as a PNG; SanError if it can't be written."""
     from matplotlib.figure import Figure
 
     rows = [(result.size, row) for result in results for row in result.rows]
@@ -40,9 +41,14 @@ def write_plot(path: Path, results: Sequence[SizeResult], title: str) -> None:
         quality = [(row, row.paper.miou or 0.0, _name(row, size, False)) for size, row in with_miou]
         _scatter(axes[1], quality, "mIoU on ADE20K-150 in the paper, percent")
     figure.suptitle(title, fontsize=10, parse_math=False)
-    with warnings.catch_warnings(), atomic_write(path) as stream:
-        warnings.simplefilter("ignore")  # letters that the font lacks
-        figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
+    try:
+        with warnings.catch_warnings(), atomic_write(path) as stream:
+            warnings.simplefilter("ignore")  # letters that the font lacks
+            figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
+    except OSError as error:
+        raise SanError(
+            f"can't write {quoted(path)}: {error.strerror}", hint="Choose another file."
+        ) from error
 
 
 def _scatter(axes: "Axes", points: "Sequence[tuple[Row, float, str]]", quantity: str) -> None:

@@ -1,16 +1,16 @@
-"""The measurements as JSON, as rows for a table, and as lines of a CSV file."""
+"""The measurements as JSON, as tables of any width, and as Markdown."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from san_cli.fps.end_to_end import FolderRate
 from san_cli.fps.measure import Row, SizeResult
 from san_cli.fps.published import SOURCE
-from san_cli.fps.systems import Setup
+from san_cli.fps.run import Context
 from san_cli.fps.timing import CONFIDENCE
-from san_cli.text import counted
+from san_cli.text import counted, json_text, printable
 
 NOTES = (
     "Weights and text embeddings are random: only the architecture matters here. Text embedding and loading are "
@@ -21,22 +21,19 @@ NOTES = (
     SOURCE + ".",
 )
 
-
 # Columns of `efficiency_rows` that stay together: ours, the paper's and what SAN's is of it.
-EFFICIENCY_GROUPS = ((1, 2, 3), (4, 5, 6, 7), (8, 9), (10, 11))
+_EFFICIENCY_GROUPS = ((1, 2, 3), (4, 5, 6, 7), (8, 9), (10, 11))
+_BETWEEN, _EDGES = 3, 2  # columns of space in a table on a terminal
+FOLDABLE = ("stages ms",)  # headers of columns whose cells may be wrapped
+_NARROWEST_STAGES = 25
+
+Rows = Sequence[Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Context:
-    """What all rows have in common."""
-
-    setup: Setup
-    precision: str
-    threads: int
-    text_ms_per_word: float
-    machine: Mapping[str, Any]
-    gpu_state: Mapping[str, str] | None
-    command: Sequence[str]
+def json_lines(results: Sequence[SizeResult], context: Context, folder: FolderRate | None) -> list[str]:
+    """One JSON object for each size."""
+    ending = {} if folder is None else {"folder": asdict(folder)}
+    return [json_text(result_json(result, context) | ending) for result in results]
 
 
 def result_json(result: SizeResult, context: Context) -> dict[str, Any]:
@@ -176,13 +173,54 @@ def folder_line(folder: FolderRate) -> str:
     )
 
 
-def markdown(result: SizeResult, context: Context) -> str:
-    """Both tables of a size in Markdown."""
-    tables = [_markdown_table(rows) for rows in (efficiency_rows(result), timing_rows(result))]
-    return "\n\n".join([f"**{title(result, context)}**", *tables]) + "\n"
+def tables(result: SizeResult, width: int) -> list[list[list[str]]]:
+    """Both tables of a size, in as many parts as a terminal of `width` columns needs; first rows are headers."""
+    timing = timing_rows(result)
+    alone = [[column] for column in range(1, len(timing[0]))]
+    return [
+        [[row[column] for column in columns] for row in rows]
+        for rows, groups in ((efficiency_rows(result), _EFFICIENCY_GROUPS), (timing, alone))
+        for columns in fitting(rows, groups, width)
+    ]
 
 
-def _markdown_table(rows: Sequence[Sequence[str]]) -> str:
+def fitting(rows: Rows, groups: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """The columns of each table, none wider than `width` where that can be: column 0, and as many groups as fit."""
+    taken = [_width(rows, column) for column in range(len(rows[0]))]
+    found: list[list[int]] = []
+    left = 0
+    for group in groups:
+        needed = sum(taken[column] + _BETWEEN for column in group)
+        if not found or needed > left:
+            found.append([0])
+            left = width - taken[0] - _EDGES
+        found[-1] += group
+        left -= needed
+    return found
+
+
+def _width(rows: Rows, column: int) -> int:
+    widest = max(len(printable(row[column])) for row in rows)
+    return min(widest, _NARROWEST_STAGES) if rows[0][column] in FOLDABLE else widest
+
+
+def markdown(results: Sequence[SizeResult], context: Context, folder: FolderRate | None) -> str:
+    """Both tables of each size in Markdown, and the lines below them."""
+    sizes = [
+        "\n\n".join(
+            [
+                f"**{title(result, context)}**",
+                _markdown_table(efficiency_rows(result)),
+                _markdown_table(timing_rows(result)),
+            ]
+        )
+        for result in results
+    ]
+    lines = "\n".join(f"- {printable(line)}" for line in footer(context, folder))
+    return "\n\n".join([*sizes, lines])
+
+
+def _markdown_table(rows: Rows) -> str:
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
 

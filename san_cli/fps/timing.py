@@ -1,28 +1,28 @@
 """Timing several systems in one process: warmed up, interleaved, and summed up by medians."""
 
+import ctypes
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from san_cli.fps.clock import synchronise
-from san_cli.fps.memory import peak_growth_mb
 from san_cli.fps.systems import Setup, System
 
 SECONDS_EACH = 20.0  # of timed calls of a system; one that takes longer is called once
 _MOST_CALLS = 200
-_PATIENCE_S = (
-    45.0  # a first call that takes longer is the measurement, so that a slow machine ends within minutes
-)
-_WARM_UP_CALLS, _WARM_UP_S = (
-    10,
-    3.0,
-)  # whichever is reached first; twice at least where the first call compiles
+# A first call that takes longer is the measurement, so that a slow machine ends within minutes.
+_PATIENCE_S = 45.0
+# Whichever is reached first; twice at least where the first call compiles.
+_WARM_UP_CALLS, _WARM_UP_S = 10, 3.0
 CONFIDENCE = 0.95
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,44 @@ def warm_up(system: System, pixels: Tensor, setup: Setup) -> tuple[float | None,
         enough = len(calls) >= _WARM_UP_CALLS or time.perf_counter() - start > _WARM_UP_S
         if enough and len(calls) >= least:
             return peak, calls[-1]
+
+
+def peak_growth_mb(run: Callable[[], object], device: torch.device) -> float | None:
+    """Run `run` and return by how many 10⁶ bytes the memory in use grew at most; None where that can't be told.
+
+    On CUDA that is what tensors take. On Linux it is resident memory: the kernel's high-water mark is reset
+    first, after the allocator has given back what it kept from others' calls.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    try:
+        if device.type != "cpu":
+            raise OSError
+        _give_back_free_memory()
+        _RESET.write_text("5")
+        resident = _status("VmRSS")
+    except OSError:
+        run()
+        return None
+    run()
+    return (_status("VmHWM") - resident) / 1e6
+
+
+def _give_back_free_memory() -> None:
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, TypeError) as error:  # another C library keeps less, or another system
+        raise OSError from error
+
+
+def _status(field: str) -> int:
+    """A size in bytes from Linux's account of this process."""
+    lines = _STATUS.read_text().splitlines()
+    kib = next(line for line in lines if line.startswith(f"{field}:")).split()[1]
+    return int(kib) * 1024
 
 
 def time_call(system: System, pixels: Tensor, setup: Setup) -> Call:

@@ -17,11 +17,10 @@ from san_cli.errors import SanError
 from san_cli.fps.clock import StageClock
 from san_cli.fps.flops import cost_of, gflops, output_step, san_run
 from san_cli.fps.measure import at_clip_size, cases_at
-from san_cli.fps.memory import peak_growth_mb
 from san_cli.fps.paper_form import paper_form
 from san_cli.fps.published import paper_row
 from san_cli.fps.systems import build, random_images, setup_for
-from san_cli.fps.timing import Call, interleaved, median_interval, summary
+from san_cli.fps.timing import Call, interleaved, median_interval, peak_growth_mb, summary
 from san_cli.models.presets import VIT_B_16, VIT_L_14, Preset
 from san_cli.models.san import SAN
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from program import San
 
-from san_cli.cli import fps_tables
-from san_cli.fps import timing
+from san_cli.fps import report, timing
 
 SMALL = ("fps", "--model", "tiny", "--size", "64", "--device", "cpu")
 
@@ -99,7 +99,7 @@ def test_a_terminal_of_any_width_cuts_nothing(
     san: San, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     """Neither headers nor values; what doesn't fit beside each other stands below."""
-    monkeypatch.setattr(fps_tables, "_WIDE", columns)
+    monkeypatch.setattr(sys.modules["san_cli.cli.fps"], "_WIDE", columns)
     ended = san(*SMALL)
     assert ended.code == 0
     table = ended.out.partition("Weights and text")[0]
@@ -125,7 +125,7 @@ def test_columns_are_shared_out(width: int, cells: list[list[int]]) -> None:
     """Each once and in order, groups whole, within the width unless a group alone is wider."""
     rows = [["x" * cell for cell in row] for row in cells]
     groups = [[1, 2], [3], [4, 5]]
-    found = fps_tables.fitting(rows, groups, width)
+    found = report.fitting(rows, groups, width)
     assert [column for table in found for column in table[1:]] == [1, 2, 3, 4, 5]
     widths = [max(row[column] for row in cells) for column in range(6)]
     for table in found:
