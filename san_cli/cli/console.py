@@ -26,13 +26,9 @@ def show_tracebacks(wanted: bool) -> None:
 
 def say(text: str) -> None:
     """Print a message on stderr, harmless whatever names are in it; a closed stderr is not an error."""
-    _write(printable(text))
-
-
-def _write(text: str) -> None:
     try:
         encoding = sys.stderr.encoding or "utf-8"
-        sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stderr.write(printable(text).encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass

@@ -29,8 +29,6 @@ LAYERS = (
 LEVELS = {room: len(LAYERS) - number for number, rooms in enumerate(LAYERS) for room in rooms}
 # What stands above nothing: anyone may ask for it.
 FOR_ALL = ("san_cli.__version__",)
-# Breaks that are known, as (file, room), each with its reason.
-KNOWN: dict[tuple[str, str], str] = {}
 
 LONGEST = 400
 # Files that may be longer, each with its reason.
@@ -45,7 +43,6 @@ COMMANDS = ("cli/predict.py: predict", "cli/eval.py: evaluate", "cli/train.py: t
 MANY_PARAMETERS = dict.fromkeys(
     (
         "cli/predict.py: _listing",
-        "fps/end_to_end.py: folder_rate",
         "predict/settings.py: asked_settings",
         "train/data.py: own_data",
         "train/loader.py: batches",
@@ -88,7 +85,7 @@ def test_imports_point_down() -> None:
         for name in names
         if name.startswith("san_cli.") and name not in FOR_ALL
         for room, other in [(path.parts[0].removesuffix(".py"), name.split(".")[1])]
-        if room != other and LEVELS[room] <= LEVELS[other] and (path.as_posix(), other) not in KNOWN
+        if room != other and LEVELS[room] <= LEVELS[other]
     ]
     assert not against, "\n".join(against)
 
