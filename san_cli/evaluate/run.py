@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from san_cli.datasets.catalogue import BENCHMARKS, dataset_name
 from san_cli.datasets.own_pairs import NoPartner
 from san_cli.datasets.task import Task, dataset_task, other_words, own_task
-from san_cli.engine.device import versions
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.pictures import write_pictures
@@ -266,6 +265,8 @@ def _settings(
     found: Sequence[tuple[Evaluation, EvalResult]], data: Data, source: Models | Path, plan: Plan
 ) -> dict[str, Any]:
     """Tell how the numbers came about."""
+    from san_cli.engine.device import versions
+
     results = [result for _, result in found]
     models = source if isinstance(source, Models) else None
     last = found[-1][0].origin

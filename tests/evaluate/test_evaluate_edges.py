@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from contextlib import suppress
@@ -14,7 +16,7 @@ import pytest
 from eval_trees import make_pc459, make_voc
 from noise import NOISE, Noise, run, same
 from PIL import Image
-from program import Ended, San
+from program import Ended, San, subprocess_environment
 from recipe import image
 from torch.distributed import HashStore
 
@@ -202,6 +204,24 @@ def test_asking_whether_a_file_can_be_written_leaves_nothing(tmp_path: Path) -> 
     assert list((tmp_path / "sub").iterdir()) == []
     with pytest.raises(SanError, match="is a folder"):
         refuse_unwritable(tmp_path / "sub")
+
+
+def test_a_mistake_shows_before_torch_is_loaded(san_home: Path) -> None:
+    """Which takes seconds: a dataset that isn't there is told of at once."""
+    code = (
+        "import sys\n"
+        "from san_cli.cli.main import main\n"
+        "sys.argv = ['san', 'eval', 'ade150', '--data-root', sys.argv[1]]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(san_home)]
+    done = subprocess.run(
+        command, env=subprocess_environment(san_home), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (4, "False\n"), done.stderr
 
 
 @pytest.fixture
