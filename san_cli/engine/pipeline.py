@@ -12,7 +12,7 @@ _Out = TypeVar("_Out")
 def threaded(
     function: Callable[[_In], _Out], items: Iterable[_In], *, threads: int, ahead: int
 ) -> Generator[_Out, None, None]:
-    """`map(function, items)` by `threads` threads, with `ahead` further items begun when one is handed out.
+    """Map `function` over `items` by `threads` threads, with `ahead` further items begun when one is handed out.
 
     The results come in order; an exception of `function` is raised in its item's place. `items` is consumed
     in the caller's thread. When the iterator is closed, what has begun is finished and nothing else started.

@@ -44,7 +44,7 @@ class OfficialFile:
 
     @property
     def url(self) -> str:
-        """Where a browser or curl finds it."""
+        """Address for a browser or curl."""
         return f"{HUGGING_FACE}/{self.path}"
 
     @property
@@ -209,7 +209,7 @@ def downloads() -> Path:
 
 
 def _hub_cache() -> Path:
-    """Where huggingface_hub keeps files, by the variables that it follows."""
+    """Find the folder where huggingface_hub keeps files, by the variables that it follows."""
     home = os.environ.get("HF_HOME") or os.path.join(  # noqa: PTH118
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
     )
