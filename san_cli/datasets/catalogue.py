@@ -4,6 +4,7 @@ The layout is the one that detectron2 and the official SAN read, so that trees p
 they are.
 """
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from san_cli.datasets.prepared import is_unfinished
 from san_cli.errors import ExitCode, SanError
+from san_cli.files import read_regular
 from san_cli.text import printable, quoted
 from san_cli.vocabulary.class_lists import unknown_dataset
 
@@ -290,7 +291,7 @@ def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
             raise _missing(
                 f"{dataset.title} is not here: there is no folder '{folder}'", dataset, split, root
             )
-    if is_unfinished(root, dataset.name, split):
+    if _is_unfinished(root, dataset.name, split):
         raise _missing(
             f"the preparation of {dataset.name} {split} in '{root}' was interrupted", dataset, split, root
         )
@@ -308,6 +309,20 @@ def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
         spare_images=dataset.spare_images,
         hint=f"Finish the tree: {prepare_step(dataset, split, root)}",
     )
+
+
+def preparation_file(root: Path, name: str, split: str) -> Path:
+    """The file that says how far the preparation of a split has come."""
+    return root / ".san" / f"prepare-{name}-{split}.json"
+
+
+def _is_unfinished(root: Path, name: str, split: str) -> bool:
+    """Whether a preparation was begun and not ended; trees made by other programs are ended."""
+    try:
+        found = json.loads(read_regular(preparation_file(root, name, split)))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("complete") is False
 
 
 def _missing(what: str, dataset: Dataset, split: str, root: Path) -> SanError:

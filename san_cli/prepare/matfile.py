@@ -1,7 +1,8 @@
 """MATLAB's MAT-file, level 5, as far as label maps need it: matrices of whole numbers, and structs of them.
 
-By MathWorks' "MAT-File Format". Own code, as the alternative is SciPy for these two kinds of file alone; and
-whatever the bytes are, reading them runs nothing.
+By MathWorks' "MAT-File Format". SciPy reads the same arrays, but trusts what a file says of itself: a cell array
+of 184 bytes takes 2.1 GB and 7 s, cells within cells (5 MB, less when compressed) end the process, and a check that
+sees what SciPy would see is as long as this reader.
 """
 
 import struct
@@ -13,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_BYTES = (
-    2**26
-)  # of all that is compressed in a file; label maps have 0.2 MB, and as float64 eight times that
+_MAX_BYTES = 2**26  # of all that is compressed in a file; label maps have 0.2 MB, as float64 eight times that
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _MATRIX, _COMPRESSED = 14, 15

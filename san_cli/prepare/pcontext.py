@@ -37,7 +37,7 @@ def plan_pcontext(dataset: Dataset, split: str, members: Sequence[Member]) -> Pl
     from_json = merged is not None and dataset.name == "pc59"
     if not mats and not from_json:
         raise NothingFound(dataset, split, "labels")
-    stems, listed_by = _stems(dataset, split, members, merged, mats)
+    stems = _stems(dataset, split, members, merged, mats)
     where = dataset.splits[split]
     labels: dict[str, LabelTask] = {}
     for stem in stems:
@@ -55,7 +55,6 @@ def plan_pcontext(dataset: Dataset, split: str, members: Sequence[Member]) -> Pl
         split,
         tuple(ImageTask(f"{where.images}/{stem}.jpg", images[stem]) for stem in paired),
         tuple(labels[stem] for stem in paired),
-        listed_by,
     )
 
 
@@ -78,18 +77,18 @@ def _image_rank(member: Member) -> int | None:
 
 def _stems(
     dataset: Dataset, split: str, members: Sequence[Member], merged: Member | None, mats: dict[str, Member]
-) -> tuple[tuple[str, ...], tuple[Member, ...]]:
+) -> tuple[str, ...]:
     if merged is not None:
         images = detail.read_detail(merged, with_segments=dataset.name == "pc59")
-        return tuple(sorted(stem for stem, image in images.items() if image.phase == split)), (merged,)
+        return tuple(sorted(stem for stem, image in images.items() if image.phase == split))
     pattern = re.compile(rf"pascal[-_]?context.*_{split}(?![a-z]).*\.txt", re.IGNORECASE)
     own = re.compile(rf"(?!.*trainval).*{split}.*\.txt", re.IGNORECASE)
     for member in members:
         given_itself = member.source.path.name == member.parts[-1]
         if pattern.fullmatch(member.parts[-1]) or (given_itself and own.fullmatch(member.parts[-1])):
-            return read_stems(member), (member,)
+            return read_stems(member)
     if split == "val":
-        return tuple(sorted(pascal_context_val() & mats.keys())), ()
+        return tuple(sorted(pascal_context_val() & mats.keys()))
     raise NothingFound(
         dataset,
         split,

@@ -40,12 +40,11 @@ class LabelTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """A split: its tasks, and the lists and tables that they came from."""
+    """The tasks of a split."""
 
     split: str
     images: tuple[ImageTask, ...]
     labels: tuple[LabelTask, ...]
-    inputs: tuple[Member, ...] = ()
 
 
 Planner = Callable[[Dataset, str, Sequence[Member]], Plan]

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from san_cli.datasets import prepared as state
-from san_cli.datasets.catalogue import Dataset, get_split, list_pairs
+from san_cli.datasets.catalogue import Dataset, get_split, list_pairs, preparation_file
 from san_cli.datasets.label_file import decode_label
 from san_cli.datasets.labels import encode_label, read_label
 from san_cli.errors import ExitCode, SanError
@@ -23,6 +22,7 @@ from san_cli.prepare.plan import ImageTask, LabelTask, NothingFound, Plan, Plann
 from san_cli.prepare.sources import Member, Source, in_reading_order, open_sources
 from san_cli.prepare.stuff_and_parse import plan_ade150, plan_coco
 from san_cli.prepare.voc import plan_voc
+from san_cli.runs.settings import read_settings, write_settings
 from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 
@@ -82,11 +82,12 @@ def prepare(
                     f"{dataset.name} {plan.split}: {counted(len(plan.labels), 'pair')} in the sources, {known:,} in "
                     "the official data"
                 )
+        digest = _digest(members)
         total = sum(len(plan.images) + len(plan.labels) for plan in plans)
         done = 0
         for plan in plans:
             before = done
-            run = _Run(dataset, plan, root, workers or _cores())
+            run = _Run(dataset, plan, root, digest, workers or _cores())
             for done in run.steps(before):
                 step(done, total)
             results.append(run.result())
@@ -100,7 +101,7 @@ def _plans(
     root: Path,
     warn: Callable[[str], None],
 ) -> tuple[list[Plan], list[Prepared]]:
-    """What is to be done, and what needs no raw files as it lies prepared in `root` already."""
+    """Plan what is to be done, and find what needs no raw files as it lies prepared in `root` already."""
     plans, ready, missing = [], [], []
     for split in dataset.splits if splits is None else splits:
         get_split(dataset, split)
@@ -157,19 +158,34 @@ def _cores() -> int:
 class _Run:
     """The tasks of one plan on their way."""
 
-    def __init__(self, dataset: Dataset, plan: Plan, root: Path, workers: int) -> None:
+    def __init__(self, dataset: Dataset, plan: Plan, root: Path, sources: str, workers: int) -> None:
         self._dataset, self._plan, self._root, self._workers = dataset, plan, root, workers
         self._classes = len(load_dataset_vocabulary(dataset.name).classes)
-        self._fingerprint = _fingerprint(plan)
+        self._sources = sources
         self._written = self._finished = 0
         self._faults: list[str] = []
         self._make_folders()
+        # Files that are there are trusted if a run of the same sources made them: one that found none, or ended.
+        self._is_own = self._went_before()
         made = [task.target for task in self._tasks() if task.convert is not None]
-        empty = not any((root / target).exists() for target in made)
         try:
-            self._is_own = state.begin(root, dataset.name, plan.split, self._fingerprint, empty=empty)
+            only_own = self._is_own or not any((root / target).exists() for target in made)
+            self._note(complete=False, only_own=only_own)
         except OSError as error:
             raise _unwritable(root, error, ExitCode.USAGE) from error
+
+    def _went_before(self) -> bool:
+        """Whether all that is there was made from the same sources."""
+        try:
+            found = read_settings(preparation_file(self._root, self._dataset.name, self._plan.split), hint="")
+        except SanError:  # damaged: as if another program had made the tree
+            return False
+        return found is not None and (found.get("sources"), found.get("only_own")) == (self._sources, True)
+
+    def _note(self, *, complete: bool, only_own: bool) -> None:
+        path = preparation_file(self._root, self._dataset.name, self._plan.split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_settings(path, {"sources": self._sources, "complete": complete, "only_own": only_own})
 
     def _tasks(self) -> list[_Task]:
         return [*self._plan.images, *self._plan.labels]
@@ -260,7 +276,7 @@ class _Run:
         return path.read_bytes().endswith(b"\xff\xd9")  # JPEG's end
 
     def result(self) -> Prepared:
-        """What was done, once it is; SanError if a file could not be converted."""
+        """Return what was done, once it is; SanError if a file could not be converted."""
         if self._faults:
             faults = sorted(self._faults)
             more = f"\n… and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
@@ -272,7 +288,7 @@ class _Run:
                 code=ExitCode.SOME_FAILED,
             )
         try:
-            state.end(self._root, self._dataset.name, self._plan.split, self._fingerprint)
+            self._note(complete=True, only_own=True)
         except OSError as error:
             raise _unwritable(self._root, error, ExitCode.SOME_FAILED) from error
         left_out = sum(not (self._root / task.target).exists() for task in self._plan.labels)
@@ -281,7 +297,7 @@ class _Run:
 
 
 def _unwritable(root: Path, error: OSError, code: ExitCode) -> SanError:
-    """What keeps files from being written, and the way out that fits it."""
+    """Say what keeps files from being written, and the way out that fits it."""
     way = "Set the permissions"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         way = "Make room"
@@ -317,14 +333,9 @@ def _has_labels(path: Path, labels: np.ndarray) -> bool:
     return found.dtype == labels.dtype and np.array_equal(found, labels)
 
 
-def _fingerprint(plan: Plan) -> str:
-    """A hash of what goes in and what comes out, by names, sizes and stamps."""
+def _digest(members: Iterable[Member]) -> str:
+    """Hash the names, sizes and stamps of all that the sources hold."""
     digest = hashlib.sha256()
-    tasks: list[_Task] = [*plan.images, *plan.labels]
-    for task in tasks:
-        member = task.member
-        origin = f"{member.name}\0{member.size}\0{member.stamp}" if member is not None else ""
-        digest.update(f"{task.target}\0{origin}\n".encode("utf-8", "surrogateescape"))
-    for member in plan.inputs:
+    for member in members:
         digest.update(f"{member.name}\0{member.size}\0{member.stamp}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

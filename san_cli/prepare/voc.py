@@ -35,7 +35,7 @@ def plan_voc(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
     masks = choose(members, _mask_rank)
     if not masks:
         raise NothingFound(dataset, split, "labels")
-    stems, inputs = _stems(dataset, split, members, masks)
+    stems = _stems(dataset, split, members, masks)
     missing = sorted(set(stems) - masks.keys())
     if missing:
         raise SanError(
@@ -55,7 +55,6 @@ def plan_voc(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
             LabelTask(f"{where.labels}/{stem}.png", labels[stem], partial(_convert, dataset, labels[stem]))
             for stem in stems
         ),
-        inputs,
     )
 
 
@@ -74,11 +73,11 @@ def _mask_rank(member: Member) -> int | None:
 
 def _stems(
     dataset: Dataset, split: str, members: Sequence[Member], masks: dict[str, Member]
-) -> tuple[tuple[str, ...], tuple[Member, ...]]:
+) -> tuple[str, ...]:
     if split == "train":
         augmented = [member for member in members if member.parts[-1] in _AUGMENTED_LISTS]
         if augmented:
-            return read_stems(augmented[0]), (augmented[0],)
+            return read_stems(augmented[0])
     lists = [
         member
         for member in members
@@ -87,8 +86,7 @@ def _stems(
     if not lists:
         raise NothingFound(dataset, split, "list ImageSets/Segmentation/val.txt")
     val = read_stems(lists[0])
-    stems = val if split == "val" else tuple(sorted(masks.keys() - set(val)))
-    return stems, (lists[0],)
+    return val if split == "val" else tuple(sorted(masks.keys() - set(val)))
 
 
 def _convert(dataset: Dataset, member: Member, data: bytes) -> Labels | None:
