@@ -248,7 +248,7 @@ def _folder(
     step: Callable[[int, int], None],
 ) -> "FolderRate":
     """Time `san predict`; weights that lie ready are used, nothing is downloaded, else they are random."""
-    from san_cli.datasets.images import MAX_PIXELS
+    from san_cli.datasets.bad_image import MAX_PIXELS
     from san_cli.engine.segmenter import MapOptions, Segmenter
     from san_cli.fps.end_to_end import folder_rate
     from san_cli.predict.pipeline import predict_images

@@ -15,6 +15,7 @@ from san_cli.cli import predict_options as own
 from san_cli.cli.predict_report import Report, run_line
 from san_cli.cli.progress import progress
 from san_cli.cli.stray_words import may_be_word, refuse_stray_words
+from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.errors import ExitCode, SanError, did_you_mean
 from san_cli.text import nearest, quoted
 
@@ -73,7 +74,7 @@ def predict(
     limit: own.Limit = None,
     range: own.Range = None,
     bands: own.Bands = None,
-    max_pixels: own.MaxPixels = 178_956_970,
+    max_pixels: own.MaxPixels = MAX_PIXELS,
     max_bytes: own.MaxBytes = None,
     fail_fast: own.FailFast = False,
     batch: own.Batch = 1,

@@ -1,9 +1,11 @@
-"""The one error of everything between a file and its pixels."""
+"""The one error of everything between a file and its pixels, and how many of these a file may have."""
 
 import os
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable
+
+MAX_PIXELS = 178_956_970  # by default; where Pillow itself stops
 
 
 class BadImage(SanError):

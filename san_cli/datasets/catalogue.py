@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from san_cli.datasets.label_file import Labels
+    from san_cli.datasets.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Pair:
         return read_label(self.label, classes, ignore_label)
 
     def other_size(self, image: tuple[int, int], label: tuple[int, int]) -> SanError:
-        """What to say where the upright image [H, W] and the label [H, W] differ in size."""
+        """Return the error for a pair where the upright image [H, W] and the label [H, W] differ in size."""
         return SanError(
             printable(
                 f"{self.image} is {image[1]}×{image[0]} pixels (upright), "
@@ -272,7 +272,7 @@ def find_root(data_root: str | Path | None) -> Path:
 
 
 def prepare_step(dataset: Dataset, split: str, root: Path) -> str:
-    """What to do where a prepared tree is missing: the command, and where its archives come from."""
+    """Say what to do where a prepared tree is missing: the command, and where its archives come from."""
     command = f"san data prepare {dataset.name} --from ARCHIVE… --to {shlex.quote(printable(str(root)))}"
     return f"{command} --split {split}\n" + "\n".join(f"  {line}" for line in dataset.sources)
 

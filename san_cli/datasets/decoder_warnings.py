@@ -1,4 +1,4 @@
-"""What decoders print or warn of by themselves, kept from the terminal: a line there must name its file."""
+"""Lines that decoders print or warn of by themselves, kept from the terminal: a line there must name its file."""
 
 import ctypes
 import logging

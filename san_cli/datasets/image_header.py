@@ -1,4 +1,4 @@
-"""What the first bytes of a file tell against it, before a model is loaded for it."""
+"""Faults that the first bytes of a file show, before a model is loaded for it."""
 
 import os
 from pathlib import Path
@@ -37,7 +37,7 @@ def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
 
 
 def _cause_of_loader(file: Path, max_pixels: int) -> str:
-    """What loading says to nothing at all: no file, not a regular one, empty, not to be read."""
+    """Say what loading would to nothing at all: no file, not a regular one, empty, not to be read."""
     try:
         load_image(file, max_pixels=max_pixels)
     except BadImage as fault:

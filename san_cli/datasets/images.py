@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from san_cli.datasets import tiff
+from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.bad_image import BadImage as BadImage
 from san_cli.datasets.decoder_warnings import recorded_warnings as recorded_warnings
 from san_cli.datasets.decoder_warnings import silence_decoders as silence_decoders
@@ -29,7 +30,6 @@ from san_cli.datasets.pixel_values import to_rgb
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.tiff_samples import no_data, read_values
 
-MAX_PIXELS = 178_956_970  # where Pillow itself stops
 MAX_ASPECT = 32  # beyond it the short side of the network's input falls below 80 pixels
 # MPO has no opener of its own (the JPEG one reads it): naming it would end in a KeyError.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
@@ -107,7 +107,7 @@ def _displayed_size(file: BinaryIO) -> tuple[int, int]:
 
 
 def as_rgb_array(source: Any, reading: Reading = AS_STORED) -> LoadedImage:
-    """What the Python API takes as an image: a path, a Pillow image or a uint8 RGB array [H, W, 3].
+    """Read what the Python API takes as an image: a path, a Pillow image or a uint8 RGB array [H, W, 3].
 
     The array is passed on without a copy. Raises BadImage for everything else.
     """
@@ -230,7 +230,7 @@ def _decode_tiff(
 
 
 def _holes(picture: tiff.TiffPicture, data: bytes, image: Image.Image) -> npt.NDArray[np.bool_] | None:
-    """Where a page that Pillow has read has no data [H, W], upright: by its mask, or the value of its NoData tag."""
+    """Find where a page that Pillow has read has no data [H, W], upright: by its mask or its NoData tag."""
     nothing = no_data(picture, data)
     if nothing is not None:
         nothing = upright(nothing, picture.page.orientation)

@@ -1,4 +1,4 @@
-"""What labels seem to hold where they aren't ids below the number of classes: messages with a way out."""
+"""Guesses at what labels hold where they aren't ids below the number of classes: messages with a way out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from san_cli.datasets.label_file import Labels
+from san_cli.datasets.labels import Labels
 from san_cli.text import printable
 
 _VALUES = 1 << 16
@@ -15,7 +15,7 @@ _WINDOW = 1024  # pixels
 
 @dataclass(frozen=True)
 class Look:
-    """How often each value occurs, and how neighbours along rows and columns differ. Looks add up."""
+    """Counts of each value, and of neighbours along rows and columns that differ. Looks add up."""
 
     counts: NDArray[np.int64]  # [65536] pixels
     pairs: int = 0  # of neighbours
@@ -52,7 +52,7 @@ class Look:
 
 
 def nothing_seen() -> Look:
-    """What adding begins with."""
+    """An empty look, to begin adding with."""
     return Look(np.zeros(_VALUES, np.int64))
 
 
@@ -71,7 +71,7 @@ def look(ids: Labels) -> Look:
 
 
 def described(seen: Look, classes: int, ignored: tuple[int, ...]) -> tuple[str, str]:
-    """What labels with values out of range hold, to stand after their name, and the way out."""
+    """Say what labels with values out of range hold, to stand after their name, and the way out."""
     values = seen.values(ignored)
     low, high, count = values[0], values[-1], len(values)
     shown = f"{', '.join(map(str, values[:4]))}{', …' if count > 4 else ''}"
@@ -139,7 +139,7 @@ def advice(seen: Look, classes: int, ignored: tuple[int, ...]) -> str:
 
 
 def ambiguous(seen: Look, names: Sequence[str]) -> tuple[str, str] | None:
-    """What is asked where 255 would be ignored by default and nothing but it and 0 occurs; None elsewhere."""
+    """Ask what 255 is, where it would be ignored by default and nothing but it and 0 occurs; None elsewhere."""
     if seen.values() != [0, 255]:
         return None
     first = printable(names[0])

@@ -1,21 +1,37 @@
-"""Label maps on disk: one class id per pixel, 8 bits in a PNG or 16 in a TIFF as we write them."""
+"""Label maps on disk: one class id per pixel.
+
+Read from PNG, TIFF, BMP, GIF or NumPy's .npy, none of which changes values; written as PNG of 8 bits or TIFF of 16.
+"""
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from san_cli.datasets.label_file import Labels, label_fault, read_ids
+from san_cli.datasets.foreign_formats import name_foreign_format
+from san_cli.datasets.images import recorded_warnings
+from san_cli.errors import ExitCode, SanError
 from san_cli.files import atomic_write
+from san_cli.text import printable
 
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
+_FORMATS = ("PNG", "TIFF", "BMP", "GIF")
+_STRETCH = {2: 85, 4: 17}  # what Pillow multiplies grey values of so many bits with
+_BITS, _SAMPLES = 258, 277  # TIFF tags
+_LOSSY = "changes the values of pixels, so that ids are lost"
 _OF_A_BENCHMARK = (
     "Convert raw labels with `san data prepare`, or give the class list and ignore label they belong to."
 )
+_ONE_CHANNEL = "A label map has one channel: grey values or palette indices that are ids."
 
 
 def read_label(path: Path, classes: int, ignore_label: int) -> Labels:
-    """The train ids [H, W] in `path`, uint8 or uint16: below `classes`, or `ignore_label`.
+    """Read the train ids [H, W] in `path`, uint8 or uint16: below `classes`, or `ignore_label`.
 
     SanError (code SOME_FAILED) naming file, value and fix for any other value, and as `read_ids`.
     """
@@ -25,7 +41,7 @@ def read_label(path: Path, classes: int, ignore_label: int) -> Labels:
 
 
 def check_range(labels: Labels, classes: int, ignore_label: int | None, name: str) -> None:
-    """SanError if a value of `labels` is neither below `classes` nor `ignore_label`, with the place of one."""
+    """SanError, with its place, for a value of `labels` that is neither below `classes` nor `ignore_label`."""
     if labels.max() < classes:
         return
     wrong = labels >= classes
@@ -46,8 +62,129 @@ def check_range(labels: Labels, classes: int, ignore_label: int | None, name: st
     )
 
 
+def read_ids(path: Path) -> Labels:
+    """Read the ids [H, W] in a file, uint8 or uint16; SanError (code SOME_FAILED) naming it and what is wrong.
+
+    Grey values and palette indices are ids; a palette's colours don't matter, nor does EXIF orientation. Equal
+    red, green and blue are a grey value, and alpha that is the same everywhere says nothing.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise label_fault(str(path), "is no file")  # a pipe would be waited for
+        data = path.read_bytes()
+    except OSError as error:
+        raise label_fault(str(path), f"can't be read: {error.strerror or error}") from None
+    return decode_label(data, str(path))
+
+
+def decode_label(data: bytes, name: str) -> Labels:
+    """Decode the ids [H, W] in a label file's bytes; SanError with `name` in it for everything else."""
+    try:
+        with recorded_warnings():  # the ids are there, whatever else a decoder finds odd
+            is_array = data.startswith(b"\x93NUMPY")
+            values = np.load(BytesIO(data), allow_pickle=False) if is_array else _decode(data, name)
+            return _as_ids(_one_channel(values, name), name)
+    except SanError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the decoder
+        if data.startswith(b"\xff\xd8\xff"):
+            raise label_fault(
+                name, f"is a JPEG file: JPEG {_LOSSY}", "Save the labels as PNG, from where they were made."
+            ) from None
+        foreign = name_foreign_format(data[:1024], Path(name).suffix)
+        cause = foreign or " ".join(str(error).split())[:120] or type(error).__name__
+        raise label_fault(
+            name, f"is no label map that can be read ({cause})", "Copy or prepare it again."
+        ) from None
+
+
+def _decode(data: bytes, name: str) -> NDArray[Any]:
+    """The values [H, W] or [H, W, C] as they are stored."""
+    with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        tags: dict[int, Any] = getattr(image, "tag_v2", {})
+        bits, samples = max(tags.get(_BITS, (8,))), tags.get(_SAMPLES, 1)
+        if image.format == "PNG":
+            bits, samples = data[24], {2: 3, 4: 2, 6: 4}.get(data[25], 1)
+        if samples > 1 and bits > 8:  # Pillow would keep the high bytes alone
+            raise label_fault(name, f"has {samples} channels of {bits} bits", _ONE_CHANNEL)
+        if "jpeg" in str(image.info.get("compression", "")):
+            raise label_fault(name, f"is compressed as JPEG, which {_LOSSY}", "Save it with deflate or LZW.")
+        if getattr(image, "n_frames", 1) > 1:
+            raise label_fault(name, f"has {image.n_frames} pages", "A label map is a single page.")
+        image.load()
+        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            raise label_fault(name, f"holds colours ({image.mode}), not class ids", _ONE_CHANNEL)
+        values = np.asarray(image)
+        if image.mode == "L" and bits in _STRETCH:
+            values = values // np.uint8(_STRETCH[bits])
+        return values[..., 0] if image.mode == "PA" else values
+
+
+def _one_channel(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """The one channel [H, W] that holds the ids. SanError for colours, and for alpha that says something."""
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim == 2:
+        return values
+    if values.ndim != 3 or not 2 <= values.shape[2] <= 4 or values.dtype != np.uint8:
+        raise label_fault(name, f"holds an array of {list(values.shape)}, not [H, W]", _ONE_CHANNEL)
+    channels = values.shape[2]
+    if channels in (2, 4):
+        alpha = values[..., -1]
+        if alpha.min() != alpha.max():
+            raise label_fault(name, "is transparent in parts, which is no class id", _ONE_CHANNEL)
+    colour = values[..., : 3 if channels >= 3 else 1]
+    if (colour == colour[..., :1]).all():
+        return np.ascontiguousarray(colour[..., 0])
+    raise _colours(colour, name)
+
+
+def _colours(colour: NDArray[np.uint8], name: str) -> SanError:
+    packed = (colour.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=-1)
+    values, counts = np.unique(packed, return_counts=True)
+    if len(values) > 1000:
+        return label_fault(
+            name,
+            f"holds {len(values):,} colours, not class ids",
+            "Is it a photograph (are --images and --labels swapped?), or were colours resized with interpolation?",
+        )
+    common = [int(value) for value in values[np.argsort(-counts, kind="stable")] if value][:2]
+    told = [(value >> 16, value >> 8 & 255, value & 255) for value in common]
+    return label_fault(
+        name,
+        f"holds {len(values)} colours, such as {' and '.join(map(str, told))}, not class ids",
+        "Save each colour's id instead, its place in the list of classes from 0 on, as a grey PNG; with numpy: "
+        f"ids[(pixels == {told[0]}).all(-1)] = 1",
+    )
+
+
+def _as_ids(values: NDArray[Any], name: str) -> Labels:
+    """uint8 or uint16 [H, W] of whole numbers from 0 to 65535 of any type."""
+    if values.size == 0:
+        raise label_fault(name, "has no pixels")
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise label_fault(name, "holds fractions, not class ids")
+    if values.dtype.kind not in "iuf":
+        raise label_fault(name, f"holds values ({values.dtype}) that are no class ids")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        way = "Save another value where pixels are ignored, such as 255." if low == -1 else ""
+        wrong = low if low < 0 else high
+        raise label_fault(name, f"holds the value {wrong}, which is no class id from 0 to 65535", way)
+    return values.astype(np.uint16)
+
+
+def label_fault(name: str, what: str, hint: str = "") -> SanError:
+    """Return the error for one label file."""
+    return SanError(f"{printable(name)} {what}", hint=hint, code=ExitCode.SOME_FAILED)
+
+
 def encode_label(labels: Labels, suffix: str) -> bytes:
-    """A file's bytes: 8-bit grey PNG of uint8, or 16-bit grey TIFF (deflate) of uint16, by `suffix`."""
+    """Encode as a file's bytes: 8-bit grey PNG of uint8, or 16-bit grey TIFF (deflate) of uint16, by `suffix`."""
     stream = BytesIO()
     if suffix.lower() == ".png" and labels.dtype == np.uint8:
         Image.fromarray(labels).save(stream, "PNG")

@@ -1,4 +1,4 @@
-"""How the names of images and of their labels belong together: patterns, and which would fit where none was given.
+"""Patterns by which names of images and of their labels belong together, and which would fit where none was given.
 
 A pattern is a file name with {stem} where an image and its label are alike: img_{stem}.jpg beside mask_{stem}.png.
 Without a / it holds in any sub-folder, the same for both; with one it is the whole path below the folder, in which
@@ -46,7 +46,7 @@ class NamePattern:
 
 
 def name_pattern(text: str, suffixes: Sequence[str], option: str) -> NamePattern:
-    """The pattern that `option` gives. SanError where {stem} isn't in it once, or anything else is in braces."""
+    """Parse what `option` gives. SanError where {stem} isn't in it once or anything else is in braces."""
     whole = text if "/" in text else f"{{path}}/{text}"
     pieces = _PARTS.split(whole.removeprefix("./"))
     names = [piece.removesuffix("/") for piece in pieces[1::2]]

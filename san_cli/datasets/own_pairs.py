@@ -10,10 +10,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.label_file import SUFFIXES as LABEL_SUFFIXES
-from san_cli.datasets.label_file import Labels, label_fault, read_ids
 from san_cli.datasets.label_scheme import advice, look
-from san_cli.datasets.labels import check_range
+from san_cli.datasets.labels import SUFFIXES as LABEL_SUFFIXES
+from san_cli.datasets.labels import Labels, check_range, label_fault, read_ids
 from san_cli.datasets.name_patterns import NamePattern, fitting_patterns, keyed, name_pattern, nearest_name
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable, quoted
@@ -76,7 +75,7 @@ class OwnPair(Pair):
         return settled
 
     def other_size(self, image: tuple[int, int], label: tuple[int, int]) -> SanError:
-        """What to say where the upright image [H, W] and the label [H, W] differ in size."""
+        """Return the error for a pair where the upright image [H, W] and the label [H, W] differ in size."""
         fault = super().other_size(image, label)
         return SanError(fault.message, hint=self._why_other_size(image, label), code=fault.code)
 
@@ -98,7 +97,7 @@ class OwnPair(Pair):
 
 
 def ignored_values(given: Sequence[str] | None) -> tuple[int, ...] | None:
-    """What --ignore says: values, none of them for `none`, None where it is not given. SanError for other words."""
+    """Parse --ignore: values, none of them for `none`, None where it is not given. SanError for other words."""
     if not given:
         return None
     words = [word.strip().lower() for text in given for word in text.split(",")]
@@ -140,7 +139,7 @@ def stored_orientation(path: Path) -> int:
 
 @dataclass(frozen=True)
 class OwnPairs:
-    """What was found, and what the user may want to know about it."""
+    """Pairs, and notes that the user may want to read about them."""
 
     pairs: tuple[OwnPair, ...]
     notes: tuple[str, ...] = ()

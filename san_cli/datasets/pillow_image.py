@@ -147,6 +147,6 @@ def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def told_warnings(warned: list[str]) -> list[str]:
-    """What Pillow has warned of, as notes."""
+    """Turn Pillow's warnings into notes."""
     odd = [text.strip() for text in dict.fromkeys(warned) if "decompression bomb" not in text]
     return [f"Pillow: {printable(text)}" for text in odd]

@@ -100,7 +100,7 @@ def data_as_alpha(colours: int) -> str:
 
 
 def _without_data(source: PixelValues, notes: list[str]) -> npt.NDArray[np.bool_] | None:
-    """Where there is no data: NoData in all bands, or a number that isn't finite in any."""
+    """Find where there is no data: NoData in all bands, or a number that isn't finite in any."""
     values, nothing = source.values, source.outside
     if source.nodata is not None and _can_hold(values.dtype, source.nodata):
         found = (values == _stored(values.dtype, source.nodata)).all(axis=2)

@@ -1,4 +1,4 @@
-"""What the user decides about reading images where the file leaves it open: the range of values, and the bands."""
+"""The user's decisions about reading images where the file leaves it open: the range of values, and the bands."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Range = tuple[float, float] | Literal["auto"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How the numbers of an image become colours; by default as the file says."""
+    """The way from an image's numbers to colours; by default as the file says."""
 
     range: Range | None = None  # what becomes black and white, for samples of more than 8 bits
     bands: tuple[int, ...] | None = None  # from 1: those shown as red, green, blue, or one as grey

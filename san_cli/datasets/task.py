@@ -133,11 +133,10 @@ def own_task(
     """Make a task of a user's own data; `keep_going` leaves out what has no partner.
 
     `say` is told what the file of classes was taken for. SanError where folders or classes are missing, images and
-    labels are no pairs (NoPartner), or the labels can't be meant like that, see `label_survey`.
+    labels are no pairs (NoPartner), or the labels can't be meant like that, see `own_survey`.
     """
-    from san_cli.datasets.image_survey import survey_images
-    from san_cli.datasets.label_survey import survey_labels
     from san_cli.datasets.own_pairs import list_own_pairs
+    from san_cli.datasets.own_survey import survey_images, survey_labels
 
     classes, class_notes = read_label_classes(data.classes)
     for note in class_notes:

@@ -201,7 +201,7 @@ def find_picture(file: BinaryIO) -> TiffPicture | None:
 
 
 def describe(page: Page) -> str:
-    """What kind of TIFF this is, in a few words."""
+    """Describe the kind of TIFF in a few words."""
     bits = "/".join(map(str, sorted(set(page.bits))))
     kind = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}.get(page.number(Tag.FORMAT, 1), "")
     code = page.number(Tag.COMPRESSION, 1)

@@ -61,7 +61,7 @@ def read_values(picture: TiffPicture, data: bytes, reading: Reading, notes: list
 
 
 def no_data(picture: TiffPicture, data: bytes) -> npt.NDArray[np.bool_] | None:
-    """Where the mask of a picture that Pillow reads says that there is no data, as stored; None without one."""
+    """Find where the mask of a picture that Pillow reads says that there is no data, as stored; None without one."""
     if picture.mask is None:
         return None
     _refuse_unknown(picture.mask)
@@ -170,7 +170,7 @@ def _segment(page: Page, raw: bytes, rows: int, wide: int, depth: int) -> npt.ND
 
 
 def _predictor(page: Page) -> int:
-    """What the samples are differences of; 1, nothing, where the compression knows none, whatever the tag says."""
+    """Return the predictor, 1 for none, also where the compression knows none, whatever the tag says."""
     knows = page.number(Tag.COMPRESSION, 1) not in (tiff.NONE, tiff.PACKBITS)
     return page.number(Tag.PREDICTOR, 1) if knows else 1
 

@@ -1,4 +1,4 @@
-"""What time it is on the device, at the boundaries between the stages of a system."""
+"""A clock of the device's own for the boundaries between the stages of a system."""
 
 import time
 
@@ -18,7 +18,7 @@ class StageClock:
         self._marks = [("", self._now())]
 
     def mark(self, stage: str) -> None:
-        """What has happened since the mark before belongs to `stage`."""
+        """End `stage`: all since the mark before belongs to it."""
         self._marks.append((stage, self._now()))
 
     def mark_before(self, module: nn.Module, stage: str) -> None:
@@ -30,7 +30,7 @@ class StageClock:
         module.register_forward_hook(lambda *_: self.mark(stage))
 
     def milliseconds(self) -> dict[str, float]:
-        """Time in each stage, in the order of their first ends; the device must have been waited for."""
+        """Sum up the time in each stage, in the order of their first ends; the device must have been waited for."""
         found: dict[str, float] = {}
         for (_, before), (stage, after) in zip(self._marks, self._marks[1:], strict=False):
             found[stage] = found.get(stage, 0.0) + _milliseconds(before, after)

@@ -49,7 +49,7 @@ def append_csv(path: Path, results: Sequence[SizeResult], context: Context) -> N
 
 
 def refuse_other_columns(path: Path) -> str:
-    """What the file holds, "" where there is none. Raises SanError if that is not lines of `append_csv`."""
+    """Read the file, "" where there is none; SanError if it holds anything but lines of `append_csv`."""
     try:
         old = path.read_text(encoding="utf-8") if path.exists() else ""
     except OSError as error:

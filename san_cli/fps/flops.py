@@ -32,7 +32,7 @@ _aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Cost:
-    """What a system costs whatever it runs on; GFLOPs are 10⁹ multiply-adds for one image."""
+    """A system's cost, whatever it runs on; GFLOPs are 10⁹ multiply-adds for one image."""
 
     params_trainable: int
     params_total: int  # with CLIP's frozen towers, the text tower among them

@@ -128,7 +128,7 @@ def measure(
 
 
 def text_ms_per_word(preset: Preset, setup: Setup) -> float:
-    """What embedding one word in the 14 templates takes, which no FPS includes; milliseconds."""
+    """Time the embedding of a word in the 14 templates, which no FPS includes; milliseconds."""
     prompts = templates("vild")
     encoder = TextEncoder(preset.clip, random_checkpoint(preset).part("text"), setup.device)
     encoder.embed(_WORDS[0], prompts)

@@ -1,4 +1,4 @@
-"""What the paper says of efficiency (arXiv 2302.12242, Tables 2, 3 and 8), never mixed with what we measure."""
+"""The paper's numbers on efficiency (arXiv 2302.12242, Tables 2, 3 and 8), never mixed with what we measure."""
 
 from dataclasses import dataclass
 

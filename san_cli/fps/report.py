@@ -118,7 +118,7 @@ def efficiency_rows(result: SizeResult) -> list[list[str]]:
 
 
 def timing_rows(result: SizeResult) -> list[list[str]]:
-    """Where the time and the memory go; the first row is the header."""
+    """Times and memory of each system; the first row is the header."""
     rows = [
         ["system", "ms, median", "p10–p90", f"{CONFIDENCE:.0%} interval", "calls", "memory MB", "stages ms"]
     ]
@@ -134,7 +134,7 @@ def timing_rows(result: SizeResult) -> list[list[str]]:
 
 
 def title(result: SizeResult, context: Context) -> str:
-    """What a table is about."""
+    """The heading of a size's tables."""
     setup = context.setup
     compiled = ", compiled" if setup.compile else ""
     return (
@@ -164,7 +164,7 @@ def footer(context: Context, folder: FolderRate | None) -> list[str]:
 
 
 def folder_line(folder: FolderRate) -> str:
-    """What decoding, segmenting and writing a folder came to."""
+    """Tell the rate at which a folder was decoded, segmented and written."""
     stages = " · ".join(f"{stage} {_ms(ms)}" for stage, ms in folder.stages_ms.items())
     failed = f", {folder.failed} failed" if folder.failed else ""
     return (

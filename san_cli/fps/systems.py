@@ -26,7 +26,7 @@ SYSTEMS = tuple(LABELS)
 
 @dataclass(frozen=True)
 class Setup:
-    """What the systems are built for."""
+    """The device, precision and sizes that systems are built for."""
 
     device: torch.device
     precision: torch.dtype
@@ -48,13 +48,13 @@ class System:
 
     @property
     def weights_mb(self) -> float:
-        """What its parameters and buffers take, in 10⁶ bytes."""
+        """The memory of its parameters and buffers in 10⁶ bytes."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e6
 
 
 def setup_for(device: str, precision: str, classes: int, batch: int, compile: bool) -> Setup:
-    """The set-up that names from the command line stand for. Raises SanError for those that aren't possible."""
+    """Resolve names from the command line to a set-up. Raises SanError for those that aren't possible."""
     where = choose_device(device)
     if where.type == "cpu":
         reuse_freed_memory()

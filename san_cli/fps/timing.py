@@ -69,7 +69,7 @@ def time_systems(
 
 
 def _calls(seconds: float) -> int:
-    """How often to time a system whose call takes so long."""
+    """The number of timed calls for a system whose call takes so long."""
     return 0 if seconds > _PATIENCE_S else min(_MOST_CALLS, max(1, math.floor(SECONDS_EACH / seconds)))
 
 

@@ -6,8 +6,7 @@ from functools import partial
 import numpy as np
 
 from san_cli.datasets.catalogue import Dataset
-from san_cli.datasets.label_file import Labels, decode_label
-from san_cli.datasets.labels import check_range
+from san_cli.datasets.labels import Labels, check_range, decode_label
 from san_cli.prepare.plan import (
     ImageTask,
     LabelTask,

@@ -1,4 +1,4 @@
-"""What is to be made of which member: the tasks of a split, and how a converter finds its files."""
+"""The tasks of a split, each a file to be made of a member, and how a converter finds its files."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def choose(
     rank: Callable[[Member], int | None],
     stem: Callable[[Member], str] = lambda member: member.stem,
 ) -> dict[str, Member]:
-    """By stem the member of lowest rank; None ranks what is not meant.
+    """Choose for each stem the member of lowest rank; None ranks what is not meant.
 
     SanError for a stem that is no safe file name, and for two different files of the same rank.
     """
@@ -97,7 +97,7 @@ def choose(
 def pair_up(
     dataset: Dataset, split: str, images: Mapping[str, object], labels: Mapping[str, object]
 ) -> tuple[str, ...]:
-    """The stems of a split in order. NothingFound if a side is empty, SanError if one has leftovers."""
+    """Return the stems of a split in order. NothingFound if a side is empty, SanError if one has leftovers."""
     for side, what in ((images, "images"), (labels, "labels")):
         if not side:
             raise NothingFound(dataset, split, what)

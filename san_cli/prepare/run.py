@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from san_cli.datasets.catalogue import Dataset, get_split, list_pairs, preparation_file
-from san_cli.datasets.label_file import decode_label
-from san_cli.datasets.labels import encode_label, read_label
+from san_cli.datasets.labels import decode_label, encode_label, read_label
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import atomic_write, sweep_stale
 from san_cli.prepare.ade847 import plan_ade847

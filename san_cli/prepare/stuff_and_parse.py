@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.catalogue import Dataset
-from san_cli.datasets.label_file import Labels, decode_label
+from san_cli.datasets.labels import Labels, decode_label
 from san_cli.prepare.plan import (
     PREPARED,
     ImageTask,

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from san_cli.datasets.catalogue import Dataset
-from san_cli.datasets.label_file import Labels, decode_label
+from san_cli.datasets.labels import Labels, decode_label
 from san_cli.errors import ExitCode, SanError
 from san_cli.prepare.lists import read_stems
 from san_cli.prepare.matfile import read_mat

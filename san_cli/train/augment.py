@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from san_cli.datasets.label_file import Labels
+from san_cli.datasets.labels import Labels
 from san_cli.datasets.resize import benchmark_size
 from san_cli.train.colour_jitter import apply_jitter, draw_jitter
 

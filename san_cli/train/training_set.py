@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.label_file import Labels
+from san_cli.datasets.labels import Labels
 from san_cli.train.augment import Augmentation, augment
 
 _ORDER, _AUGMENTATION = 0, 1  # what a seed is used for; each has generators of its own

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from san_cli.datasets.label_file import decode_label
-from san_cli.datasets.labels import write_label
+from san_cli.datasets.labels import decode_label, write_label
 from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.errors import ExitCode, SanError
 from san_cli.train.augment import Augmentation

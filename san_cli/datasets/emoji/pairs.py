@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.emoji.scenes import EmojiScenes, Scene
-from san_cli.datasets.label_file import Labels
+from san_cli.datasets.labels import Labels
 from san_cli.vocabulary.emoji_concepts import all_ids
 
 SIZE = 320  # pixels, the side of a scene

@@ -19,7 +19,7 @@ _Jitter = tuple[float, ...]  # 3 × 4 colour matrix, row by row
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn: how many emoji, how large, how far over the border."""
+    """The rules of drawing: how many emoji, how large, how far over the border."""
 
     count: tuple[int, int] = (1, 8)  # emoji, both ends included
     scale: tuple[float, float] = (0.15, 0.7)  # an emoji's longer side relative to the picture's
@@ -107,7 +107,7 @@ class EmojiScenes:
 
 
 def _spot(piece: _Placed, size: int) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
-    """Where a piece lies in the picture, and its mask there (alpha of one half or more).
+    """Place a piece in the picture: its rows and columns, and its mask there (alpha of one half or more).
 
     Its centre lies inside the picture, so that the window is never empty.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.emoji.scenes import EmojiScenes
-from san_cli.datasets.label_file import Labels
+from san_cli.datasets.labels import Labels
 
 IGNORE_LABEL = 65535  # no pixel has it: scenes are labelled everywhere
 

@@ -82,7 +82,7 @@ class RelativeMaskAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, patches: Tensor, masks: Tensor, inside: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """What the mask tokens see [B, heads, N, d] and what to add to the mask logits [B, N, 512, 512].
+        """Compute what the mask tokens see [B, heads, N, d] and what to add to the mask logits [B, N, 512, 512].
 
         `query` [B, heads, N, d]; `key`, `value` [B, heads, 1+P, d]; `patches` [B, P, 768]; `inside` [B, 1, N, 1+P].
         """

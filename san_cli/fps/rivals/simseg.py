@@ -58,7 +58,7 @@ class SimSeg(nn.Module):
 
 
 def cut_out(image: Tensor, mask_logits: Tensor) -> Tensor:
-    """What each mask shows of an image, at CLIP's input size: [100, 3, 224, 224], normalised.
+    """Cut out what each mask shows of an image, at CLIP's input size: [100, 3, 224, 224], normalised.
 
     `image` [3, H, W], 0..255; `mask_logits` [100, h, w]. The tight box around a mask, CLIP's mean colour outside
     of the mask, stretched to a square. An empty mask, which the official code skips, shows the whole image, so

@@ -1,6 +1,7 @@
-"""Before anything is loaded: are the user's labels ids of these classes, all in all?"""
+"""Before anything is loaded: what some of the user's own images and labels tell of them all."""
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,14 +10,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from san_cli.datasets.images import displayed_size
-from san_cli.datasets.label_file import read_ids
+from san_cli.datasets.bad_image import BadImage
+from san_cli.datasets.catalogue import Pair
+from san_cli.datasets.images import displayed_size, load_image
 from san_cli.datasets.label_scheme import Look, ambiguous, described, look, nothing_seen
+from san_cli.datasets.labels import read_ids
 from san_cli.datasets.own_pairs import OwnPair, settled_ids, stored_orientation
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable, quoted
 
 MOST = 100  # labels read: a second or so
+_LOOKED_AT = 8  # images read: one in a folder of a kind is like the others
+_AN_OPTION_OF_PREDICT = re.compile(r"; --(range|bands)\b.*")
 
 
 @dataclass(frozen=True)
@@ -145,3 +150,24 @@ def _palettes_differ(seen: Sequence[_Seen], ignored: tuple[int, ...]) -> bool:
             if colours.setdefault(value, colour) != colour:
                 return True
     return False
+
+
+def survey_images(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Read a few of the images, evenly spread, and return what was noted, each kind once with one image's name.
+
+    Evaluation and training read images as they are stored, so a note that names an option of `san predict` leads
+    to converting them instead. An image that can't be read is left to whoever needs it.
+    """
+    places = sorted({place * len(pairs) // _LOOKED_AT for place in range(_LOOKED_AT)}) if pairs else []
+    notes: dict[str, str] = {}
+    for place in places:
+        image = pairs[place].image
+        try:
+            found = load_image(image).notes
+        except BadImage:
+            continue
+        for note in found:
+            text = _AN_OPTION_OF_PREDICT.sub("; save the images as 8-bit RGB to choose otherwise", note)
+            kind = re.sub(r"[\d., ]+", " ", text)
+            notes.setdefault(kind, f"{printable(image.name)}: {text}")
+    return tuple(notes.values())
