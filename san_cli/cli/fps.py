@@ -10,6 +10,7 @@ import typer
 from san_cli.cli import console, options
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError, did_you_mean
+from san_cli.fps.published import CLASSES
 from san_cli.text import nearest, printable
 from san_cli.vocabulary.grammar import complete_vocabulary, parse_vocabulary
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from san_cli.predict.inputs import Listing
     from san_cli.vocabulary.grammar import Vocabulary
 
-_CLASSES = 20  # with which the paper's GFLOPs come out
+_SYSTEMS = ("san", "simseg", "ovseg", "maskclip")
 _KINDS = ("overlay", "labels", "json")  # of results that --end-to-end writes
 _WIDE = 200  # columns where nobody looks at a terminal
 
@@ -31,7 +32,7 @@ Systems = Annotated[
     typer.Option(
         metavar="NAMES",
         help="san, simseg, ovseg, maskclip, joined by commas; or all.",
-        autocompletion=options.some_of("san", "simseg", "ovseg", "maskclip", alone="all"),
+        autocompletion=options.some_of(*_SYSTEMS, alone="all"),
     ),
 ]
 Size = Annotated[
@@ -166,7 +167,7 @@ def fps(
     pixels = pixels or [preset.input_size]
     for one in pixels:
         cases_at(one, asked, preset, clip_sizes)
-    number = classes or (_CLASSES if vocab is None else len(vocabulary))
+    number = classes or (CLASSES if vocab is None else len(vocabulary))
     setup = setup_for(device, precision, number, batch, compile)
 
     if warning := busy(setup):
@@ -210,18 +211,17 @@ def _refuse_contradictions(
 
 
 def _systems(text: str) -> list[str]:
-    """The systems named, in the order of naming."""
-    known = ("san", "simseg", "ovseg", "maskclip")
+    """Parse the systems named, in the order of naming."""
     asked = [name.strip().lower() for name in text.split(",")]
     for name in asked:
-        if name not in (*known, "all"):
-            hint = did_you_mean(nearest(name, known), f"There are {', '.join(known)}, or all.")
+        if name not in (*_SYSTEMS, "all"):
+            hint = did_you_mean(nearest(name, _SYSTEMS), f"There are {', '.join(_SYSTEMS)}, or all.")
             raise SanError(f"--systems knows no '{name}'", hint=hint)
-    return list(dict.fromkeys(one for name in asked for one in (known if name == "all" else (name,))))
+    return list(dict.fromkeys(one for name in asked for one in (_SYSTEMS if name == "all" else (name,))))
 
 
 def _numbers(option: str, text: str) -> list[int]:
-    """Positive whole numbers joined by commas, each once."""
+    """Parse positive whole numbers joined by commas, each once."""
     found = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 8192 for part in found):
         raise SanError(f"{option} '{text}' is no list of sizes", hint="Sizes are in pixels, such as 320,640.")
@@ -229,7 +229,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _images(folder: Path) -> "Listing":
-    """The images of the folder that `san predict` is to be timed on; SanError where there are none."""
+    """List the images of the folder that `san predict` is to be timed on; SanError where there are none."""
     from san_cli.predict.input_notes import nothing_usable
     from san_cli.predict.inputs import discover
 

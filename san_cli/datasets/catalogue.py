@@ -47,8 +47,8 @@ class Dataset:
     ignore_label: int
     label_suffix: str
     splits: Mapping[str, Split]
-    default_split: str
     sources: tuple[str, ...]
+    default_split: str = "val"
     uses_dataset_ids: bool = False
     image_suffix: str = ".jpg"
     spare_images: bool = False
@@ -98,7 +98,6 @@ _ENTRIES = (
             "val": Split("coco/val2017", "coco/stuffthingmaps_detectron2/val2017", 5_000),
             "train": Split("coco/train2017", "coco/stuffthingmaps_detectron2/train2017", 118_287),
         },
-        default_split="val",
         sources=(
             "images: images.cocodataset.org/zips/val2017.zip (1 GB), train2017.zip (18 GB)",
             "labels: calvin.inf.ed.ac.uk …/cocostuffdataset/stuffthingmaps_trainval2017.zip (659 MB)",
@@ -122,7 +121,6 @@ _ENTRIES = (
                 20_210,
             ),
         },
-        default_split="val",
         sources=("data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
     ),
     Dataset(
@@ -142,7 +140,6 @@ _ENTRIES = (
                 25_574,
             ),
         },
-        default_split="val",
         sources=("register at ade20k.csail.mit.edu/request_data; the link that comes by mail is a .zip",),
     ),
     Dataset(
@@ -154,7 +151,6 @@ _ENTRIES = (
             "val": Split("VOC2012/JPEGImages", "VOC2012/annotations_detectron2/val", 1_449),
             "train": Split("VOC2012/JPEGImages", "VOC2012/annotations_detectron2/train", 10_582),
         },
-        default_split="val",
         sources=(
             f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar",
             "for train also SegmentationClassAug.zip (linked in DrSleep/tensorflow-deeplab-resnet) or SBD's "
@@ -171,7 +167,6 @@ _ENTRIES = (
             "val": Split("pcontext/val/image", "pcontext/val/label", 5_104),
             "train": Split("pcontext/train/image", "pcontext/train/label", 4_998),
         },
-        default_split="val",
         sources=(
             f"images: {_VOC}/voc2010/VOCtrainval_03-May-2010.tar",
             "labels: trainval_merged.json from codalabuser.blob.core.windows.net/public/ (590 MB), "
@@ -187,7 +182,6 @@ _ENTRIES = (
             "val": Split("pcontext_full/val/image", "pcontext_full/val/label", 5_104),
             "train": Split("pcontext_full/train/image", "pcontext_full/train/label", 4_998),
         },
-        default_split="val",
         sources=(
             f"images: {_VOC}/voc2010/VOCtrainval_03-May-2010.tar",
             "labels: trainval.tar.gz from cs.stanford.edu/~roozbeh/pascal-context "
@@ -203,7 +197,6 @@ _ENTRIES = (
             "val": Split("cityscapes/leftImg8bit/val", "cityscapes/gtFine/val", 500),
             "train": Split("cityscapes/leftImg8bit/train", "cityscapes/gtFine/train", 2_975),
         },
-        default_split="val",
         sources=(
             "register at cityscapes-dataset.com: leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip",
         ),
@@ -211,19 +204,12 @@ _ENTRIES = (
     ),
 )
 CATALOGUE: dict[str, Dataset] = {entry.name: entry for entry in _ENTRIES}
-BENCHMARKS = (
-    "coco",
-    "voc",
-    "pc59",
-    "ade150",
-    "pc459",
-    "ade847",
-)  # those of the paper, in the order of its log
+BENCHMARKS = ("coco", "voc", "pc59", "ade150", "pc459", "ade847")  # the paper's, in the order of its log
 EMOJI = "emoji"  # the dataset that is rendered, see `san_cli.datasets.emoji`
 
 
 def get_dataset(name: str) -> Dataset:
-    """The entry called `name`, in any case; SanError with a suggestion for another name."""
+    """Look up the entry called `name`, in any case; SanError with a suggestion for another name."""
     found = CATALOGUE.get(name.casefold())
     if found is not None:
         return found
@@ -241,7 +227,7 @@ def dataset_name(name: str) -> str:
 
 
 def get_split(dataset: Dataset, split: str) -> Split:
-    """The split called `split`; SanError for another name."""
+    """Look up the split called `split`; SanError for another name."""
     if split not in dataset.splits:
         raise SanError(
             f"{dataset.name} has no split {quoted(split)}.",
@@ -251,7 +237,7 @@ def get_split(dataset: Dataset, split: str) -> Split:
 
 
 def find_root(data_root: str | Path | None) -> Path:
-    """The dataset root: `data_root`, $SAN_DATASETS, $DETECTRON2_DATASETS or ./datasets, in this order.
+    """Find the dataset root: `data_root`, $SAN_DATASETS, $DETECTRON2_DATASETS or ./datasets, in this order.
 
     SanError where one of the first three names something that is no folder; ./datasets need not exist.
     """
@@ -278,7 +264,7 @@ def prepare_step(dataset: Dataset, split: str, root: Path) -> str:
 
 
 def list_pairs(dataset: Dataset, split: str, root: Path) -> tuple[Pair, ...]:
-    """The images and label maps of a prepared split, paired by stem and sorted by it.
+    """List the images and label maps of a prepared split, paired by stem and sorted by it.
 
     SanError (code NO_INPUT) that says what is missing and the step that makes it: no folder, nothing in it, a
     preparation that was interrupted, a label without image, or an image without label where the dataset has
@@ -332,7 +318,7 @@ def _missing(what: str, dataset: Dataset, split: str, root: Path) -> SanError:
 
 
 def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
-    """The files below `folder` by their name without suffix, whatever sub-folder they are in."""
+    """Find the files below `folder` by their name without suffix, whatever sub-folder they are in."""
     found: dict[str, Path] = {}
     for parent, folders, names in os.walk(folder, followlinks=True):
         folders.sort()

@@ -71,6 +71,7 @@ def prepare(
     the others from being converted.
     """
     with open_sources(sources) as opened:
+        # All splits are planned before anything is written: what is missing is said at once.
         _warn_of_refused(opened, warn)
         members = tuple(member for source in opened for member in source.members)
         plans, results = _plans(dataset, splits, members, root, warn)
@@ -82,6 +83,7 @@ def prepare(
                     "the official data"
                 )
         digest = _digest(members)
+        # One split after the other, so that val is whole as early as can be.
         total = sum(len(plan.images) + len(plan.labels) for plan in plans)
         done = 0
         for plan in plans:
@@ -201,6 +203,7 @@ class _Run:
     def steps(self, before: int) -> Iterator[int]:
         """Do all tasks; yields `before` plus the number done, whenever that has grown."""
         with ThreadPoolExecutor(self._workers) as pool:
+            # A few files for each worker wait with their bytes: memory doesn't grow with the archive.
             waiting: set[Future[bool]] = set()
             try:
                 for task, fetch in self._fetches():
@@ -216,6 +219,7 @@ class _Run:
                 raise
 
     def _fetches(self) -> Iterator[tuple[_Task, Callable[[], bytes]]]:
+        """Each task with a function that gives its bytes, source by source in the order of their archives."""
         yield from ((task, bytes) for task in self._plan.labels if task.member is None)
         by_source: dict[int, dict[Member, _Task]] = {}
         for task in self._tasks():
