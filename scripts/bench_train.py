@@ -19,7 +19,7 @@ from dataclasses import replace
 import torch
 
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
-from san_cli.fps.memory import peak_growth_mb
+from san_cli.fps.timing import peak_growth_mb
 from san_cli.models.presets import get_preset
 from san_cli.train.memory import peak_memory_mb
 from san_cli.train.model import TrainedModel

@@ -17,7 +17,7 @@ _JP2_SIZE = b"\xff\x4f\xff\x51"  # start of codestream and its size marker
 
 
 def deep_values(image: Image.Image, data: bytes, reading: Reading, notes: list[str]) -> PixelValues | None:
-    """The numbers of a file that Pillow has opened and not yet loaded; None where 8 bits are all there is.
+    """Read the numbers of a file that Pillow has opened and not yet loaded; None where 8 bits are all there is.
 
     Raises BadImage, or whatever Pillow raises for damage.
     """
@@ -64,7 +64,7 @@ def _png_values(image: Image.Image, data: bytes) -> npt.NDArray[np.uint16]:
 
 
 def _unpacked_as(image: Image.Image, mode: str, raw_mode: str) -> Image.Image:
-    """The image, still to be loaded, with its bytes unpacked in another way."""
+    """Return the image, still to be loaded, with its bytes unpacked in another way."""
     tile = image.tile[0]  # type: ignore[attr-defined]
     image._mode = mode
     image.tile = [tile._replace(args=raw_mode)]  # type: ignore[attr-defined]

@@ -34,7 +34,7 @@ def read_file(
     max_bytes: int | None,
     header_size: Callable[[BinaryIO], tuple[int, int]],
 ) -> bytes:
-    """The whole file at once, so that a file that changes meanwhile is decoded from one state.
+    """Read the whole file at once, so that a file that changes meanwhile is decoded from one state.
 
     `header_size` gives (height, width) as the header promises them; it is asked about large files. Raises BadImage
     for what is no file, can't be read, or is larger than `max_bytes` (None: than its pixels can account for).
@@ -81,7 +81,7 @@ class _File(_FewReads, io.BufferedReader):
 
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; nothing else is opened, so nothing can block."""
+    """Open a regular file for reading; nothing else is opened, so nothing can block."""
     _check_kind(Path(path).stat())
     # Non-blocking, and checked again: the name may have become a pipe in between.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -42,7 +42,7 @@ def looks_like_image(head: bytes) -> bool:
 
 
 def read_head(path: str) -> bytes:
-    """The first bytes of a file; none of what is no regular file or can't be read. Never waits."""
+    """Read the first bytes of a file; none of what is no regular file or can't be read. Never waits."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (100,000 of them)
             return b""

@@ -89,7 +89,7 @@ def displayed_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 def _head(file: BinaryIO) -> bytes:
-    """The first bytes; the file stays at its start."""
+    """Read the first bytes; the file stays at its start."""
     head = file.read(4)
     file.seek(0)
     return head
@@ -143,7 +143,7 @@ def _from_pillow(image: Image.Image, reading: Reading) -> LoadedImage:
 
 
 def _file_behind(image: Image.Image) -> bytes | None:
-    """The bytes of a file that Pillow has opened but not read yet, if it would read less than there is."""
+    """Return the bytes of a file that Pillow has opened but not read yet, if it would read less than there is."""
     file = getattr(image, "fp", None)
     if image.format not in ("TIFF", "PNG", "PPM") or file is None or not getattr(image, "tile", None):
         return None
@@ -200,7 +200,7 @@ def _decode(data: bytes, suffix: str, max_pixels: int, reading: Reading, warned:
 def _decode_tiff(
     picture: tiff.TiffPicture, data: bytes, suffix: str, max_pixels: int, reading: Reading, warned: list[str]
 ) -> LoadedImage:
-    """The picture of a TIFF, read by Pillow where that does it rightly."""
+    """Decode the picture of a TIFF, read by Pillow where that does it rightly."""
     page = picture.page
     if page.width and page.height:
         _check_size(page.width, page.height, max_pixels)

@@ -47,7 +47,7 @@ class Look:
         return self.ramps > (0.25 if self.is_flat else 0.7) * max(self.changes, 1)
 
     def values(self, ignored: tuple[int, ...] = ()) -> list[int]:
-        """The values that occur, ascending, but for `ignored` ones."""
+        """List the values that occur, ascending, but for `ignored` ones."""
         return [value for value in np.flatnonzero(self.counts).tolist() if value not in ignored]
 
 
@@ -133,7 +133,7 @@ def described(seen: Look, classes: int, ignored: tuple[int, ...]) -> tuple[str, 
 
 
 def advice(seen: Look, classes: int, ignored: tuple[int, ...]) -> str:
-    """The same for a single file, as a hint."""
+    """Say the same of a single file, as a hint."""
     what, way = described(seen, classes, ignored)
     return f"It seems to {what}. {way}"
 

@@ -95,7 +95,7 @@ class Fitting:
 def fitting_patterns(
     images: Sequence[str], labels: Sequence[str], suffixes: tuple[Sequence[str], Sequence[str]]
 ) -> Fitting | None:
-    """The patterns that find the most images a label, if that is more than half of them; paths are relative.
+    """Find the patterns that give the most images a label, if that is more than half of them; paths are relative.
 
     `suffixes` are those of images and of labels. Some names of each are compared, the first of them most.
     """
@@ -137,7 +137,7 @@ def _alike(image: str, label: str) -> tuple[str, str] | None:
 
 
 def nearest_name(name: str, others: Sequence[str]) -> str:
-    """The one of `others` that is most like `name`, "" if there is none."""
+    """Find the one of `others` that is most like `name`, "" if there is none."""
     stem = PurePosixPath(name).stem
     ratio = [SequenceMatcher(None, stem, PurePosixPath(other).stem).ratio() for other in others[:2000]]
     return others[ratio.index(max(ratio))] if ratio else ""

@@ -114,7 +114,7 @@ def ignored_values(given: Sequence[str] | None) -> tuple[int, ...] | None:
 
 
 def settled_ids(ids: Labels, classes: int, ignored: tuple[int, ...], ignore_label: int) -> Labels:
-    """The ids with `ignore_label` for all that is ignored.
+    """Return the ids with `ignore_label` for all that is ignored.
 
     Where nothing is, 255 is the second of two classes in a map of 0 and 255: what a binary mask is saved as.
     """
@@ -127,7 +127,7 @@ def settled_ids(ids: Labels, classes: int, ignored: tuple[int, ...], ignore_labe
 
 
 def stored_orientation(path: Path) -> int:
-    """The EXIF orientation 1 … 8 that turns an image after it is read, 1 where there is none."""
+    """Read the EXIF orientation 1 … 8 that turns an image after it is read, 1 where there is none."""
     try:
         with Image.open(path) as image:
             turned = image.format != "TIFF"  # which Pillow turns itself, sizes and all
@@ -154,7 +154,7 @@ def list_own_pairs(
     label_name: str | None = None,
     keep_going: bool = False,
 ) -> OwnPairs:
-    """The images under one folder with the label maps under another, paired by name, sub-folders included.
+    """Pair the images under one folder with the label maps under another by name, sub-folders included.
 
     The names are alike but for the suffix, or fit the two patterns (see `name_patterns`). SanError (code
     NO_INPUT) for a missing or empty folder, two files of one name, and for what has no partner: with
@@ -229,7 +229,7 @@ def _refuse_no_folder(folder: Path, what: str) -> None:
 
 
 def _files(folder: Path, *, leave_out: Path) -> list[str]:
-    """The paths of all files below a folder, relative to it and sorted; hidden ones and `leave_out` apart."""
+    """List the paths of all files below a folder, relative to it and sorted; hidden ones and `leave_out` apart."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         here = Path(parent)

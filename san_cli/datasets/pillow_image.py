@@ -73,7 +73,7 @@ def convert(
 
 
 def _pillow_values(image: Image.Image, tags: dict[int, Any], scale: float) -> PixelValues:
-    """The grey numbers of a Pillow image of mode F or I."""
+    """Return the grey numbers of a Pillow image of mode F or I."""
     return PixelValues(
         np.asarray(image)[:, :, None],
         bits=tags.get(_BITS_PER_SAMPLE, (16,))[0],
@@ -85,7 +85,7 @@ def _pillow_values(image: Image.Image, tags: dict[int, Any], scale: float) -> Pi
 
 
 def _with_bands(image: Image.Image, reading: Reading, notes: list[str]) -> Image.Image:
-    """The bands that were asked for, as a grey or RGB image."""
+    """Take the bands that were asked for, as a grey or RGB image."""
     if reading.bands is None:
         return image
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
@@ -109,7 +109,7 @@ def exif_orientation(read_exif: Callable[[], Image.Exif], notes: list[str]) -> i
 
 
 def tiff_tags(image: Image.Image) -> dict[int, Any]:
-    """The tags of a TIFF that Pillow has opened; none of anything else."""
+    """Return the tags of a TIFF that Pillow has opened; none of anything else."""
     return cast("dict[int, Any]", getattr(image, "tag_v2", {}))
 
 

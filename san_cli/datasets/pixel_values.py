@@ -140,7 +140,7 @@ def _stored(dtype: np.dtype[Any], value: float) -> float | int:
 def _range(
     source: PixelValues, nothing: npt.NDArray[np.bool_] | None, reading: Reading, notes: list[str]
 ) -> tuple[float, float]:
-    """The values that become black and white."""
+    """Find the values that become black and white."""
     usable = source.values if nothing is None else source.values[~nothing]
     sample = np.sort(usable.ravel()[:: max(1, usable.size // _SAMPLE)]).astype(np.float64)
     scale = source.scale
@@ -187,7 +187,7 @@ def _integer_range(source: PixelValues, low: float, high: float) -> tuple[float,
 
 
 def _doubts(sample: npt.NDArray[np.float64], low: float, high: float, scale: float) -> list[str]:
-    """A sentence where hardly anything can be seen of the picture in the range; `sample` is sorted."""
+    """Return a sentence where hardly anything can be seen of the picture in the range; `sample` is sorted."""
     if sample[0] == sample[-1]:
         return [f"all values are {sample[0] / scale:g}"]
     if high <= low:

@@ -73,7 +73,7 @@ class Page:
     tags: dict[int, tuple[int, ...] | bytes]
 
     def number(self, tag: int, default: int = 0) -> int:
-        """The first value of a tag."""
+        """Return the first value of a tag."""
         values = self.numbers(tag)
         return values[0] if values else default
 
@@ -125,7 +125,7 @@ class Page:
 
     @property
     def extras(self) -> tuple[int, ...]:
-        """The kinds of the samples that aren't colour; 0, unspecified, where the file doesn't say."""
+        """Return the kinds of the samples that aren't colour; 0, unspecified, where the file doesn't say."""
         count = self.samples - COLOURS.get(self.number(Tag.PHOTOMETRIC), self.samples)
         given = self.numbers(Tag.EXTRA)
         return tuple(given[i] if i < len(given) else 0 for i in range(max(0, count)))
@@ -133,7 +133,7 @@ class Page:
 
 @dataclass(frozen=True)
 class TiffPicture:
-    """The page of a TIFF that is the picture: the first that is neither thumbnail nor mask."""
+    """Find the page of a TIFF that is the picture: the first that is neither thumbnail nor mask."""
 
     page: Page
     is_first: bool
@@ -148,7 +148,7 @@ class TiffPicture:
         return size[::-1] if self.page.orientation >= 5 else size
 
     def as_first_page(self, data: bytes) -> bytes:
-        """The file with the picture in front, where Pillow looks for it."""
+        """Return the file with the picture in front, where Pillow looks for it."""
         if self.is_first:
             return data
         if data[2:4] in (b"+\0", b"\0+"):

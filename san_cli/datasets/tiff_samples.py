@@ -144,7 +144,7 @@ def _dtype(page: Page) -> np.dtype[np.generic]:
 
 
 def _as(value: float, dtype: np.dtype[np.generic]) -> float:
-    """The value where the type can hold it, else 0."""
+    """Return the value where the type can hold it, else 0."""
     if dtype.kind == "f":
         return value
     limits = np.iinfo(dtype)  # type: ignore[type-var]
@@ -176,7 +176,7 @@ def _predictor(page: Page) -> int:
 
 
 def _unpacked(page: Page, raw: bytes, rows: int, row_bytes: int) -> bytes:
-    """The bytes of a strip or tile without compression: exactly as many as there must be, or BadImage."""
+    """Return the bytes of a strip or tile without compression: exactly as many as there must be, or BadImage."""
     size, compression = rows * row_bytes, page.number(Tag.COMPRESSION, 1)
     if page.number(Tag.FILL_ORDER, 1) == 2:
         raw = raw.translate(_REVERSED)

@@ -17,7 +17,7 @@ Predict = Callable[[Segmenter, Path], Iterable[Mapping[str, float] | None]]
 
 @dataclass(frozen=True)
 class FolderRate:
-    """A folder, done."""
+    """The rate at which a folder was done."""
 
     images: int
     failed: int

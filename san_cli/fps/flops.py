@@ -69,7 +69,7 @@ def cost_of(name: str, preset: Preset, size: int, classes: int) -> Cost:
 
 
 def gflops(run: Callable[[], object], *, extras: bool = False) -> float:
-    """10⁹ multiply-adds of `run`; with `extras` also what fvcore adds for norms and resizing."""
+    """Count 10⁹ multiply-adds of `run`; with `extras` also what fvcore adds for norms and resizing."""
     counter = FlopCounterMode(display=False, custom_mapping=_FUSED | (_EXTRAS if extras else {}))
     with torch.no_grad(), counter:
         run()

@@ -62,7 +62,7 @@ class SizeResult:
 
 
 def cases_at(size: int, systems: Sequence[str], preset: Preset, clip_sizes: Sequence[int]) -> list[Case]:
-    """The cases of an input size; SAN once for every CLIP size, by default for the preset's.
+    """List the cases of an input size; SAN once for every CLIP size, by default for the preset's.
 
     Raises SanError for sizes that the networks can't take.
     """

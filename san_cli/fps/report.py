@@ -134,7 +134,7 @@ def timing_rows(result: SizeResult) -> list[list[str]]:
 
 
 def title(result: SizeResult, context: Context) -> str:
-    """The heading of a size's tables."""
+    """Return the heading of a size's tables."""
     setup = context.setup
     compiled = ", compiled" if setup.compile else ""
     return (
@@ -185,7 +185,7 @@ def tables(result: SizeResult, width: int) -> list[list[list[str]]]:
 
 
 def fitting(rows: Rows, groups: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    """The columns of each table, none wider than `width` where that can be: column 0, and as many groups as fit."""
+    """Share columns out into tables, none wider than `width` if that can be: column 0 and as many groups as fit."""
     taken = [_width(rows, column) for column in range(len(rows[0]))]
     found: list[list[int]] = []
     left = 0

@@ -62,7 +62,7 @@ def setup_for(device: str, precision: str, classes: int, batch: int, compile: bo
 
 
 def baseline(name: str) -> nn.Module:
-    """The network of one of the paper's rivals, untrained, on the default device."""
+    """Build the network of one of the paper's rivals, untrained, on the default device."""
     return MaskCLIP() if name == "maskclip" else SimSeg(finetune_clip=name == "ovseg")
 
 
@@ -144,7 +144,7 @@ def _measured(
 def _label_maps(
     mask_logits: Tensor, probabilities: Tensor, pixels: Tensor, clock: StageClock
 ) -> list[SegmentationMap]:
-    """The output step, the same for all systems: label maps at the size of the input."""
+    """Run the output step, the same for all systems: label maps at the size of the input."""
     size = (pixels.shape[2], pixels.shape[3])
     maps = [
         segmentation_map(masks.float(), classes.float(), Frame(size, size, size))

@@ -69,7 +69,7 @@ def time_systems(
 
 
 def _calls(seconds: float) -> int:
-    """The number of timed calls for a system whose call takes so long."""
+    """Return the number of timed calls for a system whose call takes so long."""
     return 0 if seconds > _PATIENCE_S else min(_MOST_CALLS, max(1, math.floor(SECONDS_EACH / seconds)))
 
 
@@ -133,7 +133,7 @@ def time_call(system: System, pixels: Tensor, setup: Setup) -> Call:
 
 
 def interleaved(calls: Sequence[int]) -> list[int]:
-    """An order of systems in which each is called so many times, spread evenly over the whole."""
+    """Return an order of systems in which each is called so many times, spread evenly over the whole."""
     turns = [((turn + 0.5) / count, index) for index, count in enumerate(calls) for turn in range(count)]
     return [index for _, index in sorted(turns)]
 

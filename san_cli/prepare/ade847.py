@@ -98,7 +98,7 @@ def _convert(dataset: Dataset, name: str, data: bytes) -> Labels:
 
 
 def _opened(data: bytes, kind: str, name: str) -> Image.Image:
-    """The decoded image; SanError with `name` if it can't be decoded."""
+    """Decode an image; SanError with `name` if it can't be decoded."""
     try:
         image = Image.open(BytesIO(data), formats=(kind,))
         image.load()

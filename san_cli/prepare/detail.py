@@ -41,7 +41,7 @@ class DetailImage:
 
 @lru_cache(maxsize=1)  # both splits, and 590 MB are read once
 def read_detail(member: Member, *, with_segments: bool) -> dict[str, DetailImage]:
-    """The images by stem; SanError if the file is something else.
+    """Read the images by stem; SanError if the file is something else.
 
     Elements are decoded one at a time: the file's parts, boundaries and occlusions would need gigabytes.
     """
@@ -73,7 +73,7 @@ def read_detail(member: Member, *, with_segments: bool) -> dict[str, DetailImage
 
 
 def paint(image: DetailImage) -> NDArray[np.uint16]:
-    """Category ids [H, W], 0 where no segment is; SanError for a segment that does not fit."""
+    """Paint category ids [H, W], 0 where no segment is; SanError for a segment that does not fit."""
     labels = np.zeros(image.size, np.uint16)
     for segment in image.segments:
         try:

@@ -72,7 +72,7 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
 
 
 def _uncompressed(element: _Element, most: int) -> _Element:
-    """The elements in a compressed one, `most` bytes of them."""
+    """Decompress the elements in a compressed one, `most` bytes of them."""
     unpacker = zlib.decompressobj()
     data = unpacker.decompress(element.data, most + 1)
     if not unpacker.eof or len(data) > most:

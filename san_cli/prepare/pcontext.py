@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import partial
+from importlib import resources
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from san_cli.datasets.catalogue import Dataset
 from san_cli.datasets.labels import Labels
 from san_cli.errors import ExitCode, SanError
 from san_cli.prepare import detail
-from san_cli.prepare.lists import pascal_context_val, read_stems
 from san_cli.prepare.matfile import read_mat
 from san_cli.prepare.plan import (
     ImageTask,
@@ -19,6 +19,7 @@ from san_cli.prepare.plan import (
     Plan,
     choose,
     pair_up,
+    read_stems,
     to_train_ids,
     train_id_table,
 )
@@ -88,13 +89,19 @@ def _stems(
         if pattern.fullmatch(member.parts[-1]) or (given_itself and own.fullmatch(member.parts[-1])):
             return read_stems(member)
     if split == "val":
-        return tuple(sorted(pascal_context_val() & mats.keys()))
+        return tuple(sorted(_val_list() & mats.keys()))
     raise NothingFound(
         dataset,
         split,
         "list",
         hint=f"Which images are train is in {detail.NAME} (see pc59) or in a list pascalcontext_train.txt.",
     )
+
+
+def _val_list() -> frozenset[str]:
+    """Read the 5,104 validation images of PASCAL-Context, as its users list them."""
+    file = resources.files(__package__) / "pascal_context_val.txt"
+    return frozenset(file.read_text(encoding="ascii").split())
 
 
 def _painted(dataset: Dataset, merged: Member, stem: str, data: bytes) -> Labels:

@@ -117,6 +117,22 @@ def pair_up(
     return tuple(sorted(labels))
 
 
+def read_stems(member: Member) -> tuple[str, ...]:
+    """Read the stems in a list, one a line, sorted, each once; SanError for an empty list or one that is not text.
+
+    Of "2007_000033", "JPEGImages/2007_000033.jpg" and "2007_000033 1" it takes the stem.
+    """
+    try:
+        lines = member.read(2**24).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SanError(f"{member} is no text file", code=ExitCode.NO_INPUT) from None
+    words = [line.split()[0].replace("\\", "/") for line in lines if line.strip()]
+    stems = {word.rpartition("/")[2].partition(".")[0] for word in words} - {""}
+    if not stems:
+        raise SanError(f"{member} lists no images", code=ExitCode.NO_INPUT)
+    return tuple(sorted(stems))
+
+
 @cache
 def train_id_table(name: str, unlabelled: tuple[int, ...]) -> NDArray[np.int32]:
     """Raw value → train id [65536]: `unlabelled` values → ignore label, and -1 for those that mean nothing."""

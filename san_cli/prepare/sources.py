@@ -56,7 +56,7 @@ class Source(Protocol):
     refused: tuple[str, ...]
 
     def read(self, member: "Member") -> bytes:
-        """The content of one of `members`; any exception of `_DAMAGE`."""
+        """Read the content of one of `members`; any exception of `_DAMAGE`."""
 
     def close(self) -> None:
         """Let go of open files."""
@@ -94,7 +94,7 @@ class Member:
         return _SAFE_STEM.fullmatch(self.stem) is not None
 
     def read(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
-        """The content, complete; SanError naming source and member if it is damaged or larger."""
+        """Read the content, complete; SanError naming source and member if it is damaged or larger."""
         if self.size > max_bytes:
             raise SanError(
                 f"{self} has {self.size:,} bytes, far more than such a file has", code=ExitCode.SOME_FAILED
@@ -280,7 +280,7 @@ class _BoundedHeaders:
 
 
 def _decompressed(path: Path) -> IO[bytes]:
-    """The bytes of a file that may be compressed: gzip, bzip2 or xz, told by its first bytes."""
+    """Open the bytes of a file that may be compressed: gzip, bzip2 or xz, told by its first bytes."""
     with path.open("rb") as file:
         start = file.read(2**16)
     if start.startswith(b"\x1f\x8b"):
@@ -314,7 +314,7 @@ def _closed_if_it_fails(source: Source) -> Iterator[None]:
 
 @contextmanager
 def open_sources(paths: Sequence[Path]) -> Iterator[tuple[Source, ...]]:
-    """The sources at `paths`: folders, .zip, .tar (.gz, .bz2, .xz) and single files, told by their content.
+    """Open the sources at `paths`: folders, .zip, .tar (.gz, .bz2, .xz) and single files, told by their content.
 
     SanError for a path that is not there or an archive that is damaged.
     """

@@ -8,7 +8,6 @@ import numpy as np
 from san_cli.datasets.catalogue import Dataset
 from san_cli.datasets.labels import Labels, decode_label
 from san_cli.errors import ExitCode, SanError
-from san_cli.prepare.lists import read_stems
 from san_cli.prepare.matfile import read_mat
 from san_cli.prepare.plan import (
     ImageTask,
@@ -17,6 +16,7 @@ from san_cli.prepare.plan import (
     Plan,
     choose,
     pair_up,
+    read_stems,
     to_train_ids,
     train_id_table,
 )
