@@ -251,8 +251,8 @@ def _folder(
     from san_cli.datasets.bad_image import MAX_PIXELS
     from san_cli.engine.segmenter import MapOptions, Segmenter
     from san_cli.fps.end_to_end import folder_rate
+    from san_cli.predict.folder import end_run, open_run
     from san_cli.predict.pipeline import predict_images
-    from san_cli.predict.run import end_run, open_run
     from san_cli.predict.settings import asked_settings, with_model
     from san_cli.predict.stages import Job
     from san_cli.runs.processes import default_workers

@@ -36,11 +36,11 @@ _FILE_SUFFIXES = (
 if TYPE_CHECKING:
     from san_cli.datasets.reading import Reading
     from san_cli.engine.segmenter import Segmenter
+    from san_cli.predict.folder import Run
     from san_cli.predict.inputs import Listing
-    from san_cli.predict.run import Run
     from san_cli.predict.stages import Job
+    from san_cli.runs.processes import Processes
     from san_cli.runs.shares import Share
-    from san_cli.runs.team import Team
     from san_cli.vocabulary.grammar import Vocabulary
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
@@ -97,11 +97,11 @@ def predict(
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
+    from san_cli.predict.folder import check_folder, end_run, open_run
     from san_cli.predict.inputs import fail_unreadable
     from san_cli.predict.journal import STATE_FOLDER
-    from san_cli.predict.results import refuse_unusable_folder
-    from san_cli.predict.run import check_folder, end_run, open_run
     from san_cli.predict.settings import asked_settings, with_model
+    from san_cli.runs.lock import refuse_unusable_folder
     from san_cli.vocabulary.templates import templates as template_set
 
     kinds = _kinds(save)
@@ -109,15 +109,15 @@ def predict(
         raise SanError("--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1.")
     reading = _reading(range, bands)
     _check_output_name(output)
-    share, team = _share(shard, overwrite)
-    report = Report(output, kinds, jsonl, quiet, leads=team is None or team.leads)
+    share, processes = _share(shard, overwrite)
+    report = Report(output, kinds, jsonl, quiet, leads=processes.leads)
     refuse_stray_words(inputs, may_be_word)
     vocabulary, shown = _vocabulary(vocab, _default_vocabulary(model), show, background, min_score, report)
     asked = asked_settings(
         vocabulary, template_set(templates), kinds,
         show=shown, background=background, min_score=min_score, batch=batch, reading=reading,
     )  # fmt: skip
-    listing = _listing(inputs, output, recursive, exclude or [], null, limit, team, report)
+    listing = _listing(inputs, output, recursive, exclude or [], null, limit, processes, report)
     refuse_unusable_folder(output)
     if not (output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
         listing = fail_unreadable(listing, max_pixels)
@@ -138,14 +138,16 @@ def predict(
     )
     _tell_of_tiny(note_on_words(segmenter.preset, vocabulary), report)
     settings = with_model(asked, segmenter, compile)
-    with open_run(output, listing, kinds, settings, share=share, team=team, overwrite=overwrite) as run:
+    with open_run(
+        output, listing, kinds, settings, share=share, processes=processes, overwrite=overwrite
+    ) as run:
         with report.timed("text"):
-            _embed(segmenter, vocabulary, team, report)
+            _embed(segmenter, vocabulary, processes, report)
         _work(run, job, segmenter, workers, fail_fast, report)
         _tell_of_tiny(note_on_pictures(segmenter.pictures, segmenter.strange_pictures), report)
         report.nothing_found(job.classes, shown, min_score)
         ending = end_run(run, job.classes)
-        _print_team(run, job, report)
+        _print_together(run, job, report)
     report.end(ending, job.classes, share)
     raise typer.Exit(report.exit_code(ending))
 
@@ -193,22 +195,22 @@ def _default_vocabulary(model: str | None) -> str:
     return "emoji" if model is not None and get_preset(model).name == "tiny" else "coco"
 
 
-def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Team | None]":
+def _share(shard: str | None, overwrite: bool) -> "tuple[Share, Processes]":
     """Our share of the list, and the processes that torchrun started with us, if it did."""
-    from san_cli.runs.shares import WHOLE, parse_shard
-    from san_cli.runs.team import Team, team_share
+    from san_cli.runs.processes import ALONE, meet, own_share
+    from san_cli.runs.shares import parse_shard
 
-    of_team = team_share()
     if shard is None:
-        return (WHOLE, None) if of_team is None else (of_team, Team.meet(of_team))
-    if of_team is not None:
+        processes = meet()
+        return processes.share, processes
+    if own_share().count > 1:
         raise SanError("--shard can't be combined with torchrun, which splits the list itself")
     if overwrite:
         raise SanError(
             "--overwrite can't be combined with --shard: no shard knows which results of others are old",
             hint="Choose a new folder with -o.",
         )
-    return parse_shard(shard), None
+    return parse_shard(shard), ALONE
 
 
 def _vocabulary(
@@ -252,7 +254,7 @@ def _listing(
     exclude: list[str],
     null: bool,
     limit: int | None,
-    team: "Team | None",
+    processes: "Processes",
     report: Report,
 ) -> "Listing":
     from san_cli.predict.inputs import Listing, discover
@@ -263,7 +265,7 @@ def _listing(
     listing = discover(
         inputs,
         recursive=recursive,
-        stdin=_stdin(team) if "-" in inputs else None,
+        stdin=_stdin(processes) if "-" in inputs else None,
         null_separated=null,
         exclude=exclude,
         output=output,
@@ -274,16 +276,14 @@ def _listing(
     return listing
 
 
-def _stdin(team: "Team | None") -> BinaryIO | None:
-    """The list on stdin; in a team only the first process reads it and tells the others."""
+def _stdin(processes: "Processes") -> BinaryIO | None:
+    """The list on stdin; of several processes only the leading one reads it and tells the others."""
     from san_cli.predict.input_list import LONGEST_LIST
 
     stdin = None if sys.stdin is None else sys.stdin.buffer
-    if team is None or stdin is None:
+    if processes.world == 1 or stdin is None:
         return stdin
-    if team.leads:
-        team.tell("stdin", stdin.read(LONGEST_LIST + 1))
-    return BytesIO(team.hear("stdin"))
+    return BytesIO(processes.from_leader("stdin", lambda: stdin.read(LONGEST_LIST + 1)))
 
 
 def _tell_failures(listing: "Listing", fail_fast: bool, report: Report) -> None:
@@ -324,18 +324,13 @@ def _load(
     templates: str,
     report: Report,
 ) -> "Segmenter":
-    import torch
-
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.runs.team import local_rank
+    from san_cli.runs.processes import own_device
 
-    devices = torch.cuda.device_count()
-    if device in ("auto", "cuda") and devices > 1:
-        device = f"cuda:{local_rank() % devices}"
     return Segmenter.load(
         model,
         weights,
-        device=device,
+        device=own_device(device),
         precision=precision,
         templates=templates,
         compile=compile,
@@ -348,19 +343,18 @@ def _tell_of_tiny(note: str | None, report: Report) -> None:
         report.warning(note)
 
 
-def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", team: "Team | None", report: Report) -> None:
-    """Have the words embedded; in a team by the first process, the others find them in the cache."""
+def _embed(segmenter: "Segmenter", vocabulary: "Vocabulary", processes: "Processes", report: Report) -> None:
+    """Have the words embedded; by the leading process first, the others find them in the cache."""
     from san_cli.engine.alike_words import word_notes
 
-    if team is not None and not team.leads:
-        team.hear("embedded")
-    with progress("embedding words", len(vocabulary.words), quiet=report.quiet) as step:
+    with (
+        processes.leader_first("embedded"),
+        progress("embedding words", len(vocabulary.words), quiet=report.quiet) as step,
+    ):
         embedded = segmenter.embed(vocabulary, step)
     length = segmenter.preset.clip.context_length
     for text in word_notes(vocabulary, embedded, segmenter.templates, length):
         report.info(f"note: {text}")
-    if team is not None and team.leads:
-        team.tell("embedded")
 
 
 def _work(
@@ -371,7 +365,7 @@ def _work(
     from san_cli.predict.pipeline import predict_images
     from san_cli.runs.processes import default_workers
 
-    images, own_lines = run.listing.images, report.jsonl and run.team is None
+    images, own_lines = run.listing.images, report.jsonl and run.processes.world == 1
     outcomes = predict_images(
         run,
         job,
@@ -397,11 +391,11 @@ def _work(
             report.json_line(failure.path, record, job.classes)
 
 
-def _print_team(run: "Run", job: "Job", report: Report) -> None:
-    """A team's lines are in order only at the end."""
-    from san_cli.predict.run import all_records
+def _print_together(run: "Run", job: "Job", report: Report) -> None:
+    """Print the lines of several processes at the end, as only then they are in order."""
+    from san_cli.predict.folder import all_records
 
-    if run.team is not None and run.team.leads and report.jsonl:
+    if run.processes.world > 1 and run.processes.leads and report.jsonl:
         for path, record, exif_orientation in all_records(run):
             report.json_line(path, record, job.classes, exif_orientation)
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
     from san_cli.outputs.record import ImageRecord
     from san_cli.predict.finish import Tally
+    from san_cli.predict.folder import Ending
     from san_cli.predict.pipeline import Outcome
-    from san_cli.predict.run import Ending
     from san_cli.runs.shares import Share
 
 _NOTES_SHOWN = 3  # of each kind

@@ -285,7 +285,7 @@ def _results(output: Path) -> list[str]:
 
 def _refuse_folder(request: Request) -> None:
     """SanError where nothing can be written to -o, or where another training is there; other slips come first."""
-    from san_cli.predict.results import refuse_unusable_folder
+    from san_cli.runs.lock import refuse_unusable_folder
 
     refuse_unusable_folder(request.output)
     found = _results(request.output)
@@ -339,7 +339,7 @@ def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainP
 
 def _default_workers() -> int:
     """As many as there are cores for each process, but one."""
-    from san_cli.runs.team import processes_here
+    from san_cli.runs.processes import processes_here
 
     return max(1, min(8, (os.cpu_count() or 1) // processes_here() - 1))
 

@@ -16,7 +16,7 @@ from san_cli.outputs.label_map import write_class_table
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.input_notes import FailedInput
 from san_cli.predict.inputs import InputImage, Listing
-from san_cli.predict.journal import Journal, same_content, source_of
+from san_cli.predict.journal import ImageJournal, same_content, source_of
 from san_cli.predict.made_files import has_size, mark_of, marks_from, remove_made
 from san_cli.predict.output_names import output_stem
 from san_cli.predict.results import (
@@ -53,12 +53,12 @@ class Tally:
             self.class_images[class_id] = self.class_images.get(class_id, 0) + 1
 
 
-def unfinished(journal: Journal, images: Sequence[InputImage]) -> list[InputImage]:
+def unfinished(journal: ImageJournal, images: Sequence[InputImage]) -> list[InputImage]:
     """The images that no process has done, or failed at, in their present state."""
     return [image for image in images if not _is_journalled(journal, image)]
 
 
-def _is_journalled(journal: Journal, image: InputImage) -> bool:
+def _is_journalled(journal: ImageJournal, image: InputImage) -> bool:
     entry = journal.entries.get(image.name)
     return entry is not None and same_content(entry.source, source_of(image.path))
 
@@ -67,7 +67,7 @@ def finish(
     output: Path,
     listing: Listing,
     *,
-    journal: Journal,
+    journal: ImageJournal,
     save: Sequence[str],
     classes: Sequence[str],
     info: Mapping[str, object],
@@ -85,7 +85,7 @@ def finish(
         and len(names) + len(kept) == len(journal.entries)
         and _whole(output, journal, save)
     ):
-        journal.remove_others()  # empty ones: a line would have broken the seal
+        journal.remove_parts()  # empty ones: a line would have broken the seal
         return None
     counted = _CountedRecords(journal, names, listing.failures)
     try:
@@ -109,18 +109,18 @@ def finish(
             for _ in counted():
                 pass
         run_marks = {path: mark_of(output / path) for path in run_files(save)}
-        journal.compact([*names, *kept], seal, run_marks)
+        journal.merge([*names, *kept], seal, run_marks)
     except OSError as error:
         raise stopping(error, output) from error
     return replace(counted.tally, removed=removed)
 
 
-def _whole(output: Path, journal: Journal, save: Sequence[str]) -> bool:
+def _whole(output: Path, journal: ImageJournal, save: Sequence[str]) -> bool:
     """Whether the files that concern all images are there in full."""
     return all(has_size(output / path, journal.run_marks.get(path)) for path in run_files(save))
 
 
-def still_there(journal: Journal, listing: Listing) -> list[str]:
+def still_there(journal: ImageJournal, listing: Listing) -> list[str]:
     """The names, sorted, of inputs that are in the journal and not in the list, unless they are gone.
 
     The journal has but a hash of an input's path. Where that comes from is told by the inputs of the list, whose
@@ -155,7 +155,7 @@ def _is_gone(name: str, where: str, roots: Iterable[str], failed: Container[str]
 
 
 def remove_stale(
-    output: Path, journal: Journal, names: Container[str], save: Sequence[str]
+    output: Path, journal: ImageJournal, names: Container[str], save: Sequence[str]
 ) -> tuple[str, ...]:
     """Remove what we made for inputs that failed or are not among `names`, as far as it is still ours to the byte.
 
@@ -196,7 +196,7 @@ def _is_same(output: Path, path: str, other: str | None) -> bool:
     return (output / path).exists() and (output / other).exists() and (output / path).samefile(output / other)
 
 
-def _all_marks(journal: Journal) -> Iterator[tuple[str, set[str]]]:
+def _all_marks(journal: ImageJournal) -> Iterator[tuple[str, set[str]]]:
     """Every name in the journal with the marks of all that was ever made for it."""
     for name, entry in journal.entries.items():
         yield name, {entry.marks, *journal.replaced.get(name, ())}
@@ -205,7 +205,7 @@ def _all_marks(journal: Journal) -> Iterator[tuple[str, set[str]]]:
 class _CountedRecords:
     """The records of all inputs, as often as they are asked for; `tally` is of the last time."""
 
-    def __init__(self, journal: Journal, names: Sequence[str], failures: Iterable[FailedInput]) -> None:
+    def __init__(self, journal: ImageJournal, names: Sequence[str], failures: Iterable[FailedInput]) -> None:
         self._journal = journal
         self._names = names
         self._failures = failures

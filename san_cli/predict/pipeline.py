@@ -17,11 +17,11 @@ from san_cli.engine.pipeline import threaded
 from san_cli.engine.segmenter import Segmenter
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.batches import plan_batches
+from san_cli.predict.folder import Run
 from san_cli.predict.inputs import InputImage
-from san_cli.predict.journal import Journal, same_content, source_of
+from san_cli.predict.journal import ImageJournal, same_content, source_of
 from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
 from san_cli.predict.results import result_paths, stopping
-from san_cli.predict.run import Run
 from san_cli.predict.stages import Job, PassingImage, Stages
 from san_cli.runs.shares import Share
 from san_cli.text import counted, printable
@@ -87,7 +87,7 @@ def predict_images(
             )
 
 
-def is_done(image: InputImage, journal: Journal, output: Path, save: Sequence[str]) -> bool:
+def is_done(image: InputImage, journal: ImageJournal, output: Path, save: Sequence[str]) -> bool:
     """Whether the image is finished, unchanged since then, and its files are there in full, be it as edited."""
     entry = journal.entries.get(image.name)
     if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
@@ -96,18 +96,20 @@ def is_done(image: InputImage, journal: Journal, output: Path, save: Sequence[st
     return all(has_size(path, mark) or was_edited(path, mark) for path, mark in results)
 
 
-def _edited(name: str, journal: Journal, output: Path, save: Sequence[str]) -> list[str]:
+def _edited(name: str, journal: ImageJournal, output: Path, save: Sequence[str]) -> list[str]:
     """Those of a finished image's files that somebody has changed."""
     results = _marked(name, journal, output, save)
     return [str(path) for path, mark in results if not has_size(path, mark)]
 
 
-def _marked(name: str, journal: Journal, output: Path, save: Sequence[str]) -> list[tuple[Path, Mark | None]]:
+def _marked(
+    name: str, journal: ImageJournal, output: Path, save: Sequence[str]
+) -> list[tuple[Path, Mark | None]]:
     marks = marks_from(journal.entries[name].marks)
     return [(output / path, marks.get(kind)) for kind, path in result_paths(name, save).items()]
 
 
-def _done_before(name: str, journal: Journal, reread: bool) -> Outcome:
+def _done_before(name: str, journal: ImageJournal, reread: bool) -> Outcome:
     record = journal.record(name) if reread else ImageRecord(name, 0, 0)
     return Outcome(record, journal.entries[name].exif_orientation, done_before=True)
 

@@ -130,18 +130,6 @@ def _refuse_outside(output: Path, folder: Path) -> None:
         )
 
 
-def refuse_unusable_folder(output: Path) -> None:
-    """SanError if `output` can't be a folder of results; it need not exist."""
-    there = output
-    while not os.path.lexists(there) and there != there.parent:
-        there = there.parent
-    hint = "Choose another folder with -o."
-    if not there.is_dir():
-        raise SanError(f"{quoted(there)} is not a folder", hint=hint)
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SanError(f"the folder {quoted(there)} can't be written to", hint=hint)
-
-
 def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:
     """A file that is there already under the name of a result, if any."""
     if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):

@@ -1,16 +1,13 @@
-"""The settings that make a run's results what they are, kept beside them so that no folder mixes two."""
+"""The settings that the results of `san predict` depend on; the keys are the options' names."""
 
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from san_cli.datasets.reading import AS_STORED, Reading
-from san_cli.errors import SanError
-from san_cli.files import atomic_write
-from san_cli.predict.journal import STATE_FOLDER, open_state_file
-from san_cli.text import json_text, quoted
+from san_cli.predict.journal import STATE_FOLDER
+from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
+from san_cli.text import quoted
 from san_cli.vocabulary.grammar import Vocabulary
 
 if TYPE_CHECKING:
@@ -18,7 +15,10 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # of the results; raise it whenever the same settings give other bytes
 
-Settings = Mapping[str, Any]  # JSON values
+
+def settings_file(output: Path) -> Path:
+    """Return where a folder of results keeps the settings of its run."""
+    return output / STATE_FOLDER / "run.json"
 
 
 def asked_settings(
@@ -32,7 +32,7 @@ def asked_settings(
     batch: int,
     reading: Reading = AS_STORED,
 ) -> Settings:
-    """What the results depend on, as far as the command line tells it; the keys are the options' names."""
+    """Return what the results depend on, as far as the command line tells it."""
     return {
         "format": FORMAT,
         "vocab": [list(entry.words) for entry in vocabulary.entries],
@@ -48,7 +48,7 @@ def asked_settings(
 
 
 def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:
-    """The full settings."""
+    """Return the full settings."""
     from san_cli.engine.device import PRECISIONS
 
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
@@ -62,55 +62,17 @@ def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Set
     }
 
 
-def read_settings(output: Path) -> Settings | None:
-    """The settings of the run that the folder holds, None if there is none; SanError if unreadable."""
-    path = output / STATE_FOLDER / "run.json"
-    try:
-        with open(open_state_file(path, os.O_RDONLY), "rb") as file:  # noqa: PTH123
-            found = json.loads(file.read())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "it is damaged"
-        raise SanError(
-            f"can't read {quoted(path)}, the settings of the run in that folder: {reason.lower()}",
-            hint="Add --overwrite to do everything anew, or choose another folder with -o.",
-        ) from error
-    return found if isinstance(found, dict) else {}
+def kept_settings(output: Path) -> Settings | None:
+    """Return the settings of the run that a folder holds, None if there is none; SanError if unreadable."""
+    hint = "Add --overwrite to do everything anew, or choose another folder with -o."
+    return read_settings(settings_file(output), hint=hint)
 
 
-def write_settings(output: Path, settings: Settings) -> None:
-    """Keep the settings of a run; OSError where that fails."""
-    with atomic_write(output / STATE_FOLDER / "run.json") as stream:
-        stream.write((json_text(dict(settings)) + "\n").encode("ascii"))
-
-
-def other_settings(found: Settings, wanted: Settings) -> list[str]:
-    """The names of the wanted settings that are others in what was found."""
-    return [key for key in wanted if json.loads(json_text(wanted[key])) != found.get(key)]
-
-
-def refuse_other_settings(output: Path, found: Settings, wanted: Settings) -> None:
-    """SanError that names what differs, if a run with the `wanted` settings would mix with the results found.
-
-    `wanted` may lack settings that are not known yet; they are not compared.
-    """
-    other = other_settings(found, wanted)
-    if other:
-        told = "; ".join(_difference(key, found, wanted) for key in other)
-        raise SanError(
-            f"'{output}' holds a run with other settings: {told}",
-            hint="Choose another folder with -o, or add --overwrite to do everything anew.",
-        )
-
-
-def _difference(key: str, found: Settings, wanted: Settings) -> str:
-    """One setting, then and now, unless that is too long to be told."""
-    then, now = _told(found.get(key)), _told(wanted[key])
-    return f"{key} (then {then}, now {now})" if then and now and len(then + now) < 80 else key
-
-
-def _told(value: object) -> str:
-    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
-        return json_text(value) if len(value) < 5 else ""
-    return "none" if value is None else str(value)
+def refuse_other_run(output: Path, found: Settings, wanted: Settings) -> None:
+    """Raise SanError if a run with the `wanted` settings would mix with the results found, naming what differs."""
+    refuse_other_settings(
+        found,
+        wanted,
+        holds=f"{quoted(output)} holds a run",
+        hint="Choose another folder with -o, or add --overwrite to do everything anew.",
+    )

@@ -23,7 +23,7 @@ from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.predict.batches import Size, group_by
 from san_cli.predict.inputs import InputImage
-from san_cli.predict.journal import Source, encode_line, source_of
+from san_cli.predict.journal import Source, image_line, source_of
 from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.vocabulary.grammar import Vocabulary
 
@@ -204,7 +204,7 @@ class Stages:
             image.record = ImageRecord(name, 0, 0, error=image.error)
         assert image.source is not None
         marks = {kind: result.mark for kind, result in image.written.items()}
-        image.line = encode_line(image.source, image.exif_orientation, image.record, marks)
+        image.line = image_line(image.source, image.exif_orientation, image.record, marks)
         image.pixels = image.made = None
         image.ms["write"] = _ms_since(start)
         return image

@@ -1,4 +1,4 @@
-"""One run at a time in a folder of results; shards of one job share it."""
+"""The folder of results: one that can be used, and one run at a time in it; shards of one job share it."""
 
 import os
 import time
@@ -16,6 +16,18 @@ except ImportError:  # Windows: nothing keeps two runs apart there
     fcntl = None  # type: ignore[assignment]
 
 _POLL_S = 0.2
+
+
+def refuse_unusable_folder(output: Path) -> None:
+    """Raise SanError if `output` can't be a folder of results; it need not exist."""
+    there = output
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    hint = "Choose another folder with -o."
+    if not there.is_dir():
+        raise SanError(f"{quoted(there)} is not a folder", hint=hint)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SanError(f"the folder {quoted(there)} can't be written to", hint=hint)
 
 
 @contextmanager

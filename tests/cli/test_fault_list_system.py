@@ -26,7 +26,7 @@ from san_cli.datasets.images import LoadedImage
 from san_cli.errors import SanError
 from san_cli.predict import stages
 from san_cli.predict.inputs import discover
-from san_cli.predict.journal import Journal
+from san_cli.runs.journal import Journal, Line
 
 # The file system
 
@@ -353,11 +353,12 @@ def raise_after(monkeypatch: pytest.MonkeyPatch, images: int, number: int) -> No
     real = Journal.append
     left = [images]
 
-    def append(self: Journal, line: bytes) -> None:
-        real(self, line)
+    def append(self: Journal, line: bytes) -> Line:
+        found = real(self, line)
         left[0] -= 1
         if left[0] == 0:
             signal.raise_signal(number)
+        return found
 
     monkeypatch.setattr(Journal, "append", append)
 

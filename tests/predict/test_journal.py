@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.rle import Region
-from san_cli.predict.journal import Journal, Source, encode_line, journal_name, source_of
+from san_cli.predict.journal import ImageJournal, Source, image_line, source_of
 from san_cli.predict.made_files import Mark, marks_from
 
 SOURCE = Source(10, 20, "here")
@@ -26,7 +26,7 @@ def record(name: str, error: str | None = None) -> ImageRecord:
 
 
 def line(name: str, source: Source = SOURCE, error: str | None = None, size: int = 7) -> bytes:
-    return encode_line(source, 1, record(name, error), {} if error else {"labels": Mark(size, "0f")})
+    return image_line(source, 1, record(name, error), {} if error else {"labels": Mark(size, "0f")})
 
 
 def folder_with(tmp_path: Path, **files: bytes) -> Path:
@@ -39,8 +39,8 @@ def folder_with(tmp_path: Path, **files: bytes) -> Path:
     return tmp_path
 
 
-def read(folder: Path, current: Source | None = SOURCE) -> Journal:
-    return Journal(folder, lambda name: current)
+def read(folder: Path, current: Source | None = SOURCE) -> ImageJournal:
+    return ImageJournal(folder, lambda name: current)
 
 
 @given(st.lists(names, unique=True, max_size=8))
@@ -48,7 +48,7 @@ def read(folder: Path, current: Source | None = SOURCE) -> Journal:
 def test_what_is_appended_is_read_again(tmp_path: Path, listed: list[str]) -> None:
     folder = folder_with(tmp_path)
     journal = read(folder)
-    journal.open_own("journal")
+    journal.open_own()
     for name in listed:
         journal.append(line(name))
         assert journal.record(name) == record(name)
@@ -75,7 +75,7 @@ def test_damage_costs_only_the_damaged_lines(tmp_path: Path, listed: list[str], 
     journal = read(folder_with(tmp_path, journal=whole[:cut]))
     complete = sum(len(b"".join(lines[: n + 1])) <= cut for n in range(len(lines)))
     assert list(journal.entries) == listed[:complete]
-    journal.open_own("journal")
+    journal.open_own()
     journal.append(line("last"))
     journal.close()
     assert (tmp_path / ".san" / "journal").read_bytes() == b"".join([*lines[:complete], line("last")])
@@ -113,24 +113,19 @@ def test_compacting_orders_and_seals(tmp_path: Path) -> None:
     )
     journal = read(folder)
     assert journal.seal is None
-    journal.compact(["b", "c", "a", "gone"], "digest", {"html/data.js": Mark(3, "ab")})
+    journal.merge(["b", "c", "a", "gone"], "digest", {"html/data.js": Mark(3, "ab")})
     journal.close()
     assert [path.name for path in (folder / ".san").iterdir()] == ["journal"]
     again = read(folder)
     assert (list(again.entries), again.seal) == (["b", "c", "a", "gone"], "digest")
     first = (folder / ".san" / "journal").read_bytes()
     assert again.run_marks == {"html/data.js": Mark(3, "ab")}
-    again.compact(["b", "c", "a", "gone"], "digest", again.run_marks)
+    again.merge(["b", "c", "a", "gone"], "digest", again.run_marks)
     assert (folder / ".san" / "journal").read_bytes() == first
-    again.open_own("journal")
+    again.open_own()
     again.append(line("d"))
     again.close()
     assert read(folder).seal is None
-
-
-def test_journals_of_processes_have_names_of_their_own() -> None:
-    assert journal_name(0, 1) == "journal"
-    assert len({journal_name(index, 12) for index in range(12)}) == 12
 
 
 def test_source_of_what_is_not_there(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from program import San, make_photos, subprocess_environment, tree
 
 from san_cli.engine.segmenter import Segmenter
 from san_cli.predict.stages import Stages
+from san_cli.runs.journal import Journal, Line
 
 
 def test_bad_files_among_good_ones(predict: San, photos: Path, tmp_path: Path) -> None:
@@ -217,13 +218,12 @@ def test_settings_nested_too_deeply(predict: San, photos: Path, tmp_path: Path) 
 def test_folder_that_is_removed_under_a_run(
     predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from san_cli.predict.journal import Journal
-
     real, out = Journal.append, tmp_path / "out"
 
-    def append(journal: Journal, line: bytes) -> None:
-        real(journal, line)
+    def append(journal: Journal, line: bytes) -> Line:
+        found = real(journal, line)
         shutil.rmtree(out, ignore_errors=True)
+        return found
 
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", append)

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from program import San, make_photos, subprocess_environment, tree
 
-from san_cli.predict.journal import Journal
 from san_cli.predict.results import write_results
 from san_cli.predict.stages import Stages
+from san_cli.runs.journal import Journal
 
 
 def times(folder: Path) -> dict[str, int]:

@@ -12,12 +12,13 @@ from program import San, make_photos, subprocess_environment, tree
 from torch.distributed import HashStore
 
 from san_cli.errors import SanError
+from san_cli.predict.folder import _agree
 from san_cli.predict.inputs import InputImage, Listing
-from san_cli.predict.run import _agree
-from san_cli.predict.settings import write_settings
+from san_cli.predict.settings import settings_file
 from san_cli.runs.lock import locked
+from san_cli.runs.processes import Processes
+from san_cli.runs.settings import write_settings
 from san_cli.runs.shares import Share
-from san_cli.runs.team import Team
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -53,11 +54,14 @@ def test_rerun_without_shards_finishes_them(predict: San, photos: Path, tmp_path
 def test_shard_beside_a_whole_run_is_refused(
     predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("san_cli.predict.run._MERGE_S", 0.1)
+    monkeypatch.setattr("san_cli.predict.folder._MERGE_S", 0.1)
     predict(photos, "-o", tmp_path / "out", "--shard", "1/2")
-    with locked(tmp_path / "out"):
+    lock = tmp_path / "out" / ".san", tmp_path / "out", "san predict"
+    with locked(*lock):
         assert predict(photos, "-o", tmp_path / "out", "--shard", "2/2").code == 2
-    with locked(tmp_path / "out", shared=True):  # another shard may run, a whole run may not
+    with locked(
+        tmp_path / "out" / ".san", tmp_path / "out", "san predict", shared=True
+    ):  # another shard may run, a whole run may not
         assert predict(photos, "-o", tmp_path / "out").code == 2
         last = predict(photos, "-o", tmp_path / "out", "--shard", "2/2")
     assert last.code == 3
@@ -102,8 +106,8 @@ def test_processes_that_see_different_inputs_are_told(tmp_path: Path) -> None:
     store = HashStore()
     images = tuple(InputImage(tmp_path / name, name) for name in ("a.jpg", "b.jpg"))
     (tmp_path / ".san").mkdir()
-    write_settings(tmp_path, {"vocab": ["x"]})
-    leader, other = Team(Share(0, 2), store), Team(Share(1, 2), store)
+    write_settings(settings_file(tmp_path), {"vocab": ["x"]})
+    leader, other = Processes(Share(0, 2), store), Processes(Share(1, 2), store)
     _agree(leader, tmp_path, {"vocab": ["x"]}, Listing(images, ()))
     _agree(other, tmp_path, {"vocab": ["x"]}, Listing(images, ()))
     with pytest.raises(SanError, match="process 1 sees other inputs than process 0"):

@@ -1,4 +1,4 @@
-"""A run in a folder of results, from its first check to its last file: alone, as one shard, or in a team.
+"""The folder of a run's results: checked, locked and opened, and finished by whoever is last.
 
 alone (the usual case)   locks the folder, appends to `journal`, finishes
 --shard i/n              shares the lock, appends to `journal-i-of-n`; whoever finds all images done finishes
@@ -26,18 +26,13 @@ from san_cli.predict.finish import (
     unfinished,
 )
 from san_cli.predict.inputs import InputImage, Listing
-from san_cli.predict.journal import STATE_FOLDER, Journal, Source, journal_name, same_content, source_of
-from san_cli.predict.results import foreign_file, make_folder, refuse_unusable_folder, stopping
-from san_cli.predict.settings import (
-    Settings,
-    other_settings,
-    read_settings,
-    refuse_other_settings,
-    write_settings,
-)
-from san_cli.runs.lock import lock_file, locked
+from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
+from san_cli.predict.results import foreign_file, make_folder, stopping
+from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
+from san_cli.runs.lock import lock_file, locked, refuse_unusable_folder
+from san_cli.runs.processes import ALONE, Processes
+from san_cli.runs.settings import Settings, other_settings, write_settings
 from san_cli.runs.shares import WHOLE, Share
-from san_cli.runs.team import Team
 from san_cli.text import counted, printable, quoted
 
 _MERGE_S = 60.0  # how long shards wait for one another's last steps
@@ -52,9 +47,9 @@ class Run:
     save: tuple[str, ...]
     info: Mapping[str, object]  # of the COCO dataset
     share: Share
-    team: Team | None
-    lock: int | None  # descriptor of the folder's lock; a team's leader has it for all
-    journal: Journal
+    processes: Processes
+    lock: int | None  # descriptor of the folder's lock; the leading process has it for all
+    journal: ImageJournal
 
 
 @dataclass(frozen=True)
@@ -72,17 +67,17 @@ def check_folder(output: Path, images: Sequence[InputImage], save: Sequence[str]
     run's results, or files that would be overwritten and that no run has made.
     """
     refuse_unusable_folder(output)
-    found = read_settings(output)
+    found = kept_settings(output)
     if found is None:
         foreign = foreign_file(output, [image.name for image in images], save)
-        found = read_settings(output)  # another shard may have begun in between
+        found = kept_settings(output)  # another shard may have begun in between
         if foreign is not None and found is None:
             raise SanError(
                 f"{quoted(foreign)} is there already and was not made by a run in this folder",
                 hint="Choose another folder with -o, or add --overwrite to replace such files.",
             )
     if found is not None:
-        refuse_other_settings(output, found, settings)
+        refuse_other_run(output, found, settings)
     return found is not None
 
 
@@ -94,7 +89,7 @@ def open_run(
     settings: Settings,
     *,
     share: Share = WHOLE,
-    team: Team | None = None,
+    processes: Processes = ALONE,
     overwrite: bool = False,
 ) -> Iterator[Run]:
     """Make and lock the folder, read its journals and open our own; SanError as for `check_folder`.
@@ -105,11 +100,12 @@ def open_run(
     with ExitStack() as stack:
         lock = None
         try:
-            if team is None or team.leads:
+            # The leading process locks the folder and makes sure that it is ours; shards share the lock.
+            if processes.leads:
                 is_old = (output / STATE_FOLDER).exists()
                 output.mkdir(parents=True, exist_ok=True)
                 make_folder(output, output / STATE_FOLDER)
-                shard = team is None and share.count > 1
+                shard = processes.world == 1 and share.count > 1
                 lock = stack.enter_context(
                     locked(
                         output / STATE_FOLDER,
@@ -120,18 +116,18 @@ def open_run(
                     )
                 )
                 _claim(output, listing, save, settings, overwrite, is_old=is_old)
-            if team is not None:
-                _agree(team, output, settings, listing)
-            journal = _open_journals(output, listing.images)
+            _agree(processes, output, settings, listing)
+            # What is done is known from here on; nobody else appends to our part of the journal.
+            journal = open_journal(output, listing.images)
             stack.callback(journal.close)
             _refuse_other_sources(journal, listing.images, output)
-            if not lock_file(journal.open_own(journal_name(share.index, share.count))):
+            if not lock_file(journal.open_own(share)):
                 raise SanError(
-                    f"another process is doing share {share.index + 1}/{share.count} in '{output}'"
+                    f"another process is doing share {share.index + 1}/{share.count} in {quoted(output)}"
                 )
         except OSError as error:
             raise _unusable(error, output) from error
-        yield Run(output, listing, save, info, share, team, lock, journal)
+        yield Run(output, listing, save, info, share, processes, lock, journal)
 
 
 def _unusable(error: OSError, output: Path) -> SanError:
@@ -139,7 +135,7 @@ def _unusable(error: OSError, output: Path) -> SanError:
     fault = stopping(error, output)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
         return fault
-    what = f"'{error.filename}'" if error.filename else f"'{output}'"
+    what = f"'{error.filename}'" if error.filename else f"{quoted(output)}"
     return SanError(
         f"{printable(what)} can't be used: {(error.strerror or str(error)).lower()}",
         hint="Choose another folder with -o.",
@@ -154,41 +150,40 @@ def _claim(
         sweep_stale(output)
     if overwrite:
         _forget(output, listing, settings)
-        write_settings(output, settings)
+        write_settings(settings_file(output), settings)
     elif not check_folder(output, listing.images, save, settings):
-        write_settings(output, settings)
+        write_settings(settings_file(output), settings)
 
 
 def _forget(output: Path, listing: Listing, settings: Settings) -> None:
     """Remove what a run before has made, but for results of inputs not given now that are as they would be made."""
-    journal = _open_journals(output, listing.images)
+    journal = open_journal(output, listing.images)
     try:
-        same = not other_settings(read_settings(output) or {}, settings)
+        same = not other_settings(kept_settings(output) or {}, settings)
     except SanError:  # damaged, and replaced now
         same = False
     kept = still_there(journal, listing) if same else []
     remove_stale(output, journal, kept, ())
-    journal.compact(kept, "", {})
+    journal.merge(kept, "", {})
 
 
-def _agree(team: Team, output: Path, settings: Settings, listing: Listing) -> None:
+def _agree(processes: Processes, output: Path, settings: Settings, listing: Listing) -> None:
     """All processes must see the same list, or some images would be nobody's, and compute alike."""
     digest = list_digest(listing).encode()
-    if team.leads:
-        team.tell("list", digest)
-        return
-    if team.hear("list") != digest:
+    if processes.from_leader("list", lambda: digest) != digest:
         raise SanError(
-            f"process {team.share.index} sees other inputs than process 0",
+            f"process {processes.rank} sees other inputs than process 0",
             hint="All processes need the same arguments, and shared folders that nobody is writing to.",
         )
-    found = read_settings(output)
+    if processes.leads:
+        return
+    found = kept_settings(output)
     if found is None:
         raise SanError(
-            f"process {team.share.index} does not see the folder '{output}' of process 0",
+            f"process {processes.rank} does not see the folder {quoted(output)} of process 0",
             hint="All processes must write to one shared folder.",
         )
-    refuse_other_settings(output, found, settings)
+    refuse_other_run(output, found, settings)
 
 
 def end_run(run: Run, classes: Sequence[str]) -> Ending:
@@ -196,11 +191,11 @@ def end_run(run: Run, classes: Sequence[str]) -> Ending:
 
     SanError where that can't be written.
     """
-    if run.team is not None:
-        return _end_team(run, run.team, classes)
+    if run.processes.world > 1:
+        return _end_together(run, classes)
     if run.share.count == 1:
         return Ending(_finish(run, run.journal, classes))
-    missing = unfinished(_read_journals(run.output, run.listing.images), run.listing.images)
+    missing = unfinished(_read_journal(run.output, run.listing.images), run.listing.images)
     if missing:
         return Ending(None, len(missing))
     # Whoever gets here gives up its share of the lock; the others are at their end too, soon here or gone.
@@ -211,12 +206,12 @@ def end_run(run: Run, classes: Sequence[str]) -> Ending:
             hint="Run the same command without --shard to merge the results.",
             code=ExitCode.SOME_FAILED,
         )
-    return Ending(_finish(run, _read_journals(run.output, run.listing.images), classes))
+    return Ending(_finish(run, _read_journal(run.output, run.listing.images), classes))
 
 
 def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
     """Path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
-    journal = _read_journals(run.output, run.listing.images)
+    journal = _read_journal(run.output, run.listing.images)
     for image in run.listing.images:
         record = journal.record(image.name)
         yield str(image.path), record, journal.entries[image.name].exif_orientation
@@ -225,54 +220,49 @@ def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
         yield failure.path, record, 1
 
 
-def _end_team(run: Run, team: Team, classes: Sequence[str]) -> Ending:
+def _end_together(run: Run, classes: Sequence[str]) -> Ending:
     run.journal.close()
-    team.tell("done")
+    run.processes.wait()
     ending = Ending(None)
-    if team.leads:
-        team.hear_all("done")
-        journal = _read_journals(run.output, run.listing.images)
-        missing = unfinished(journal, run.listing.images)
-        if missing:
-            raise SanError(
-                f"{counted(len(missing), 'image')} not done, e.g. {printable(missing[0].name)}: "
-                "they have changed meanwhile, or the processes see different folders",
-                hint="Run the same command again.",
-                code=ExitCode.SOME_FAILED,
-            )
-        ending = Ending(_finish(run, journal, classes))
-        team.tell("merged")
-    else:
-        team.hear("merged")
-    team.tell("left")
-    if team.leads:  # it may be the one that keeps the store
-        team.hear_all("left")
+    with run.processes.leader_first("merged"):
+        if run.processes.leads:
+            journal = _read_journal(run.output, run.listing.images)
+            missing = unfinished(journal, run.listing.images)
+            if missing:
+                raise SanError(
+                    f"{counted(len(missing), 'image')} not done, e.g. {printable(missing[0].name)}: "
+                    "they have changed meanwhile, or the processes see different folders",
+                    hint="Run the same command again.",
+                    code=ExitCode.SOME_FAILED,
+                )
+            ending = Ending(_finish(run, journal, classes))
+    run.processes.leave()
     return ending
 
 
-def _finish(run: Run, journal: Journal, classes: Sequence[str]) -> Tally | None:
+def _finish(run: Run, journal: ImageJournal, classes: Sequence[str]) -> Tally | None:
     return finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
 
 
-def _read_journals(output: Path, images: Sequence[InputImage]) -> Journal:
-    """The journals at the end of a run; SanError where they can't be read any more."""
+def _read_journal(output: Path, images: Sequence[InputImage]) -> ImageJournal:
+    """Read the journal at the end of a run; SanError where it can't be read any more."""
     try:
-        return _open_journals(output, images)
+        return open_journal(output, images)
     except OSError as error:
         raise stopping(error, output) from error
 
 
-def _open_journals(output: Path, images: Sequence[InputImage]) -> Journal:
+def open_journal(output: Path, images: Sequence[InputImage]) -> ImageJournal:
     paths = {image.name: image.path for image in images}
 
     @cache
     def current(name: str) -> Source | None:
         return source_of(paths[name]) if name in paths else None
 
-    return Journal(output, current)
+    return ImageJournal(output, current)
 
 
-def _refuse_other_sources(journal: Journal, images: Sequence[InputImage], output: Path) -> None:
+def _refuse_other_sources(journal: ImageJournal, images: Sequence[InputImage], output: Path) -> None:
     """An input that has changed is done anew, but another file of the same name must not take its place."""
     for image in images:
         entry = journal.entries.get(image.name)
@@ -281,6 +271,6 @@ def _refuse_other_sources(journal: Journal, images: Sequence[InputImage], output
             continue
         if entry.source.where != current.where:
             raise SanError(
-                f"'{output}' holds the results of another file called {printable(image.name)}",
+                f"{quoted(output)} holds the results of another file called {printable(image.name)}",
                 hint="Choose another folder with -o, or add --overwrite to do everything anew.",
             )
