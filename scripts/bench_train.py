@@ -21,9 +21,9 @@ import torch
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
 from san_cli.fps.timing import peak_growth_mb
 from san_cli.models.presets import get_preset
+from san_cli.runs.processes import ProcessGroup
 from san_cli.train.memory import peak_memory_mb
 from san_cli.train.model import TrainedModel
-from san_cli.train.processes import Processes
 from san_cli.train.recipe import Recipe
 from san_cli.train.step import MicroBatch, Trainer
 from san_cli.train.targets import targets_of
@@ -65,7 +65,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     model.san.recompute = options.row == "recompute"
     if options.row == "whole":
         model.san.visual.requires_grad_(True)
-    trainer = Trainer(model, recipe, 0, choose_precision(options.precision, device), Processes(0, 1, device))
+    trainer = Trainer(
+        model, recipe, 0, choose_precision(options.precision, device), ProcessGroup(device=device)
+    )
     batch, seconds = parts(preset.input_size, options.batch, device), []
     trainer.step(0, [batch])  # from here on the optimiser's moments are there
     model.zero_grad(set_to_none=True)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from san_cli.models.presets import Preset
+    from san_cli.runs.processes import ProcessGroup
     from san_cli.train.data import TrainingData
-    from san_cli.train.processes import Processes
     from san_cli.train.recipe import Recipe
     from san_cli.train.run import Report, Training, TrainPlan
     from san_cli.weights.checkpoint import Checkpoint
@@ -251,16 +251,16 @@ def _preset_and_recipe(request: Request, checkpoint: Path | None) -> "tuple[Pres
     return preset, recipe
 
 
-def _processes(device: str) -> "AbstractContextManager[Processes]":
+def _processes(device: str) -> "AbstractContextManager[ProcessGroup]":
     from san_cli.engine.device import choose_device
-    from san_cli.train.processes import together
+    from san_cli.runs.processes import joined
 
-    return together(choose_device(device))
+    return joined(choose_device(device))
 
 
 def _goes_on(request: Request) -> bool:
     """Whether a training that is there already is to be taken up."""
-    from san_cli.train.processes import restarted
+    from san_cli.runs.processes import restarted
 
     return not request.dry_run and (request.resume or restarted())
 
@@ -313,7 +313,7 @@ def _start(request: Request, preset: "Preset", checkpoint: Path | None, say: Say
     return fresh_model(preset, request.clip_weights, request.seed, say=say)
 
 
-def _plan(request: Request, recipe: "Recipe", processes: "Processes") -> "TrainPlan":
+def _plan(request: Request, recipe: "Recipe", processes: "ProcessGroup") -> "TrainPlan":
     from san_cli.engine.device import choose_precision
     from san_cli.train.loader import check_split
     from san_cli.train.run import TrainPlan
@@ -363,7 +363,7 @@ def _settings(
 
 
 def _settle_folder(
-    request: Request, settings: dict[str, Any], checkpoint: Path | None, processes: "Processes"
+    request: Request, settings: dict[str, Any], checkpoint: Path | None, processes: "ProcessGroup"
 ) -> None:
     """Make the folder of a new training, and note its settings there."""
     from san_cli.train.checkpoints import sweep
@@ -388,7 +388,7 @@ def _embed(
     start: "Checkpoint",
     data: "TrainingData",
     prompts: tuple[str, ...],
-    processes: "Processes",
+    processes: "ProcessGroup",
 ) -> "Tensor":
     """Text embeddings; the leading process makes them, the others find them in the cache."""
     from san_cli.engine.text_embeddings import TextTower, embed_words
@@ -401,7 +401,7 @@ def _embed(
     return embed_words(tower, words, prompts, processes.device)
 
 
-def _check_data(request: Request, data: "TrainingData", processes: "Processes", say: Say) -> None:
+def _check_data(request: Request, data: "TrainingData", processes: "ProcessGroup", say: Say) -> None:
     """Read some of the data, and say which classes never occur there."""
     from san_cli.train.training_check import check_source
     from san_cli.train.training_set import PairSource
@@ -424,7 +424,7 @@ def _training(
     data: "TrainingData",
     start: "Checkpoint",
     text: "Tensor",
-    processes: "Processes",
+    processes: "ProcessGroup",
     say: Say,
 ) -> "Training":
     from san_cli.train.run import Training

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -84,7 +84,6 @@ class Processes:
 
     share: Share = WHOLE
     store: "Store | None" = None
-    device: "torch.device | None" = None  # of a training, whose processes are a group
     _gathered: Iterator[int] = field(default_factory=count, repr=False, compare=False)
 
     @property
@@ -142,12 +141,6 @@ class Processes:
         """Every process's value, by rank; they call this equally often, and wait for one another."""
         if self.world == 1:
             return [value]
-        if self.device is not None:
-            import torch.distributed as dist
-
-            found: list[Any] = [None] * self.world
-            dist.all_gather_object(found, value)
-            return found
         what = f"gathered/{next(self._gathered)}"
         self.tell(what, pickle.dumps(value))
         return [pickle.loads(self.hear(what, rank)) for rank in range(self.world)]
@@ -195,8 +188,25 @@ class Processes:
                 hint="They need the same command, the same data, and a folder -o that all of them see.",
             )
 
+
+@dataclass(frozen=True)
+class ProcessGroup(Processes):
+    """Processes that train together, each on a device of its own, and add up numbers in every step."""
+
+    device: "torch.device" = field(kw_only=True)
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Every process's value, by rank; a process that is lost ends the others' waiting, too."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
     def sums(self, *values: float) -> list[float]:
-        """Each value summed over all processes of a group, in float64."""
+        """Each value summed over all processes, in float64."""
         if self.world == 1:
             return list(values)
         import torch
@@ -252,7 +262,7 @@ def _of_this_round(store: "Store", rank: int, world: int, patience: timedelta) -
 
 
 @contextmanager
-def joined(device: "torch.device") -> Iterator[Processes]:
+def joined(device: "torch.device") -> Iterator[ProcessGroup]:
     """Meet the others and join them in a process group for the length of the block.
 
     The group talks over nccl on CUDA, where each process has a GPU of its own, otherwise over gloo. SanError where
@@ -274,7 +284,7 @@ def joined(device: "torch.device") -> Iterator[Processes]:
                 timeout=_PATIENCE,
                 device_id=own,
             )
-        yield replace(processes, device=device)
+        yield ProcessGroup(processes.share, processes.store, device=device)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from san_cli.engine.device import reuse_freed_memory
 from san_cli.errors import ExitCode, SanError
+from san_cli.runs.processes import ProcessGroup
 from san_cli.text import counted, printable
 from san_cli.train import checkpoints
 from san_cli.train.best import keep_best, kept_best
@@ -21,7 +22,6 @@ from san_cli.train.loader import batches, explaining_worker_deaths
 from san_cli.train.log import Interval, MetricsLog
 from san_cli.train.memory import explaining_memory, peak_memory_mb
 from san_cli.train.model import TrainedModel, checkpoint_of
-from san_cli.train.processes import Processes
 from san_cli.train.recipe import Recipe
 from san_cli.train.sample_sheet import write_sample_sheet
 from san_cli.train.state_files import unwritable
@@ -128,7 +128,7 @@ class Training:
         data: TrainingData,
         start: Checkpoint,
         text_embeddings: Tensor,
-        processes: Processes,
+        processes: ProcessGroup,
         say: Callable[[str], None],
     ) -> None:
         if processes.device.type == "cpu":

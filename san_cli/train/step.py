@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from san_cli.runs.processes import ProcessGroup
 from san_cli.train.losses import Normalisers, normalisers_of
 from san_cli.train.model import TrainedModel, trainable
 from san_cli.train.optimizer import optimizers_of, poly_lr
 from san_cli.train.points import seeded_draw
-from san_cli.train.processes import Processes
 from san_cli.train.recipe import Recipe
 from san_cli.train.targets import Targets
 
@@ -45,7 +45,7 @@ class Trainer:
     """Model, optimisers and loss scale: what changes from step to step."""
 
     def __init__(
-        self, model: TrainedModel, recipe: Recipe, seed: int, precision: torch.dtype, processes: Processes
+        self, model: TrainedModel, recipe: Recipe, seed: int, precision: torch.dtype, processes: ProcessGroup
     ) -> None:
         self.model, self.recipe, self.seed, self.precision = model, recipe, seed, precision
         self.processes = processes

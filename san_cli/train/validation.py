@@ -10,9 +10,9 @@ from torch import Tensor
 from san_cli.engine.metrics import Metrics, confusion_of, empty_confusion, metrics_of
 from san_cli.engine.segmenter import NotFinite, Segmenter
 from san_cli.errors import SanError
+from san_cli.runs.processes import ProcessGroup
 from san_cli.text import printable
 from san_cli.train.data import TrainingData
-from san_cli.train.processes import Processes
 from san_cli.train.sample_sheet import SheetRow
 from san_cli.weights.checkpoint import Checkpoint
 
@@ -36,7 +36,7 @@ def evaluated_images(length: int, most: int) -> list[int]:
 
 
 def segmenter_of(
-    checkpoint: Checkpoint, text_embeddings: Tensor, data: TrainingData, processes: Processes
+    checkpoint: Checkpoint, text_embeddings: Tensor, data: TrainingData, processes: ProcessGroup
 ) -> Segmenter:
     """A segmenter on the model's own tensors (nothing is copied), which knows the data's vocabulary alone."""
     segmenter = Segmenter(
@@ -55,7 +55,7 @@ def validate(
     segmenter: Segmenter,
     data: TrainingData,
     indices: Sequence[int],
-    processes: Processes,
+    processes: ProcessGroup,
     step: Callable[[int, int], None],
 ) -> Validation:
     """Evaluate these validation images as `san eval` does, shared out over the processes.

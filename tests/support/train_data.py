@@ -22,8 +22,8 @@ from recipe import image
 from safetensors.torch import load_file
 
 from san_cli.models.presets import Preset, preset_from_json
+from san_cli.runs.processes import ProcessGroup
 from san_cli.train.model import TrainedModel
-from san_cli.train.processes import Processes
 from san_cli.train.recipe import RECIPES
 from san_cli.train.step import MicroBatch, StepResult, Trainer
 from san_cli.train.targets import targets_of
@@ -246,7 +246,7 @@ def trainer_of(preset: Preset, **recipe: Any) -> Trainer:
     words = F.normalize(torch.randn(len(CLASSES), preset.clip.embed_dim, generator=generator), dim=-1)
     short = replace(RECIPES["official"], **{"points": 64, "iterations": 10, "batch": 2, **recipe})
     model = TrainedModel(random_checkpoint(preset), words, vocabulary_of_names(CLASSES), short)
-    return Trainer(model, short, 0, torch.float32, Processes(0, 1, torch.device("cpu")))
+    return Trainer(model, short, 0, torch.float32, ProcessGroup(device=torch.device("cpu")))
 
 
 def part_of_batch(*numbers: int, side: int = 64) -> MicroBatch:

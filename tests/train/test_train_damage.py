@@ -164,7 +164,7 @@ def test_damaged_settings_are_refused(san: San, folder: Path, stopped: Path, dam
     DAMAGES[damage](stopped / "settings.json")
     before = tree(stopped) if damage != "a pipe" else {}
     code, err = _resumed(san, folder, stopped)
-    assert (code, "can't resume" in err) == (2, True)
+    assert (code, "settings" in err) == (2, True)
     assert damage == "a pipe" or tree(stopped) == before
 
 
@@ -228,7 +228,7 @@ def test_the_best_model_of_another_training_is_kept(san: San, folder: Path, stop
     shutil.rmtree(stopped / "checkpoints")
     before = tree(stopped)
     ended = train(san, folder, *OPTIONS, "-o", stopped, "--resume", "--seed", 3)
-    assert (ended.code, "another seed" in ended.err) == (2, True)
+    assert (ended.code, "seed (then" in ended.err) == (2, True)
     assert tree(stopped) == before
 
 
