@@ -56,3 +56,11 @@ def _escaped(found: re.Match[str]) -> str:
     if "\ud800" <= character <= "\udfff":
         return rf"\\u{ord(character):04x}"
     return json.dumps(character)[1:-1] if character != "\x7f" else r"\u007f"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"

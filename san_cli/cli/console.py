@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable
 
 if TYPE_CHECKING:
@@ -57,6 +58,27 @@ def error(message: str, hint: str = "") -> None:
 def write(lines: Iterable[str]) -> None:
     """Print lines on stdout, in UTF-8 whatever the locale: names read back from a file must be the same names."""
     typer.echo("\n".join(lines).encode("utf-8"))
+
+
+def write_line(line: str) -> None:
+    """Print a line on stdout, at once. BrokenPipeError where nobody reads, SanError where it can't be written."""
+    try:
+        if sys.stdout is None:
+            raise OSError("it is closed")
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        if sys.stdout is not None:
+            # What is buffered would fail again when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        reason = getattr(error, "strerror", None) or error
+        raise SanError(
+            f"can't write to standard output: {str(reason).lower()}",
+            hint="What is written is complete; run the same command again to go on.",
+            code=ExitCode.SOME_FAILED,
+        ) from error
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

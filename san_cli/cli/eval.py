@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from san_cli.cli import console, options
-from san_cli.cli.progress import progress
+from san_cli.cli.progress import voice_of
 from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable
@@ -182,7 +181,7 @@ def evaluate(
 
         from san_cli.datasets.own_pairs import ignored_values
         from san_cli.datasets.task import OwnData
-        from san_cli.evaluate.plan import Data, Models, Plan, Voice
+        from san_cli.evaluate.plan import Data, Models, Plan
         from san_cli.evaluate.report import print_report, report_json
         from san_cli.evaluate.run import run_evaluations
 
@@ -191,12 +190,7 @@ def evaluate(
             own_data = OwnData(images, labels, classes, ignored_values(ignore), image_name, label_name)
         data = Data(names, data_root, split, own_data, limit, vocab, synonyms)
         models = Models(model, weights or [None], ensemble, device, precision, templates)
-        voice = Voice(
-            console.say,
-            (lambda _: None) if quiet else console.note,
-            console.warn,
-            partial(progress, quiet=quiet or as_json),
-        )
+        voice = voice_of(quiet, bars=not quiet and not as_json)
         plan = Plan(output, resume, keep_going, workers, save_predictions, worst, paper, voice=voice)
         report = run_evaluations(data, predictions or models, plan)
         if report is None:  # torchrun would end the leading process if another one ended with an error

@@ -1,7 +1,7 @@
 """`san fps`: what the user asked for is checked, then measured, then shown."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from san_cli.cli import console, options
 from san_cli.cli.progress import progress
 from san_cli.errors import SanError, did_you_mean
 from san_cli.fps.published import CLASSES
+from san_cli.runs.voice import Voice
 from san_cli.text import nearest, printable
 from san_cli.vocabulary.grammar import complete_vocabulary, parse_vocabulary
 
@@ -248,14 +249,10 @@ def _folder(
     step: Callable[[int, int], None],
 ) -> "FolderRate":
     """Time `san predict`; weights that lie ready are used, nothing is downloaded, else they are random."""
-    from san_cli.datasets.bad_image import MAX_PIXELS
     from san_cli.engine.segmenter import MapOptions, Segmenter
     from san_cli.fps.end_to_end import folder_rate
-    from san_cli.predict.folder import end_run, open_run
-    from san_cli.predict.pipeline import predict_images
-    from san_cli.predict.settings import asked_settings, with_model
-    from san_cli.predict.stages import Job
-    from san_cli.runs.processes import default_workers
+    from san_cli.predict.request import Job
+    from san_cli.predict.run import predict_folder
     from san_cli.weights.find import local_weights
 
     weights = local_weights(preset.name)
@@ -267,18 +264,12 @@ def _folder(
         compile=setup.compile,
         say=console.warn,
     )
-    job = Job(vocabulary, MapOptions(), _KINDS, setup.batch, MAX_PIXELS)
-    asked = asked_settings(
-        vocabulary, segmenter.templates, _KINDS, show=None, background=None, min_score=0.0, batch=setup.batch
-    )
+    job = Job(vocabulary, MapOptions(), _KINDS, setup.batch)
+    voice = Voice(warn=console.warn)
 
-    def predict(segmenter: Segmenter, output: Path) -> Iterator[dict[str, float] | None]:
-        settings = with_model(asked, segmenter, setup.compile)
-        workers = default_workers(segmenter.device.type)
-        with open_run(output, listing, _KINDS, settings) as run:
-            for made in predict_images(run, job, segmenter, workers=workers, reread=False, say=console.warn):
-                yield made.ms if made.record.error is None else None
-            end_run(run, job.classes)
+    def predict(segmenter: Segmenter, output: Path) -> Iterator[Mapping[str, float] | None]:
+        for made in predict_folder(listing, output, job, segmenter, compile=setup.compile, voice=voice):
+            yield made.ms if made.record.error is None else None
 
     paths = [image.path for image in listing.images]
     return folder_rate(

@@ -4,9 +4,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 from san_cli.cli import console
+from san_cli.runs.voice import Step, Voice
+from san_cli.text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,12 +17,6 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 10.0  # a bar of tqdm's would draw itself anew in a log without end
 _LONGEST = 25  # characters of what a bar is about, so that 60 columns hold the rest
-
-
-class Step(Protocol):
-    """Told how many steps are done, and how many there are where that wasn't known."""
-
-    def __call__(self, done: int, total: int | None = None) -> None: ...
 
 
 def bar_of(below: Callable[[], str] = lambda: "", *, transient: bool) -> "Progress":
@@ -85,17 +82,22 @@ def _lines(what: str, steps: int) -> Step:
     return step
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def is_terminal() -> bool:
     """Tell whether somebody looks at stderr."""
     try:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # closed
         return False
+
+
+def voice_of(quiet: bool, *, bars: bool) -> Voice:
+    """Return what a job speaks with; `quiet` leaves out notes and what is only good to know."""
+    unsaid = Voice.tell
+    return Voice(
+        say=console.say,
+        tell=unsaid if quiet else console.say,
+        note=unsaid if quiet else console.note,
+        warn=console.warn,
+        data=console.write_line,
+        progress=partial(progress, quiet=not bars),
+    )

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from san_cli.cli.progress import duration
-from san_cli.text import counted, printable
+from san_cli.text import counted, duration, printable
 
 if TYPE_CHECKING:
     from san_cli.train.recipe import Recipe

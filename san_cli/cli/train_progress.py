@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from san_cli.cli import console
-from san_cli.cli.progress import bar_of, duration, is_terminal
+from san_cli.cli.progress import bar_of, is_terminal
+from san_cli.text import duration
 
 if TYPE_CHECKING:
     from san_cli.train.run import Report, Watch

@@ -1,13 +1,12 @@
 """What `san eval` is asked for: the data, the models, how it is done, and how it speaks meanwhile."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from san_cli.datasets.task import OwnData
 from san_cli.runs.processes import ALONE, Processes
+from san_cli.runs.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -33,26 +32,6 @@ class Models:
     device: str
     precision: str
     templates: str
-
-
-class Step(Protocol):
-    """Told how many steps are done, and how many there are where that wasn't known."""
-
-    def __call__(self, done: int, total: int | None = None) -> None: ...
-
-
-def _unseen(done: int, total: int | None = None) -> None:
-    """Show nothing."""
-
-
-@dataclass(frozen=True)
-class Voice:
-    """What a run tells its user meanwhile; by default nothing."""
-
-    say: Callable[[str], None] = lambda _: None
-    note: Callable[[str], None] = lambda _: None
-    warn: Callable[[str], None] = lambda _: None
-    progress: Callable[[str, int], AbstractContextManager[Step]] = lambda *_: nullcontext(_unseen)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,13 @@ from san_cli.datasets.task import Task, dataset_task, other_words, own_task
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.pictures import write_pictures
-from san_cli.evaluate.plan import Data, Models, Plan, Voice
+from san_cli.evaluate.plan import Data, Models, Plan
 from san_cli.evaluate.published import OFFICIAL_LOG_SOURCE, TABLE_2_SOURCE, paper_rows
 from san_cli.evaluate.report import Report, write_report
 from san_cli.evaluate.result import EvalResult, nothing_left, result_of
 from san_cli.evaluate.state import Counts, State, locked
 from san_cli.runs.processes import meet
+from san_cli.runs.voice import Voice
 from san_cli.text import json_text, printable, quoted
 from san_cli.vocabulary.grammar import Vocabulary
 

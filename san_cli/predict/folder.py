@@ -27,7 +27,8 @@ from san_cli.predict.finish import (
 )
 from san_cli.predict.inputs import InputImage, Listing
 from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
-from san_cli.predict.results import foreign_file, make_folder, stopping
+from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
+from san_cli.predict.results import foreign_file, make_folder, result_paths, stopping
 from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
 from san_cli.runs.lock import lock_file, locked, refuse_unusable_folder
 from san_cli.runs.processes import ALONE, Processes
@@ -50,6 +51,22 @@ class Run:
     processes: Processes
     lock: int | None  # descriptor of the folder's lock; the leading process has it for all
     journal: ImageJournal
+
+    def is_done(self, image: InputImage) -> bool:
+        """Tell whether an image is finished, unchanged since then, and its files are there in full, or edited."""
+        entry = self.journal.entries.get(image.name)
+        if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
+            return False
+        return all(has_size(path, mark) or was_edited(path, mark) for path, mark in self._marked(image))
+
+    def edited(self, image: InputImage) -> list[str]:
+        """List those of a finished image's files that somebody has changed."""
+        return [str(path) for path, mark in self._marked(image) if not has_size(path, mark)]
+
+    def _marked(self, image: InputImage) -> list[tuple[Path, Mark | None]]:
+        marks = marks_from(self.journal.entries[image.name].marks)
+        paths = result_paths(image.name, self.save)
+        return [(self.output / path, marks.get(kind)) for kind, path in paths.items()]
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,46 @@
-"""`san predict`: every image of a list through one pipeline, and nothing done twice.
+"""Every image of a list through one pipeline, and nothing done twice.
 
-    threads: decode, resize  →  this one: network, label map  →  threads: encode, write  →  this one: journal
+    threads: load (decode, resize)  →  this one: segment  →  threads: save (encode, write)  →  this one: journal
 
-Both queues are bounded, so memory doesn't grow with the list, and keep the order. An image's files are complete
-before its journal line is written and get their names after: whatever ends the run, a rerun continues from the
-journal, and knows every file that was made.
+Both queues are bounded, so memory doesn't grow with the list, and keep the order. What a file of unknown origin does
+wrong makes it a `Failed` image; any other exception ends the run.
+
+An image's files are complete before its journal line is written and get their names after: whatever ends the run, a
+rerun continues from the journal, and knows every file that was made.
 """
 
-from collections.abc import Callable, Generator, Sequence
+import errno
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from san_cli.datasets.images import raise_pillow_limit, silence_decoders
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from san_cli.datasets.images import (
+    BadImage,
+    LoadedImage,
+    displayed_size,
+    load_image,
+    raise_pillow_limit,
+    silence_decoders,
+)
+from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.pipeline import threaded
-from san_cli.engine.segmenter import Segmenter
+from san_cli.engine.segmentation_map import SegmentationMap
+from san_cli.engine.segmenter import NotFinite, Segmenter
 from san_cli.outputs.record import ImageRecord
-from san_cli.predict.batches import plan_batches
+from san_cli.outputs.rle import Region, encode_label_map
+from san_cli.predict.batches import Size, group_by, plan_batches
 from san_cli.predict.folder import Run
-from san_cli.predict.inputs import InputImage
-from san_cli.predict.journal import ImageJournal, same_content, source_of
-from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
-from san_cli.predict.results import result_paths, stopping
-from san_cli.predict.stages import Job, PassingImage, Stages
-from san_cli.runs.shares import Share
+from san_cli.predict.journal import Source, image_line, source_of
+from san_cli.predict.request import Job
+from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.text import counted, printable
+
+Ms = Mapping[str, float]  # stage → milliseconds; a batch's are shared out
 
 
 @dataclass(frozen=True)
@@ -34,9 +50,64 @@ class Outcome:
     record: ImageRecord  # of an image done before: without its regions, unless they were asked for
     exif_orientation: int = 1
     done_before: bool = False
-    ms: dict[str, float] = field(default_factory=dict)  # stage → milliseconds; a batch's are shared out
+    ms: Ms = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, of an image done now
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An image that is to go through the pipeline."""
+
+    position: int  # in the list
+    is_wanted: bool  # the other images of a batch are computed again only because they share a forward pass
+    ends_batch: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An image that is decoded."""
+
+    planned: Planned
+    source: Source
+    image: LoadedImage
+    resized: NDArray[np.uint8]  # [h, w, 3], at the network's size
+    ms: Ms
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An image with its label map."""
+
+    planned: Planned
+    source: Source
+    pixels: NDArray[np.uint8]  # [H, W, 3]
+    made: SegmentationMap
+    exif_orientation: int
+    notes: tuple[str, ...]
+    ms: Ms
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An image that comes to nothing, and why."""
+
+    planned: Planned
+    source: Source
+    cause: str
+    exif_orientation: int
+    notes: tuple[str, ...]
+    ms: Ms
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An image whose files are written, still under temporary names, or that failed."""
+
+    position: int
+    written: Mapping[str, Written]  # by kind
+    line: bytes  # for the journal
+    outcome: Outcome
 
 
 def predict_images(
@@ -50,92 +121,262 @@ def predict_images(
 ) -> Generator[Outcome, None, None]:
     """Do what is not done yet of our share of the images; yields all its outcomes, in the list's order.
 
-    `workers` threads decode and as many write. `reread` gives the regions of images done before, too.
+    `workers` threads load and as many save. `reread` gives the regions of images done before, too.
     Raises SanError where results can't be written; what is journalled by then is complete.
     """
     raise_pillow_limit(job.max_pixels)
     silence_decoders()
+
+    # What is done stays as it is, also where somebody has worked on a result since.
     images = run.listing.images
     positions = list(run.share.positions(len(images), job.batch))
     wanted, edited = bytearray(len(images)), list[str]()
     for position in positions:
-        wanted[position] = not is_done(images[position], run.journal, run.output, job.save)
+        wanted[position] = not run.is_done(images[position])
         if not wanted[position]:
-            edited += _edited(images[position].name, run.journal, run.output, job.save)
+            edited += run.edited(images[position])
     if edited:
         say(
             f"left alone: {counted(len(edited), 'result')} that somebody has changed, e.g. {printable(edited[0])} "
             "(remove one, and all results of its image are made anew)"
         )
-    stages = Stages(images, job, segmenter, run.output, say)
-    held: dict[int, PassingImage] = {}  # finished before their turn: at most a window of batches
+
+    # Batches may end out of turn: what is finished early waits, at most a window of batches.
+    stages = Stages(run, job, segmenter, say)
+    held: dict[int, Saved] = {}
     with ExitStack() as stack:
         stack.callback(stages.discard_unnamed)
-        finished = stack.enter_context(closing(_finished(stages, run.share, wanted, workers)))
+        finished = stack.enter_context(closing(_through(stages, wanted, workers)))
         for position in positions:
             if not wanted[position]:
-                yield _done_before(images[position].name, run.journal, reread)
+                yield _done_before(run, images[position].name, reread)
                 continue
             while position not in held:
                 image = next(finished)
                 held[image.position] = image
             image = held.pop(position)
-            _journal(run, stages, image)
-            assert image.record is not None
-            yield Outcome(
-                image.record, image.exif_orientation, ms=image.ms, notes=image.notes, highest=image.highest
-            )
+            try:
+                run.journal.append(image.line)
+                stages.name_results(image)
+            except OSError as error:
+                raise stopping(error, run.output) from error
+            yield image.outcome
 
 
-def is_done(image: InputImage, journal: ImageJournal, output: Path, save: Sequence[str]) -> bool:
-    """Whether the image is finished, unchanged since then, and its files are there in full, be it as edited."""
-    entry = journal.entries.get(image.name)
-    if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
-        return False
-    results = _marked(image.name, journal, output, save)
-    return all(has_size(path, mark) or was_edited(path, mark) for path, mark in results)
+def _done_before(run: Run, name: str, reread: bool) -> Outcome:
+    record = run.journal.record(name) if reread else ImageRecord(name, 0, 0)
+    return Outcome(record, run.journal.entries[name].exif_orientation, done_before=True)
 
 
-def _edited(name: str, journal: ImageJournal, output: Path, save: Sequence[str]) -> list[str]:
-    """Those of a finished image's files that somebody has changed."""
-    results = _marked(name, journal, output, save)
-    return [str(path) for path, mark in results if not has_size(path, mark)]
-
-
-def _marked(
-    name: str, journal: ImageJournal, output: Path, save: Sequence[str]
-) -> list[tuple[Path, Mark | None]]:
-    marks = marks_from(journal.entries[name].marks)
-    return [(output / path, marks.get(kind)) for kind, path in result_paths(name, save).items()]
-
-
-def _done_before(name: str, journal: ImageJournal, reread: bool) -> Outcome:
-    record = journal.record(name) if reread else ImageRecord(name, 0, 0)
-    return Outcome(record, journal.entries[name].exif_orientation, done_before=True)
-
-
-def _journal(run: Run, stages: Stages, image: PassingImage) -> None:
-    try:
-        run.journal.append(image.line)
-        stages.name_results(image)
-    except OSError as error:
-        raise stopping(error, run.output) from error
-
-
-def _finished(
-    stages: Stages, share: Share, wanted: bytearray, workers: int
-) -> Generator[PassingImage, None, None]:
-    """The wanted images after all stages, batch by batch."""
+def _through(stages: "Stages", wanted: bytearray, workers: int) -> Generator[Saved, None, None]:
+    """Send the wanted images through all stages, batch by batch."""
     batch = stages.job.batch
-    batches = plan_batches(len(stages.images), batch, share, lambda i: bool(wanted[i]), stages.network_size)
-    images = (
-        PassingImage(position, bool(wanted[position]), ends_batch=position == group[-1])
+    batches = plan_batches(
+        len(wanted), batch, stages.run.share, lambda i: bool(wanted[i]), stages.network_size
+    )
+    planned = (
+        Planned(position, bool(wanted[position]), ends_batch=position == group[-1])
         for group in batches
         for position in group
     )
     ahead = workers + batch - 1
     with (
-        closing(threaded(stages.load, images, threads=workers, ahead=ahead)) as loaded,
+        closing(threaded(stages.load, planned, threads=workers, ahead=ahead)) as loaded,
         closing(threaded(stages.save, stages.segment(loaded), threads=workers, ahead=ahead)) as saved,
     ):
         yield from saved
+
+
+@dataclass
+class Stages:
+    """What happens to an image on its way: `load` and `save` run in threads, `segment` between them in this one."""
+
+    run: Run
+    job: Job
+    segmenter: Segmenter
+    say: Callable[[str], None]
+    most: int = field(init=False)  # images that fit into memory together
+    unnamed: dict[int, Mapping[str, Written]] = field(default_factory=dict)  # results under temporary names
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.most = self.job.batch
+
+    def name_results(self, image: Saved) -> None:
+        """Give an image's results their names, now that the journal has its line; OSError where that fails."""
+        for result in image.written.values():
+            result.temp.replace(result.path)
+        self.unnamed.pop(image.position, None)
+
+    def discard_unnamed(self) -> None:
+        """Remove what a run that ends early has not come to name, now and from here on."""
+        self.ended = True
+        for written in list(self.unnamed.values()):
+            discard(written)
+        self.unnamed.clear()
+
+    def network_size(self, position: int) -> Size | None:
+        """Return the size at the network's input that the file's header promises, None if it promises none."""
+        size = displayed_size(self.run.listing.images[position].path)
+        preset = self.segmenter.preset
+        try:
+            return None if size is None else benchmark_size(*size, preset.input_size, preset.longest_side)
+        except BadImage:
+            return None
+
+    def load(self, planned: Planned) -> Loaded | Failed:
+        """Decode and resize, in a thread."""
+        start = time.perf_counter()
+        path = self.run.listing.images[planned.position].path
+        source = source_of(path)  # before reading: a later change is noticed by the next run
+        try:
+            image = load_image(
+                path,
+                max_pixels=self.job.max_pixels,
+                max_bytes=self.job.max_bytes,
+                reading=self.job.reading,
+            )
+            resized = self.segmenter.resize(image.pixels)
+        except BadImage as fault:
+            if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in (errno.EMFILE, errno.ENFILE):
+                raise stopping(fault.__cause__, self.run.output) from fault
+            return Failed(planned, source, fault.cause, 1, (), {"decode": _ms_since(start)})
+        return Loaded(planned, source, image, resized, {"decode": _ms_since(start)})
+
+    def segment(self, loaded: Iterable[Loaded | Failed]) -> Iterator[Segmented | Failed]:
+        """Make label maps for batch after batch, in this thread; yields the wanted images."""
+        batch: list[Loaded | Failed] = []
+        for image in loaded:
+            batch.append(image)
+            if not image.planned.ends_batch:
+                continue
+            wanted = [image.planned.position for image in batch if image.planned.is_wanted]
+            done = self._segment_batch(batch)
+            batch = []
+            for position in wanted:  # each is let go of as it is handed on: pixels are most of the memory
+                yield done.pop(position)
+
+    def _segment_batch(self, batch: Sequence[Loaded | Failed]) -> dict[int, Segmented | Failed]:
+        """Segment a batch, in as many forward passes as it takes; by position."""
+        made: dict[int, Segmented | Failed] = {
+            image.planned.position: image for image in batch if isinstance(image, Failed)
+        }
+        readable = [image for image in batch if isinstance(image, Loaded)]
+        if any(image.planned.is_wanted for image in readable):
+            # The header may have promised another size than the image has.
+            for alike in group_by(readable, lambda image: image.resized.shape, len(batch)):
+                made |= {image.planned.position: image for image in self._segment_alike(alike)}
+        return made
+
+    def _segment_alike(self, images: Sequence[Loaded]) -> Iterator[Segmented | Failed]:
+        """Segment images of one size, as many at a time as fit into memory."""
+        while images:
+            made = self._segment_together(images[: self.most])
+            if made:
+                yield from made
+                images = images[self.most :]
+            elif min(self.most, len(images)) > 1:
+                if self.most == self.job.batch:
+                    self.say("out of memory: going on with smaller batches")
+                self.most = min(self.most, len(images)) // 2
+            else:
+                yield _failed(images[0], "not enough memory for an image of this size", {})
+                images = images[1:]
+
+    def _segment_together(self, images: Sequence[Loaded]) -> list[Segmented | Failed]:
+        """Segment images in one forward pass; none if the memory is not enough for it."""
+        times = [time.perf_counter()]
+        try:
+            maps = self.segmenter.segment_resized(
+                [image.resized for image in images],
+                [image.image.pixels.shape[:2] for image in images],
+                self.job.vocabulary,
+                self.job.options,
+                lambda: times.append(time.perf_counter()),
+                [image.image.no_data for image in images],
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            maps = []
+        if not maps:  # only here, as the exception has kept the tensors alive
+            if self.segmenter.device.type == "cuda":
+                torch.cuda.empty_cache()
+            return []
+        start, between, end = times[0], times[-1], time.perf_counter()
+        ms = {
+            "model": (between - start) * 1000 / len(images),
+            "post": (end - between) * 1000 / len(images),
+        }
+        return [
+            _failed(image, NotFinite(self.segmenter.precision).cause, ms)
+            if made is None
+            else Segmented(
+                image.planned,
+                image.source,
+                image.image.pixels,
+                made,
+                image.image.exif_orientation,
+                image.image.notes,
+                {**image.ms, **ms},
+            )
+            for image, made in zip(images, maps, strict=True)
+        ]
+
+    def save(self, image: Segmented | Failed) -> Saved:
+        """Write the image's files and make its journal line, in a thread."""
+        start = time.perf_counter()
+        position = image.planned.position
+        name = self.run.listing.images[position].name
+        written: Mapping[str, Written] = {}
+        if isinstance(image, Failed):
+            record = ImageRecord(name, 0, 0, error=image.cause)
+        else:
+            try:
+                record, written = self._write(name, image)
+            except OSError as error:
+                cause = cause_of_one_image(error)
+                if cause is None:
+                    raise stopping(error, self.run.output) from error
+                record = ImageRecord(name, 0, 0, error=cause)
+        marks = {kind: result.mark for kind, result in written.items()}
+        line = image_line(image.source, image.exif_orientation, record, marks)
+        ms = {**image.ms, "write": _ms_since(start)}
+        highest = image.made.highest if isinstance(image, Segmented) else (0.0, 0)
+        outcome = Outcome(record, image.exif_orientation, ms=ms, notes=image.notes, highest=highest)
+        return Saved(position, written, line, outcome)
+
+    def _write(self, name: str, image: Segmented) -> tuple[ImageRecord, Mapping[str, Written]]:
+        label_map, scores = image.made.label_map, image.made.class_scores
+        written = write_results(
+            self.run.output, name, self.job.save, image.pixels, label_map, self.job.classes
+        )
+        self.unnamed[image.planned.position] = written
+        if self.ended:  # a thread that a second interrupt didn't wait for
+            discard(written)
+        regions = encode_label_map(label_map)
+        if "json" not in self.job.save:  # only its areas are wanted, and run lengths are most of a journal
+            regions = {class_id: Region("", r.area, r.bbox) for class_id, r in regions.items()}
+        height, width = label_map.shape
+        scored = tuple((i, round(float(scores[i]), 4), region) for i, region in regions.items())
+        return ImageRecord(name, height, width, scored), written
+
+
+def _failed(image: Loaded, cause: str, ms: Ms) -> Failed:
+    return Failed(
+        image.planned,
+        image.source,
+        cause,
+        image.image.exif_orientation,
+        image.image.notes,
+        {**image.ms, **ms},
+    )
+
+
+def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """PyTorch has a class for it on CUDA, and on the CPU a RuntimeError of "can't allocate memory"."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000

@@ -28,6 +28,7 @@ PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 _SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
 _THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}
 _RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
+_TOLD = {"json": PREDICTIONS, "html": gallery.PAGE}
 # Troubles with one name, not with the disk: that image fails and the others go on.
 _OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
@@ -49,6 +50,11 @@ def result_suffixes(save: Sequence[str]) -> dict[str, str]:
 def run_files(save: Sequence[str]) -> list[str]:
     """The paths, below the folder of the results, of the files that concern all images."""
     return [path for kind in save for path in _RUN_FILES.get(kind, [])]
+
+
+def told_kinds(save: Sequence[str]) -> list[str]:
+    """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
+    return [f"*{_SUFFIXES[kind]}" if kind in _SUFFIXES else _TOLD[kind] for kind in save]
 
 
 class Written(NamedTuple):
@@ -147,7 +153,7 @@ def cause_of_one_image(error: OSError) -> str | None:
 
 
 def stopping(error: OSError, output: Path) -> SanError:
-    """What ends a run that can't write any more, as a sentence."""
+    """Say why a run can't write any more, and how to go on."""
     if not os.path.lexists(output / STATE_FOLDER):
         return SanError(
             f"'{output}' was removed or moved while the run was writing to it",

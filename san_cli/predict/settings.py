@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.request import Job
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
 from san_cli.text import quoted
-from san_cli.vocabulary.grammar import Vocabulary
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
@@ -21,27 +20,18 @@ def settings_file(output: Path) -> Path:
     return output / STATE_FOLDER / "run.json"
 
 
-def asked_settings(
-    vocabulary: Vocabulary,
-    templates: Sequence[str],
-    save: Sequence[str],
-    *,
-    show: Sequence[str] | None,
-    background: str | None,
-    min_score: float,
-    batch: int,
-    reading: Reading = AS_STORED,
-) -> Settings:
+def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
     """Return what the results depend on, as far as the command line tells it."""
+    options, reading = job.options, job.reading
     return {
         "format": FORMAT,
-        "vocab": [list(entry.words) for entry in vocabulary.entries],
+        "vocab": [list(entry.words) for entry in job.vocabulary.entries],
         "templates": list(templates),
-        "save": list(save),
-        "show": None if show is None else list(show),
-        "background": background,
-        "min-score": min_score,
-        "batch": batch,
+        "save": list(job.save),
+        "show": None if options.show is None else list(options.show),
+        "background": options.background,
+        "min-score": options.min_score,
+        "batch": job.batch,
         "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
         "bands": None if reading.bands is None else list(reading.bands),
     }

@@ -24,7 +24,7 @@ from recipe import image
 from san_cli.cli import predict as predict_command
 from san_cli.datasets.images import LoadedImage
 from san_cli.errors import SanError
-from san_cli.predict import stages
+from san_cli.predict import pipeline
 from san_cli.predict.inputs import discover
 from san_cli.runs.journal import Journal, Line
 
@@ -190,7 +190,7 @@ def disturbed(
     monkeypatch: pytest.MonkeyPatch, name: str, before: object = None, after: object = None
 ) -> None:
     """Have a function called with the path of one image just before or just after it is read."""
-    real = stages.load_image
+    real = pipeline.load_image
 
     def load(path: Path, **options: int) -> LoadedImage:
         if path.name == name and callable(before):
@@ -200,7 +200,7 @@ def disturbed(
             after(path)
         return loaded
 
-    monkeypatch.setattr(stages, "load_image", load)
+    monkeypatch.setattr(pipeline, "load_image", load)
 
 
 def _turn_into_a_pipe(path: Path) -> None:

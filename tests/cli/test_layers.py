@@ -33,7 +33,6 @@ FOR_ALL = ("san_cli.__version__",)
 LONGEST = 400
 # Files that may be longer, each with its reason.
 LONG = {
-    "cli/predict.py": "to be taken apart",
     "cli/train_work.py": "to be taken apart",
     "train/run.py": "to be taken apart",
 }
@@ -42,8 +41,6 @@ COMMANDS = ("cli/predict.py: predict", "cli/eval.py: evaluate", "cli/train.py: t
 # Functions that may take more, each with its reason.
 MANY_PARAMETERS = dict.fromkeys(
     (
-        "cli/predict.py: _listing",
-        "predict/settings.py: asked_settings",
         "train/data.py: own_data",
         "train/loader.py: batches",
     ),

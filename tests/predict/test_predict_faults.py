@@ -16,7 +16,7 @@ import torch
 from program import San, make_photos, subprocess_environment, tree
 
 from san_cli.engine.segmenter import Segmenter
-from san_cli.predict.stages import Stages
+from san_cli.predict.pipeline import Stages
 from san_cli.runs.journal import Journal, Line
 
 
@@ -273,16 +273,16 @@ def test_full_disk_stops_the_run_and_a_rerun_goes_on(
 def test_trouble_with_one_name_fails_one_image(
     predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from san_cli.predict import stages
+    from san_cli.predict import pipeline
 
-    real = stages.write_results
+    real = pipeline.write_results
 
     def write(output: Path, name: str, *arguments: object) -> object:
         if name == "p02.jpg":
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return real(output, name, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "write_results", write)
+    monkeypatch.setattr(pipeline, "write_results", write)
     ended = predict(photos, "-o", tmp_path / "out")
     assert ended.code == 3
     assert "failed: p02.jpg: its results can't be written: file name too long" in ended.err
@@ -297,7 +297,7 @@ def test_too_many_open_files_is_not_the_images_fault(
 
         raise BadImage("too many open files") from OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("san_cli.predict.stages.load_image", no_file)
+    monkeypatch.setattr("san_cli.predict.pipeline.load_image", no_file)
     ended = predict(photos, "-o", tmp_path / "out")
     assert ended.code == 3
     assert "too many open files" in ended.err

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from program import San, make_photos, subprocess_environment, tree
 
+from san_cli.predict.pipeline import Stages
 from san_cli.predict.results import write_results
-from san_cli.predict.stages import Stages
 from san_cli.runs.journal import Journal
 
 
@@ -324,7 +324,7 @@ def test_interrupted_while_writing(
     """A worker thread that fails ends the run; what it did not journal is done again."""
     predict(photos, "-o", tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr("san_cli.predict.stages.write_results", _Interrupt(3, write_results))
+        patch.setattr("san_cli.predict.pipeline.write_results", _Interrupt(3, write_results))
         assert predict(photos, "-o", tmp_path / "out").code == 130
     assert predict(photos, "-o", tmp_path / "out").code == 0
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")

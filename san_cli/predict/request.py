@@ -1,0 +1,226 @@
+"""What `san predict` is asked for, and what of it can be checked before the model is loaded, cheap things first."""
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+from san_cli.datasets.bad_image import MAX_PIXELS
+from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
+from san_cli.engine.map_options import MapOptions, shown_names
+from san_cli.errors import SanError, did_you_mean
+from san_cli.models.presets import get_preset
+from san_cli.predict.input_list import LONGEST_LIST
+from san_cli.predict.inputs import Listing, discover
+from san_cli.predict.output_names import check_collisions
+from san_cli.predict.results import KINDS
+from san_cli.runs.processes import ALONE, Processes, meet, own_share
+from san_cli.runs.shares import Share, parse_shard
+from san_cli.runs.voice import Voice
+from san_cli.text import nearest, quoted
+from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary, select_entries
+from san_cli.vocabulary.terms import check_word, word_key
+
+_KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
+    **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
+    **dict.fromkeys(("jpg", "jpeg", "image", "images", "vis", "visualization", "color", "colour"), "overlay"),
+    **dict.fromkeys(("coco", "rle", "annotations", "predictions"), "json"),
+    **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
+    "all": ",".join(KINDS),
+}
+_FILE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif"),
+    *(".json", ".jsonl", ".html", ".zip"),
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images to segment, and how their files are read."""
+
+    arguments: Sequence[str]
+    recursive: bool = True
+    exclude: Sequence[str] = ()
+    null: bool = False
+    limit: int | None = None
+    range: str | None = None
+    bands: str | None = None
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int | None = None  # of a file; None: as many as its pixels can account for
+
+
+@dataclass(frozen=True)
+class Words:
+    """The classes to find, and which pixels stay without one."""
+
+    vocab: Sequence[str] | None = None
+    show: Sequence[str] | None = None
+    background: str | None = None
+    min_score: float = 0.0
+    templates: str = "vild"
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model to segment with."""
+
+    name: str | None = None
+    weights: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the results go, and how the work is done; of the latter nothing but `batch` changes the results."""
+
+    output: Path
+    save: str = ",".join(KINDS[:3])
+    jsonl: bool = False
+    overwrite: bool = False
+    fail_fast: bool = False
+    batch: int = 1
+    workers: int | None = None
+    shard: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do with every image."""
+
+    vocabulary: Vocabulary
+    options: MapOptions
+    save: tuple[str, ...]  # of results.KINDS
+    batch: int = 1
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int | None = None
+    reading: Reading = AS_STORED
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names that label maps index."""
+        return shown_names(self.vocabulary, self.options)
+
+
+def saved_kinds(save: str) -> tuple[str, ...]:
+    """List the kinds of results that `--save` names, in their usual order; SanError for what is none."""
+    asked = [kind.strip().lower() for kind in save.split(",")]
+    if asked in ([""], ["none"]):
+        return ()
+    for kind in asked:
+        if kind not in KINDS:
+            near = _KINDS_ELSEWHERE.get(kind) or nearest(kind, KINDS)
+            hint = did_you_mean(near, f"There are {', '.join(KINDS)}, or none.")
+            raise SanError(f"--save knows no '{kind}'", hint=hint)
+    return tuple(kind for kind in KINDS if kind in asked)
+
+
+def check_output_name(output: Path) -> None:
+    """Raise SanError for a folder of results by the name of a file: somebody expects a file there."""
+    if str(output) == "-":
+        raise SanError("-o names a folder", hint="What goes to stdout is --jsonl.")
+    if output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir():
+        raise SanError(
+            f"-o names a folder for all results, and {quoted(output)} would be one",
+            hint="Name a folder: the overlay of cat.jpg is written there as cat.overlay.jpg, its label map as "
+            "cat.labels.png.",
+        )
+
+
+def check_min_score(min_score: float) -> None:
+    """Raise SanError for a score that nothing can be compared with."""
+    if not math.isfinite(min_score):
+        raise SanError("--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1.")
+
+
+def reading_of(inputs: Inputs) -> Reading:
+    """Return what `--range` and `--bands` say; SanError for what can't be meant."""
+    return Reading(
+        None if inputs.range is None else parse_range(inputs.range),
+        None if inputs.bands is None else parse_bands(inputs.bands),
+    )
+
+
+def our_share(plan: Plan) -> tuple[Share, Processes]:
+    """Return our share of the list, and the processes that torchrun started with us, if it did."""
+    if plan.shard is None:
+        processes = meet()
+        return processes.share, processes
+    if own_share().count > 1:
+        raise SanError("--shard can't be combined with torchrun, which splits the list itself")
+    if plan.overwrite:
+        raise SanError(
+            "--overwrite can't be combined with --shard: no shard knows which results of others are old",
+            hint="Choose a new folder with -o.",
+        )
+    return parse_shard(plan.shard), ALONE
+
+
+def parse_words(words: Words, model: str | None, voice: Voice) -> tuple[Vocabulary, MapOptions]:
+    """Parse the vocabulary, by default that of the model's world, and what is made of it in a label map.
+
+    SanError for an unknown model, and for words that are none or not in the vocabulary.
+    """
+    of_tiny = model is not None and get_preset(model).name == "tiny"
+    vocabulary = parse_vocabulary(list(words.vocab or ["emoji" if of_tiny else "coco"]))
+    for text in vocabulary.notes:
+        voice.note(text)
+
+    # "No object" competes under a name that no class has.
+    background = words.background
+    if background is not None:
+        check_word(background)
+        if word_key(background) in map(word_key, vocabulary.words):
+            raise SanError(
+                f"--background '{background}' is in the vocabulary, too", hint="Give it a name of its own."
+            )
+
+    # Of few classes one wins everywhere, which surprises.
+    if len(vocabulary) <= 3 and background is None and not words.show and not words.min_score:
+        only = "of the one class" if len(vocabulary) == 1 else f"one of {len(vocabulary)} classes"
+        voice.note(
+            f"every pixel must be {only}; with --vocab coco+… and --show … "
+            "the classes of coco compete, with --background NAME whatever is no object"
+        )
+    return vocabulary, MapOptions(words.min_score, background, _shown(words, vocabulary))
+
+
+def _shown(words: Words, vocabulary: Vocabulary) -> tuple[str, ...] | None:
+    """The names of the classes that `--show` keeps, None for all."""
+    if not words.show:
+        return None
+    nothing = [
+        word for word in words.show if words.background and word_key(word) == word_key(words.background)
+    ]
+    named = select_entries(vocabulary, [word for word in words.show if word not in nothing])
+    return *(vocabulary.names[index] for index in named), *nothing[:1]
+
+
+def list_images(inputs: Inputs, output: Path, processes: Processes, voice: Voice) -> Listing:
+    """List the images that the arguments stand for; SanError where two would have one result."""
+    if inputs.null and "-" not in inputs.arguments:
+        voice.note("-0 is about a list on stdin, and there is no INPUT - that reads one")
+    listing = discover(
+        inputs.arguments,
+        recursive=inputs.recursive,
+        stdin=_stdin(processes) if "-" in inputs.arguments else None,
+        null_separated=inputs.null,
+        exclude=inputs.exclude,
+        output=output,
+        say=voice.note,
+    )
+    listing = Listing(listing.images[: inputs.limit], listing.failures)
+    check_collisions(listing.images, output)
+    return listing
+
+
+def _stdin(processes: Processes) -> BinaryIO | None:
+    """The list on stdin; of several processes only the leading one reads it and tells the others."""
+    stdin = None if sys.stdin is None else sys.stdin.buffer
+    if processes.world == 1 or stdin is None:
+        return stdin
+    return BytesIO(processes.from_leader("stdin", lambda: stdin.read(LONGEST_LIST + 1)))

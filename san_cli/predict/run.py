@@ -1,0 +1,209 @@
+"""`san predict` from its inputs to its results.
+
+inputs (inputs.py)  →  folder (folder.py)  →  images done (pipeline.py), kept (journal.py)  →  results (finish.py)
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from san_cli.errors import ExitCode, SanError
+from san_cli.models.presets import get_preset
+from san_cli.outputs.jsonl import image_line
+from san_cli.outputs.record import ImageRecord
+from san_cli.predict.finish import failed_records
+from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
+from san_cli.predict.input_notes import nothing_usable
+from san_cli.predict.inputs import Listing, fail_unreadable
+from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.request import (
+    Inputs,
+    Job,
+    Model,
+    Plan,
+    Words,
+    check_min_score,
+    check_output_name,
+    list_images,
+    our_share,
+    parse_words,
+    reading_of,
+    saved_kinds,
+)
+from san_cli.predict.results import result_paths
+from san_cli.predict.settings import asked_settings, with_model
+from san_cli.predict.summary import Summary, run_line
+from san_cli.runs.lock import refuse_unusable_folder
+from san_cli.runs.processes import default_workers, own_device
+from san_cli.runs.voice import Voice
+from san_cli.vocabulary.templates import templates as template_set
+from san_cli.weights.find import find_weights
+
+if TYPE_CHECKING:
+    from san_cli.engine.segmenter import Segmenter
+    from san_cli.predict.pipeline import Outcome
+
+
+def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice) -> ExitCode:
+    """Segment images into a folder of results: only those that it lacks, or that have changed or failed.
+
+    Returns what the command ends with. SanError for whatever keeps it from its end.
+    """
+    # What is wrong with an option shows first: nothing is read for that.
+    save = saved_kinds(plan.save)
+    check_min_score(words.min_score)
+    reading = reading_of(inputs)
+    check_output_name(plan.output)
+
+    # The leading one of several processes speaks for all; the others tell of their failures.
+    share, processes = our_share(plan)
+    if not processes.leads:
+        voice = Voice(say=voice.say, progress=voice.progress)
+    summary = Summary(plan.output, save, voice)
+
+    # Words, images and the folder of the results: seconds at most, and most mistakes are there.
+    vocabulary, options = parse_words(words, model.name, voice)
+    job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading)
+    asked = asked_settings(job, template_set(words.templates))
+    listing = list_images(inputs, plan.output, processes, voice)
+    refuse_unusable_folder(plan.output)
+    if not (plan.output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
+        listing = fail_unreadable(listing, inputs.max_pixels)
+    _tell_failures(listing, job, plan, summary, leads=processes.leads)
+
+    # The model, as far as it is known without loading it. Importing torch takes seconds: only now.
+    from san_cli.engine.device import choose_device, choose_precision
+    from san_cli.engine.segmenter import Segmenter
+    from san_cli.engine.tiny_world import note_on_pictures, note_on_words
+
+    choose_precision(model.precision, choose_device(model.device))
+    if model.weights != "random":
+        find_weights(get_preset(model.name or "vit-b-16").name, model.weights, say=summary.warn)
+    if not plan.overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
+        check_folder(plan.output, listing.images, save, asked)
+
+    with summary.timed("load"):
+        segmenter = Segmenter.load(
+            model.name,
+            model.weights,
+            device=own_device(model.device),
+            precision=model.precision,
+            templates=words.templates,
+            compile=model.compile,
+            say=summary.warn,
+        )
+    voice.tell(run_line(segmenter, model, len(job.classes), len(listing.images)))
+    summary.warn(note_on_words(segmenter.preset, vocabulary))
+
+    # The words, then image after image, each in the journal once its files are whole.
+    settings = with_model(asked, segmenter, model.compile)
+    with open_run(
+        plan.output, listing, save, settings, share=share, processes=processes, overwrite=plan.overwrite
+    ) as run:
+        with summary.timed("text"), processes.leader_first("embedded"):  # the others find them in the cache
+            _embed(segmenter, job, voice)
+        _do_images(run, job, segmenter, plan, summary)
+        summary.warn(note_on_pictures(segmenter.pictures, segmenter.strange_pictures))
+        summary.nothing_found(job)
+
+        # What concerns all images is made from the journal, by whoever is last.
+        ending = end_run(run, job.classes)
+        if plan.jsonl and processes.world > 1 and processes.leads:  # only now they are in order
+            for path, record, exif_orientation in all_records(run):
+                voice.data(_json_line(plan.output, job, path, record, exif_orientation))
+    summary.end(ending, job.classes, share)
+    return summary.exit_code(ending) if processes.leads else ExitCode.DONE
+
+
+def predict_folder(
+    listing: Listing, output: Path, job: Job, segmenter: "Segmenter", *, compile: bool, voice: Voice
+) -> Iterator["Outcome"]:
+    """Segment all of a list into a folder, by one process, in the list's order. SanError where that fails."""
+    from san_cli.predict.pipeline import predict_images
+
+    settings = with_model(asked_settings(job, segmenter.templates), segmenter, compile)
+    workers = default_workers(segmenter.device.type)
+    with open_run(output, listing, job.save, settings) as run:
+        yield from predict_images(run, job, segmenter, workers=workers, reread=False, say=voice.warn)
+        end_run(run, job.classes)
+
+
+def _tell_failures(listing: Listing, job: Job, plan: Plan, summary: Summary, *, leads: bool) -> None:
+    """Tell of inputs that came to no image at all; SanError if none is left."""
+    failures = listing.failures
+    if leads and (listing.images or len(failures) > 1):
+        for failure in failures:
+            summary.failure(failure.name, failure.cause)
+    if not listing.images:
+        if plan.jsonl and leads:
+            for failure, record in zip(failures, failed_records(failures), strict=True):
+                summary.voice.data(_json_line(plan.output, job, failure.path, record))
+        raise nothing_usable(failures)
+    if failures and plan.fail_fast:
+        raise _stopped()
+
+
+def _embed(segmenter: "Segmenter", job: Job, voice: Voice) -> None:
+    from san_cli.engine.alike_words import word_notes
+
+    with voice.progress("embedding words", len(job.vocabulary.words)) as step:
+        embedded = segmenter.embed(job.vocabulary, step)
+    length = segmenter.preset.clip.context_length
+    for text in word_notes(job.vocabulary, embedded, segmenter.templates, length):
+        voice.note(text)
+
+
+def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: Summary) -> None:
+    """Do our share of the images, and print a line on each unless other processes have some of them."""
+    from san_cli.predict.pipeline import predict_images
+
+    images, prints = run.listing.images, plan.jsonl and run.processes.world == 1
+    positions = list(run.share.positions(len(images), job.batch))
+    workers = plan.workers or default_workers(segmenter.device.type)
+    outcomes = predict_images(run, job, segmenter, workers=workers, reread=prints, say=summary.warn)
+    summary.work_started = time.monotonic()
+    with closing(outcomes), summary.voice.progress("images", len(positions)) as step:
+        for number, outcome in enumerate(outcomes):
+            summary.outcome(outcome)
+            if prints:
+                path = str(images[positions[number]].path)
+                line = _json_line(
+                    plan.output, job, path, outcome.record, outcome.exif_orientation, outcome.ms
+                )
+                summary.voice.data(line)
+            step(number + 1)
+            if plan.fail_fast and outcome.record.error is not None:
+                raise _stopped()
+    summary.work_seconds = time.monotonic() - summary.work_started
+    if prints:
+        failures = run.listing.failures
+        for failure, record in zip(failures, failed_records(failures), strict=True):
+            summary.voice.data(_json_line(plan.output, job, failure.path, record))
+
+
+def _json_line(
+    output: Path,
+    job: Job,
+    path: str,
+    record: ImageRecord,
+    exif_orientation: int = 1,
+    ms: Mapping[str, float] = MappingProxyType({}),
+) -> str:
+    """One input, which is at `path`, as a line of JSON."""
+    outputs = {} if record.error else result_paths(record.file_name, job.save)
+    return image_line(
+        record,
+        job.classes,
+        input=path,
+        exif_orientation=exif_orientation,
+        outputs={kind: str(output / relative) for kind, relative in outputs.items()},
+        ms=ms,
+        segmentation="json" in job.save,
+    )
+
+
+def _stopped() -> SanError:
+    return SanError("stopped at the first failure (--fail-fast)", code=ExitCode.SOME_FAILED)
