@@ -148,13 +148,13 @@ def _request(url: str) -> tuple[http.client.HTTPConnection, str, dict[str, str]]
             f"http://{parts.netloc}{target}",
             headers | secret,
         )
-    if secure:
+    if secure:  # the port is always named, as the end of an IPv6 address would be taken for one
         return (
-            http.client.HTTPSConnection(host, port, timeout=_silence(), context=_trusted()),
+            http.client.HTTPSConnection(host, port or 443, timeout=_silence(), context=_trusted()),
             target,
             headers,
         )
-    return http.client.HTTPConnection(host, port, timeout=_silence()), target, headers
+    return http.client.HTTPConnection(host, port or 80, timeout=_silence()), target, headers
 
 
 def _proxy(proxy: str) -> tuple[tuple[str, int], dict[str, str]]:

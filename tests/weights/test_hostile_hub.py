@@ -304,6 +304,13 @@ def test_an_endpoint_that_is_none(endpoint: str, home: Path, monkeypatch: pytest
     assert caught.value.hint.startswith("Unset HF_ENDPOINT")
 
 
+@pytest.mark.parametrize("host", ["[::1]", "[fe80::abcd]"])
+def test_an_ipv6_address_without_a_port_has_the_usual_one(host: str, home: Path) -> None:
+    for scheme, port in (("http", 80), ("https", 443)):
+        connection, _, _ = fetch._request(f"{scheme}://{host}/file")
+        assert (connection.host, connection.port) == (host.strip("[]"), port)
+
+
 @pytest.mark.parametrize("endpoint", ["", "  ", "/"])
 def test_an_empty_endpoint_is_none(endpoint: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
