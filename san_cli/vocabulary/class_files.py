@@ -25,7 +25,7 @@ from san_cli.vocabulary.terms import clean_word, read_line, shown, word_key
 
 MOST = 65_535  # classes that a label map can hold
 
-_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:)\]]\s*|\.\s+|\s+-\s+|\s+)(\S.*)")
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:)\]]\s*|\.\s+|\s+(?:-|[-=]>|=)\s+|\s+)(\S.*)")
 _BULLET = re.compile(r"([-*+•–])\s+(\S.*)")
 _WORDNET = re.compile(r"n\d{8}\s+(\S.*)")
 

@@ -23,6 +23,18 @@ _KEYS = {
     "class_names": "a list of classes",
     "labels": "a list of labels",
 }
+# What else the number of a class is called, beside "id"; compared without case, - and _.
+_OTHER_IDS = {
+    "index",
+    "idx",
+    "value",
+    "labelid",
+    "classid",
+    "classindex",
+    "categoryid",
+    "trainid",
+    "labelvalue",
+}
 _MOST_YAML = 2**20  # PyYAML reads some 0.2 MB a second
 _NAMES_ALONE = "Put the names alone into a file, one a line."
 
@@ -183,6 +195,7 @@ def _of_objects(values: list[dict[str, Any]], kind: str) -> tuple[str, list[Entr
     ids = [_as_id(one.get("id")) for one in values]
     if not cvat and any("id" in one for one in values) and None in ids:
         raise _Shape(f"entry {ids.index(None) + 1} has no id from 0 on")
+    _refuse_other_numbers(values, ids, cvat=cvat)
     entries = [
         Entry(
             f"entry {place}",
@@ -196,6 +209,17 @@ def _of_objects(values: list[dict[str, Any]], kind: str) -> tuple[str, list[Entr
     if all("colour" in one for one in values) or with_words:
         return "a class list of san", entries
     return "COCO categories" if None not in ids else kind, entries
+
+
+def _refuse_other_numbers(values: list[dict[str, Any]], ids: list[int | None], *, cvat: bool) -> None:
+    """Raise _Shape where the objects have numbers that are not those which their classes would get."""
+    for place, (one, own) in enumerate(zip(values, ids, strict=True)):
+        meant = place if own is None or cvat else own
+        for key, value in one.items():
+            number = _as_id(value) if re.sub("[-_]", "", key).lower() in _OTHER_IDS else None
+            if number not in (None, meant):
+                other = "their place in the list" if own is None or cvat else "id"
+                raise _Shape(f"it is not clear whether {key[:30]} or {other} is the number of its classes")
 
 
 def _of_object(value: dict[str, Any], kind: str) -> tuple[str, list[Entry]]:

@@ -19,6 +19,10 @@ _HEADERS = {  # of a table's columns
     "labelname", "displayname", "classname", "class_name", "category_name", "r", "g", "b", "red", "green",
 }  # fmt: skip
 _PICTURE = re.compile(r"\S.*\.(jpe?g|png|tiff?|bmp|webp|gif)", re.IGNORECASE)
+# A number before a name with something else than a space or a colon between: (0) road, 0_road, 0 -> road, id 0 road
+_MARKED = re.compile(
+    r"(?:(?:id|class|label)\s*)?[(\[<#]?(\d{1,9})\s*[)\]>]?\s*(?:[-=]?>|[-_/=:.)]|\s)\s*\S", re.IGNORECASE
+)
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
@@ -168,6 +172,9 @@ def _names_with_numbers(lines: Lines) -> Finding:
     """Numbers before or after names that are not 0…n-1 or 1…n in order, so that their meaning is open."""
     texts = [line for _, line in lines]
     leading = [re.match(r"(\d{1,9})(\s*[:)\]]|\.\s|\s)", line) for line in texts]
+    marked = [_MARKED.match(line) for line in texts]
+    if all(marked):
+        leading = marked
     numbers = [found[1] for found in leading if found]
     if len(numbers) >= max(2, len(texts) / 2) and len(set(numbers)) == len(numbers):
         some = (
@@ -175,17 +182,18 @@ def _names_with_numbers(lines: Lines) -> Finding:
             if len(numbers) < len(texts)
             else "its lines"
         )
+        why = "" if all(marked) else ", but not with 0, 1, 2 … in order"
         return (
-            f"{some} begin with numbers, but not with 0, 1, 2 … in order",
-            "Number all lines from 0 (or 1) on, or leave the numbers out; put quotes around a name that begins "
-            "with a number.",
+            f"{some} begin with numbers{why}",
+            "Number all lines from 0 (or 1) on, as in `0: road`, or leave the numbers out; put quotes around a "
+            "name that begins with a number.",
         )
     if len(texts) == 1 and re.fullmatch(r"[01] \S.*", texts[0]):
         return (
             f"{quoted(texts[0][:40])} may be a name with its id",
             "Write the name alone, or put quotes around the line if the number belongs to it.",
         )
-    trailing = [re.fullmatch(r"(.*\S)\s*[\s:=]\s*(\d{1,9})", line) for line in texts]
+    trailing = [re.fullmatch(r"(.*\S)\s*[\s:=(\[]\s*(\d{1,9})[)\]]?", line) for line in texts]
     stems = {found[1] for found in trailing if found}
     ids = [int(found[2]) for found in trailing if found]
     if len(texts) > 1 and len(ids) == len(stems) == len(texts) and len(set(ids)) == len(ids):

@@ -252,3 +252,40 @@ def test_show_tells_what_a_file_was_taken_for(san: San, tmp_path: Path) -> None:
     ended = san("vocab", "show", f"@{path}")
     assert (ended.code, ended.out) == (0, "cat\ndog\nbird\n")
     assert "classes.json: read as id → name, 3 classes" in ended.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"name": "car", "index": 1}, {"name": "road", "index": 0}],
+        {"classes": [{"name": "road", "value": 7}, {"name": "car", "value": 3}]},
+        [{"name": "void", "id": 0, "trainId": 255}, {"name": "road", "id": 1, "trainId": 0}],
+        [{"name": "road", "attributes": [], "label_id": 3}],
+    ],
+)
+def test_numbers_beside_the_ids_that_differ_are_refused(tmp_path: Path, content: object) -> None:
+    assert "not clear" in refusal(written(tmp_path, "classes.json", content)).message
+
+
+def test_numbers_beside_the_ids_that_agree_are_read(tmp_path: Path) -> None:
+    content = [{"name": "road", "id": 0, "trainId": 0}, {"name": "car", "id": 1, "trainId": 1}]
+    found = read_class_file(str(written(tmp_path, "classes.json", content)))
+    assert (found.groups, found.ids) == ((("road",), ("car",)), (0, 1))
+
+
+@pytest.mark.parametrize("form", ["({}) {}", "{}/{}", "{}_{}", "{}-{}", "id {} {}", "<{}> {}"])
+def test_numbers_in_other_marks_are_no_part_of_names(tmp_path: Path, form: str) -> None:
+    lines = "\n".join(form.format(number, name) for number, name in enumerate(["road", "car", "dog"]))
+    assert "begin with numbers" in refusal(written(tmp_path, "classes.txt", lines)).message
+
+
+@pytest.mark.parametrize("form", ["{1} ({0})", "{1} [{0}]"])
+def test_numbers_in_brackets_behind_names_are_no_part_of_them(tmp_path: Path, form: str) -> None:
+    lines = "\n".join(form.format(number, name) for number, name in enumerate(["road", "car", "dog"]))
+    assert "end with numbers" in refusal(written(tmp_path, "classes.txt", lines)).message
+
+
+@pytest.mark.parametrize("mark", ["->", "=>", "="])
+def test_numbers_with_an_arrow_are_ids(tmp_path: Path, mark: str) -> None:
+    found = read_class_file(str(written(tmp_path, "classes.txt", f"0 {mark} road\n1 {mark} car\n")))
+    assert (found.groups, found.ids) == ((("road",), ("car",)), (0, 1))
