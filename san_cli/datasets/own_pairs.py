@@ -229,15 +229,24 @@ def _refuse_no_folder(folder: Path, what: str) -> None:
 
 
 def _files(folder: Path, *, leave_out: Path) -> list[str]:
-    """List the paths of all files below a folder, relative to it and sorted; hidden ones and `leave_out` apart."""
+    """List the paths of all files below a folder, relative to it and sorted; hidden ones and `leave_out` apart.
+
+    Links to folders are followed, but not to one that they are in.
+    """
     found = []
+    above = {str(folder): frozenset({os.path.realpath(folder)})}  # by folder: itself and those that it is in
     for parent, folders, names in os.walk(folder, followlinks=True):
         here = Path(parent)
+        inside = above.pop(parent)
+        real = {name: os.path.realpath(here / name) for name in folders}
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and not (here != leave_out and _is_same(here / name, leave_out))
+            if not name.startswith(".")
+            and real[name] not in inside
+            and not (here != leave_out and _is_same(here / name, leave_out))
         )
+        above |= {os.path.join(parent, name): inside | {real[name]} for name in folders}  # noqa: PTH118
         found += [(here / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")]
     return sorted(found)
 

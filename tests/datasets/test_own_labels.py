@@ -486,6 +486,14 @@ def test_labels_left_out_by_a_pattern_are_counted(tmp_path: Path) -> None:
     assert any("3 of 6 labels" in note for note in task.notes)
 
 
+def test_links_to_a_folder_that_they_are_in_are_not_followed(tmp_path: Path) -> None:
+    make(tmp_path)
+    for name in ("one", "two"):  # with two, the paths would double with each level
+        (tmp_path / "i" / name).symlink_to(".")
+        (tmp_path / "l" / name).symlink_to("..")
+    assert_read(task_of(tmp_path))
+
+
 def test_names_in_two_spellings_of_one_letter(tmp_path: Path) -> None:
     assert_read(task_of(make(tmp_path, image="e\u0301{}.jpg", label="\u00e9{}.png")))
 
