@@ -22,7 +22,7 @@ Labels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF")
 _STRETCH = {2: 85, 4: 17}  # what Pillow multiplies grey values of so many bits with
-_BITS, _SAMPLES = 258, 277  # TIFF tags
+_BITS, _PHOTOMETRIC, _SAMPLES = 258, 262, 277  # TIFF tags
 _LOSSY = "changes the values of pixels, so that ids are lost"
 _OF_A_BENCHMARK = (
     "Convert raw labels with `san data prepare`, or give the class list and ignore label they belong to."
@@ -107,6 +107,12 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
             bits, samples = data[24], {2: 3, 4: 2, 6: 4}.get(data[25], 1)
         if samples > 1 and bits > 8:  # Pillow would keep the high bytes alone
             raise label_fault(name, f"has {samples} channels of {bits} bits", _ONE_CHANNEL)
+        if tags.get(_PHOTOMETRIC) == 0 and bits > 1:  # Pillow inverts 8 bits, and not 16; others don't at all
+            raise label_fault(
+                name,
+                "is a TIFF in which 0 is white (WhiteIsZero), so that readers disagree about its values",
+                "Save it as PNG, or as a TIFF in which 0 is black (MINISBLACK).",
+            )
         if "jpeg" in str(image.info.get("compression", "")):
             raise label_fault(name, f"is compressed as JPEG, which {_LOSSY}", "Save it with deflate or LZW.")
         if getattr(image, "n_frames", 1) > 1:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from program import Ended, San
 from train_data import write_preset
 
 from san_cli.datasets.label_scheme import look
+from san_cli.datasets.labels import read_ids
 from san_cli.datasets.own_pairs import ignored_values
 from san_cli.datasets.task import OwnData, Task, own_task
 from san_cli.errors import SanError
@@ -492,6 +494,14 @@ def test_links_to_a_folder_that_they_are_in_are_not_followed(tmp_path: Path) -> 
         (tmp_path / "i" / name).symlink_to(".")
         (tmp_path / "l" / name).symlink_to("..")
     assert_read(task_of(tmp_path))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tiffs_in_which_0_is_white_are_refused(tmp_path: Path, dtype: type[np.generic]) -> None:
+    path = tmp_path / "label.tif"
+    tifffile.imwrite(path, np.array([[0, 1], [2, 0]], dtype), photometric="miniswhite")
+    with pytest.raises(SanError, match="0 is white"):
+        read_ids(path)
 
 
 def test_names_in_two_spellings_of_one_letter(tmp_path: Path) -> None:
