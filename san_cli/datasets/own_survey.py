@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,20 @@ def survey_labels(
     chosen = [pair for pair in chosen if pair.label.exists()]
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda pair: _look(pair, len(names)), chosen))
+        values = {value for one in found if isinstance(one, _Seen) for value in one.look.values()}
+        if len(values) == 1 and len(chosen) < len(pairs):
+            # Of masks of rare things all of these may be empty: one that isn't tells what the values mean.
+            (only,) = values
+            for start in range(0, len(pairs), MOST):
+                batch = pairs[start : start + MOST]
+                others = [
+                    pair
+                    for pair, holds in zip(batch, pool.map(_holds_other(only), batch), strict=True)
+                    if holds
+                ]
+                if others:
+                    found.append(_look(others[0], len(names)))
+                    break
     seen = [one for one in found if isinstance(one, _Seen)]
     faults = [one for one in found if isinstance(one, SanError)]
     if faults and not seen:
@@ -63,8 +77,8 @@ def survey_labels(
     asked = None if said else ambiguous(whole, names)
     if asked is not None and ignored == (255,):
         raise SanError(f"{where} {asked[0]}{some}", hint=asked[1])
-    values = whole.values(ignored)
-    if not values and len(chosen) == len(pairs) and seen:
+    counted_values = whole.values(ignored)
+    if not counted_values and len(chosen) == len(pairs) and seen:
         told = ", ".join(map(str, whole.values()))
         raise SanError(
             f"{where} hold no pixel that counts: all are {told}, which is ignored",
@@ -72,13 +86,25 @@ def survey_labels(
             code=ExitCode.NO_INPUT,
         )
     wrong = sum(one.is_wrong for one in seen)
-    shifted = values and values[0] == 1 and values[-1] == len(names)
+    shifted = counted_values and counted_values[0] == 1 and counted_values[-1] == len(names)
     if 2 * wrong > len(seen) or (wrong and shifted):
         what, way = described(whole, len(names), ignored)
         if any(one.colours for one in seen):
             way += " (They are palette images: indices are ids, colours don't count.)"
         raise SanError(f"{where} {what}{some}", hint=way, code=ExitCode.NO_INPUT)
     return tuple(_notes(seen, whole, names, ignored))
+
+
+def _holds_other(only: int) -> Callable[[OwnPair], bool]:
+    """Tells of a pair whether its label can be read and holds another value than `only`."""
+
+    def holds(pair: OwnPair) -> bool:
+        try:
+            return pair.label.exists() and bool((read_ids(pair.label) != only).any())
+        except SanError:
+            return False
+
+    return holds
 
 
 def _look(pair: OwnPair, classes: int) -> "_Seen | SanError":

@@ -318,6 +318,18 @@ def test_masks_of_0_and_255_are_asked_about(tmp_path: Path, names: tuple[str, ..
     assert [np.unique(labels).tolist() for labels in counted] == [[0, 255]] * 3
 
 
+def test_masks_of_what_is_rare_are_asked_about_too(tmp_path: Path) -> None:
+    """Of 250 masks one isn't empty: what 255 means there is asked all the same."""
+    folder = make(tmp_path, lambda t: np.zeros_like(t), names=NAMES[:2])
+    for number in range(3, 250):
+        for kind in ("i/{}.jpg", "l/{}.png"):
+            (folder / kind.format(number)).write_bytes((folder / kind.format(0)).read_bytes())
+    Image.fromarray(binary(truths()[0])).save(folder / "l/131.png")
+    fault = refused(folder)
+    assert (fault.code, "255 means ignored" in fault.message) == (2, True)
+    assert len(task_of(folder, "255").pairs) == 250
+
+
 def test_ignore_none_reads_binary_masks_and_says_so(tmp_path: Path) -> None:
     task = task_of(make(tmp_path, binary, names=NAMES[:2]), "none")
     assert_read(task, lambda t: (t > 0).astype(np.uint8))
