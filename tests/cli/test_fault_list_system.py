@@ -21,10 +21,10 @@ from odd_files import ODD_NAMES, encode, make_odd_names, state
 from program import San, make_photos, subprocess_environment, tree
 from recipe import image
 
-from san_cli.cli import predict as predict_command
 from san_cli.datasets.images import LoadedImage
 from san_cli.errors import SanError
 from san_cli.predict import pipeline
+from san_cli.predict import run as predict_run
 from san_cli.predict.inputs import discover
 from san_cli.runs.journal import Journal, Line
 
@@ -152,7 +152,7 @@ def test_few_file_descriptors(
     """With too few, the run stops and says so; no image is blamed, and a rerun goes on."""
     predict(photos, "-o", tmp_path / "whole")  # what is imported late is imported now
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    real, taken = predict_command._work, []
+    real, taken = predict_run._do_images, []
 
     def work(*arguments: object) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
@@ -162,7 +162,7 @@ def test_few_file_descriptors(
         real(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(predict_command, "_work", work)
+        patch.setattr(predict_run, "_do_images", work)
         try:
             ended = predict(photos, "-o", tmp_path / "out", "--workers", 3)
         finally:
