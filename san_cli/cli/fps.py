@@ -231,7 +231,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _images(folder: Path) -> "Listing":
     """List the images of the folder that `san predict` is to be timed on; SanError where there are none."""
-    from san_cli.predict.input_notes import nothing_usable
+    from san_cli.predict.input_hints import nothing_usable
     from san_cli.predict.inputs import discover
 
     listing = discover([str(folder)], say=console.warn)

@@ -20,7 +20,7 @@ def plan_batches(
     is_wanted: Callable[[int], bool],
     size_of: Callable[[int], Size | None],
 ) -> Iterator[list[int]]:
-    """The share's batches, each the positions (ascending) of at most `batch` images of one size.
+    """Plan the share's batches, each the positions (ascending) of at most `batch` images of one size.
 
     Batches without a wanted image are left out; one with any is complete, so that a resumed run computes what
     an uninterrupted one does. `size_of` is asked only where it matters; None puts the image with its like.
@@ -38,7 +38,7 @@ def plan_batches(
 def group_by(
     items: Sequence[_Item] | Iterator[_Item], key: Callable[[_Item], object], most: int
 ) -> list[list[_Item]]:
-    """Groups of at most `most` items of equal key, in the order of their first items."""
+    """Group items, at most `most` items of equal key, in the order of their first items."""
     groups: list[list[_Item]] = []
     open_group: dict[object, list[_Item]] = {}
     for item in items:

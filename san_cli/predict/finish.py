@@ -14,21 +14,20 @@ from san_cli.outputs.coco import write_coco
 from san_cli.outputs.gallery import FOLDER, write_gallery
 from san_cli.outputs.label_map import write_class_table
 from san_cli.outputs.record import ImageRecord
-from san_cli.predict.input_notes import FailedInput
-from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import ImageJournal, same_content, source_of
 from san_cli.predict.made_files import has_size, mark_of, marks_from, remove_made
-from san_cli.predict.output_names import output_stem
-from san_cli.predict.results import (
+from san_cli.predict.output_names import (
     CLASSES,
     KINDS,
     PREDICTIONS,
-    make_folder,
+    output_stem,
     result_paths,
     result_suffixes,
     run_files,
-    stopping,
 )
+from san_cli.predict.results import make_folder, stopping
+from san_cli.predict.search import FailedInput, InputImage
 from san_cli.text import json_text
 
 
@@ -54,7 +53,7 @@ class Tally:
 
 
 def unfinished(journal: ImageJournal, images: Sequence[InputImage]) -> list[InputImage]:
-    """The images that no process has done, or failed at, in their present state."""
+    """List the images that no process has done, or failed at, in their present state."""
     return [image for image in images if not _is_journalled(journal, image)]
 
 
@@ -77,6 +76,7 @@ def finish(
     Every image must be journalled. Returns None, and does nothing, where that was done before for this very
     list. Raises SanError where results can't be written.
     """
+    # The seal of an earlier run for this very list spares reading all records again.
     names = [image.name for image in listing.images]
     seal = list_digest(listing, info)
     kept = still_there(journal, listing)
@@ -87,6 +87,8 @@ def finish(
     ):
         journal.remove_parts()  # empty ones: a line would have broken the seal
         return None
+
+    # Records are streamed from the journal, once for each file, as 100,000 of them don't fit into memory.
     counted = _CountedRecords(journal, names, listing.failures)
     try:
         removed = remove_stale(output, journal, {*names, *kept}, save)
@@ -108,6 +110,8 @@ def finish(
         if not {"json", "html"} & set(save):
             for _ in counted():
                 pass
+
+        # The merged journal comes last: it says that all of this is there.
         run_marks = {path: mark_of(output / path) for path in run_files(save)}
         journal.merge([*names, *kept], seal, run_marks)
     except OSError as error:
@@ -116,12 +120,12 @@ def finish(
 
 
 def _whole(output: Path, journal: ImageJournal, save: Sequence[str]) -> bool:
-    """Whether the files that concern all images are there in full."""
+    """Tell whether the files that concern all images are there in full."""
     return all(has_size(output / path, journal.run_marks.get(path)) for path in run_files(save))
 
 
 def still_there(journal: ImageJournal, listing: Listing) -> list[str]:
-    """The names, sorted, of inputs that are in the journal and not in the list, unless they are gone.
+    """List the names, sorted, of inputs that are in the journal and not in the list, unless they are gone.
 
     The journal has but a hash of an input's path. Where that comes from is told by the inputs of the list, whose
     names are ends of their paths; an input from elsewhere is taken to be there.
@@ -190,14 +194,14 @@ def _any_case(path: str) -> str:
 
 
 def _is_same(output: Path, path: str, other: str | None) -> bool:
-    """Whether two paths are one file, as they may be where the file system looks at no case."""
+    """Tell whether two paths are one file, as they may be where the file system looks at no case."""
     if other is None or path == other:
         return path == other
     return (output / path).exists() and (output / other).exists() and (output / path).samefile(output / other)
 
 
 def _all_marks(journal: ImageJournal) -> Iterator[tuple[str, set[str]]]:
-    """Every name in the journal with the marks of all that was ever made for it."""
+    """Yield every name in the journal with the marks of all that was ever made for it."""
     for name, entry in journal.entries.items():
         yield name, {entry.marks, *journal.replaced.get(name, ())}
 
@@ -219,12 +223,12 @@ class _CountedRecords:
 
 
 def failed_records(failures: Iterable[FailedInput]) -> Iterator[ImageRecord]:
-    """Inputs that came to no image, as records; they follow the images, so that these keep their ids."""
+    """Make records of inputs that came to no image; they follow the images, so that these keep their ids."""
     return (ImageRecord(failure.name, 0, 0, error=failure.cause) for failure in failures)
 
 
 def list_digest(listing: Listing, info: Mapping[str, object] = MappingProxyType({})) -> str:
-    """A hash that tells lists of inputs apart, and what else the files that concern all images say."""
+    """Hash a list of inputs, to tell it from others, and what else the files that concern all images say."""
     digest = hashlib.sha256(json_text(dict(info)).encode())
     failures = ((failure.name, failure.cause) for failure in listing.failures)
     for part in chain((image.name for image in listing.images), ["/"], chain.from_iterable(failures)):

@@ -25,10 +25,12 @@ from san_cli.predict.finish import (
     still_there,
     unfinished,
 )
-from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
 from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
-from san_cli.predict.results import foreign_file, make_folder, result_paths, stopping
+from san_cli.predict.output_names import result_paths
+from san_cli.predict.results import foreign_file, make_folder, stopping
+from san_cli.predict.search import InputImage
 from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
 from san_cli.runs.lock import lock_file, locked, refuse_unusable_folder
 from san_cli.runs.processes import ALONE, Processes
@@ -78,7 +80,7 @@ class Ending:
 
 
 def check_folder(output: Path, images: Sequence[InputImage], save: Sequence[str], settings: Settings) -> bool:
-    """Whether the folder holds results of such a run, False if of none. Changes nothing.
+    """Tell whether the folder holds results of such a run, False if of none. Changes nothing.
 
     `settings` may lack those that only the model tells. SanError if the folder can't be used, holds another
     run's results, or files that would be overwritten and that no run has made.
@@ -148,13 +150,12 @@ def open_run(
 
 
 def _unusable(error: OSError, output: Path) -> SanError:
-    """Why a run can't even begin in the folder."""
+    """Say why a run can't even begin in the folder."""
     fault = stopping(error, output)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
         return fault
-    what = f"'{error.filename}'" if error.filename else f"{quoted(output)}"
     return SanError(
-        f"{printable(what)} can't be used: {(error.strerror or str(error)).lower()}",
+        f"{quoted(error.filename or output)} can't be used: {(error.strerror or str(error)).lower()}",
         hint="Choose another folder with -o.",
     )
 
@@ -185,7 +186,7 @@ def _forget(output: Path, listing: Listing, settings: Settings) -> None:
 
 
 def _agree(processes: Processes, output: Path, settings: Settings, listing: Listing) -> None:
-    """All processes must see the same list, or some images would be nobody's, and compute alike."""
+    """Make sure that all processes see the same list, or some images would be nobody's, and compute alike."""
     digest = list_digest(listing).encode()
     if processes.from_leader("list", lambda: digest) != digest:
         raise SanError(
@@ -204,7 +205,7 @@ def _agree(processes: Processes, output: Path, settings: Settings, listing: List
 
 
 def end_run(run: Run, classes: Sequence[str]) -> Ending:
-    """After the share's last image: merge everything, if it is all there and ours to do.
+    """End a run after its share's last image: merge everything, if it is all there and ours to do.
 
     SanError where that can't be written.
     """
@@ -227,7 +228,7 @@ def end_run(run: Run, classes: Sequence[str]) -> Ending:
 
 
 def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
-    """Path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
+    """Yield path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
     journal = _read_journal(run.output, run.listing.images)
     for image in run.listing.images:
         record = journal.record(image.name)
@@ -280,7 +281,7 @@ def open_journal(output: Path, images: Sequence[InputImage]) -> ImageJournal:
 
 
 def _refuse_other_sources(journal: ImageJournal, images: Sequence[InputImage], output: Path) -> None:
-    """An input that has changed is done anew, but another file of the same name must not take its place."""
+    """Refuse another file under the name of one that is done; the same file, changed, is done anew."""
     for image in images:
         entry = journal.entries.get(image.name)
         current = source_of(image.path) if entry is not None else None

@@ -7,9 +7,10 @@
   and those that climb out with `..`, are named relative to the deepest folder that they all have in common.
 """
 # Paths stay strings here: 100,000 of them must not cost seconds.
-# ruff: noqa: PTH112, PTH119, PTH122
+# ruff: noqa: PTH100, PTH112, PTH117, PTH119, PTH120, PTH122, PTH206
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,35 +21,43 @@ from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, PHOTO_SUFFIXES, nam
 from san_cli.datasets.image_header import header_fault
 from san_cli.datasets.image_magic import looks_like_image, read_head
 from san_cli.datasets.images import os_cause
-from san_cli.errors import SanError
-from san_cli.predict.exclusion import Exclusion
-from san_cli.predict.file_tree import FoundFile, is_glob, is_within, list_tree, matches, real_path, split_glob
-from san_cli.predict.former_results import FormerResults
-from san_cli.predict.input_list import names_in_list, read_list
-from san_cli.predict.input_notes import FailedInput, Search, notes, nothing_found, some
-from san_cli.predict.mistaken_inputs import as_meant, did_you_mean, instead_of_image, why_missing
+from san_cli.errors import ExitCode, SanError
+from san_cli.predict.input_hints import (
+    as_meant,
+    did_you_mean,
+    instead_of_image,
+    notes,
+    nothing_found,
+    some,
+    why_missing,
+)
+from san_cli.predict.output_names import FormerResults
+from san_cli.predict.search import (
+    IMAGE_SUFFIXES,
+    Exclusion,
+    FailedInput,
+    FoundFile,
+    InputImage,
+    Search,
+    is_glob,
+    is_within,
+    join,
+    matches,
+    real_path,
+    split_glob,
+)
 from san_cli.text import printable
 
-_JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
-_NETPBM, _JPEG_2000 = (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), (".jp2", ".j2k", ".jpx")
-_OTHERS = (".webp", ".avif", ".avifs", ".gif", ".bmp")
-IMAGE_SUFFIXES = frozenset(_JPEG + _PNG + _TIFF + _NETPBM + _JPEG_2000 + _OTHERS)
+LONGEST_LIST = 256 * 2**20  # bytes: a million long paths; what is longer may never end
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _EXPLAINED = 100  # missing inputs of which the cause is looked for
 _HEADERS = 1000  # images of which the header is looked at before the model is loaded
 _TRIED_OF_SUFFIX, _TRIED_SUFFIXES = 64, 1024  # files that are opened in search of images without a suffix
 
 
-@dataclass(frozen=True, slots=True)
-class InputImage:
-    """One image to do. `name` is relative, has "/" between its parts and none of them is `..`."""
-
-    path: Path
-    name: str
-
-
 @dataclass(frozen=True)
 class Listing:
-    """What the arguments came to, in their order."""
+    """The images and failures that the arguments came to, in their order."""
 
     images: tuple[InputImage, ...]
     failures: tuple[FailedInput, ...]
@@ -73,6 +82,7 @@ def discover(
     reached twice is taken once. Where all inputs failed there are no images, only failures. Raises SanError if
     the results would lie among the inputs, or (NO_INPUT) if there is nothing at all.
     """
+    # Each argument adds to what is found, or to the failures.
     real_output = None if output is None else real_path(os.fspath(output))
     search = Search(recursive, real_output, Exclusion(exclude))
     for argument in map(as_meant, arguments):
@@ -83,18 +93,22 @@ def discover(
             _add_path(search, argument, front, os.path.basename(argument))
         else:
             _add_glob(search, argument, len(arguments) > 1)
+
+    # A photograph counts once, also where the camera or a link has it twice.
     _sort_out_foreign(search, say)
     images = _take_once(search.found, say)
     if not images and not search.failures:
         raise nothing_found(search)
     _refuse_results_among_inputs(images, search)
+
+    # What was left out is told last: only now is it known what met nothing.
     for note in notes(search):
         say(note)
     return Listing(tuple(images), tuple(search.failures))
 
 
 def fail_unreadable(listing: Listing, max_pixels: int) -> Listing:
-    """The listing with all images among the failures if the start of each file tells that it can't be used.
+    """Return the listing with all images among the failures if the start of each file tells that it can't be used.
 
     As soon as one may be usable, and after 1,000, the listing is returned as it is.
     """
@@ -108,7 +122,7 @@ def fail_unreadable(listing: Listing, max_pixels: int) -> Listing:
 
 
 def _add_path(search: Search, path: str, folder_name: str, file_name: str, *, of_list: bool = False) -> None:
-    """A path that is meant literally; its images are named after it if it is a file, below it if a folder."""
+    """Add a path that is meant literally; its images are named after it if it is a file, below it if a folder."""
     if search.exclusion.covers(file_name or os.path.normpath(path), path):
         return
     try:
@@ -129,7 +143,7 @@ def _add_path(search: Search, path: str, folder_name: str, file_name: str, *, of
 
 
 def _explained(search: Search, path: str, of_list: bool) -> str:
-    """Why nothing is there, as far as that can be told; of a list only for its first lines, as it takes time."""
+    """Say why nothing is there, as far as that can be told; of a list only for its first lines, as it takes time."""
     search.explained += 1
     if search.explained > _EXPLAINED:
         return ""
@@ -159,8 +173,8 @@ def _add_glob(search: Search, pattern: str, several: bool) -> None:
 
 
 def _what_would(root: str, parts: list[str]) -> str:
-    """What a pattern would match if it were written a little otherwise, as the end of a sentence."""
-    files = [file.name.casefold().split("/") for file in list_tree(root, depth=len(parts)).files]
+    """Say what a pattern would match if it were written a little otherwise, as the end of a sentence."""
+    files = [file.name.casefold().split("/") for file in Search().files_below(root, len(parts))]
     same = sum(matches(name, [part.casefold() for part in parts]) for name in files)
     if same:
         return f"; in other capitals it would match {same:,} files"
@@ -172,38 +186,27 @@ def _what_would(root: str, parts: list[str]) -> str:
 def _add_tree(
     search: Search, root: str, front: str, *, depth: int | None, pattern: list[str] | None = None
 ) -> None:
-    """The images below a folder; `front` goes before their names.
+    """Add the images below a folder; `front` goes before their names.
 
     A pattern whose last part has a dot (`*.dat`) says itself which files are images.
     """
-    real = real_path(root)
-    output = search.output
-    if output is not None and is_within(real, output):  # nothing is excluded from what is all inside
-        output = None
-    tree = list_tree(root, depth=depth, exclude=output, leave_out=search.exclusion)
+    files = search.files_below(root, depth)
     search.searched.append(root)
-    search.not_entered += tree.not_entered
-    search.hidden += tree.hidden
-    for name, cause in tree.unreadable:
-        path = _join(root, name)
-        search.failures.append(FailedInput(path, f"unreadable folder: {cause}", path))
-    search.listed_already += [_join(root, name) for name in tree.listed_already]
-    search.system += [_join(root, name) for name in tree.system]
     before = len(search.found) + len(search.foreign)
     is_told = pattern is not None and "." in pattern[-1]
     results, others = FormerResults(), []
-    for file in tree.files:
+    for file in files:
         if pattern is not None and not matches(file.name.split("/"), pattern):
             continue
         suffix = os.path.splitext(file.name)[1].lower()
         if not is_told and results.has(file.real):
             search.results.append(file.path)
         elif suffix in IMAGE_SUFFIXES or is_told:
-            search.found.append(file._replace(name=_join(front, file.name)))
+            search.found.append(file._replace(name=join(front, file.name)))
         elif suffix in PHOTO_SUFFIXES:
-            search.foreign.append(file._replace(name=_join(front, file.name)))
+            search.foreign.append(file._replace(name=join(front, file.name)))
         elif pattern is not None and looks_like_image(read_head(file.path)):
-            search.found.append(file._replace(name=_join(front, file.name)))
+            search.found.append(file._replace(name=join(front, file.name)))
         else:
             search.other_suffixes[suffix] += 1
             others.append(file)
@@ -214,7 +217,7 @@ def _add_tree(
 
 
 def _images_by_content(files: list[FoundFile]) -> list[FoundFile]:
-    """Those that begin like images; no more are opened of a suffix once many of it didn't."""
+    """Pick those that begin like images; no more are opened of a suffix once many of it didn't."""
     found = []
     others: Counter[str] = Counter()
     for file in files:
@@ -238,17 +241,13 @@ def _add_list(search: Search, entries: list[str]) -> None:
 
 
 def _own_name(folder: str) -> str:
-    """The last part of a folder's path as given; "" if that is `.`, `..` or the root."""
+    """Return the last part of a folder's path as given; "" if that is `.`, `..` or the root."""
     last = os.path.basename(os.path.normpath(folder))
     return "" if last in (".", "..") else last
 
 
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder and name else folder or name
-
-
 def _sort_out_foreign(search: Search, say: Callable[[str], None]) -> None:
-    """A photograph that we can't read is a failure, unless the camera has put the same picture beside it."""
+    """Make a photograph that we can't read a failure, unless the camera has put the same picture beside it."""
     pictures = {os.path.splitext(file.name)[0] for file in search.found} if search.foreign else set()
     twins = []
     for file in {file.name: file for file in search.foreign}.values():
@@ -262,7 +261,7 @@ def _sort_out_foreign(search: Search, say: Callable[[str], None]) -> None:
 
 
 def _take_once(found: list[FoundFile], say: Callable[[str], None]) -> list[InputImage]:
-    """Each real file once: under its own name where it was reached by that, else where it came first."""
+    """Take each real file once: under its own name where it was reached by that, else where it came first."""
     chosen: dict[str, FoundFile] = {}
     for file in found:
         other = chosen.get(file.real)
@@ -275,7 +274,7 @@ def _take_once(found: list[FoundFile], say: Callable[[str], None]) -> list[Input
 
 
 def _refuse_results_among_inputs(images: list[InputImage], search: Search) -> None:
-    """Results inside a searched folder would be the next run's inputs."""
+    """Raise SanError for results inside a searched folder: they would be the next run's inputs."""
     for folder in search.searched if search.output is not None else ():
         real = real_path(folder)
         if search.output is None or not is_within(real, search.output):
@@ -286,3 +285,88 @@ def _refuse_results_among_inputs(images: list[InputImage], search: Search) -> No
                 f"the results would be written among the images of {printable(folder)}",
                 hint="Choose another folder with -o; one inside that folder will do, it is not searched.",
             )
+
+
+def read_list(stdin: BinaryIO | None, null_separated: bool, say: Callable[[str], None]) -> list[str]:
+    """Read the paths on stdin, as they stand but for line ends, a byte order mark, blank lines and comments.
+
+    Of a line that names nothing the spaces and quotes around it, `~` and `file://` are understood. Raises SanError
+    for what is no list at all, such as the bytes of an image.
+    """
+    if stdin is None:
+        raise SanError("INPUT - reads a list of images from stdin, which is closed")
+    if stdin.isatty():
+        say("reading the list of images from the terminal; Ctrl-D ends it")
+    data = stdin.read(LONGEST_LIST + 1)
+    if len(data) > LONGEST_LIST:
+        raise SanError(
+            "the list on stdin is above 256 MiB", hint="Give it in parts, each to its own -o folder."
+        )
+    _refuse_other_data(data)
+    if null_separated:
+        return _split_at_nulls(data)
+    if data.startswith(_UTF16):  # as PowerShell writes
+        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
+    if b"\0" in data:
+        raise SanError("the list on stdin is separated by NULs", hint="Add -0 to read it as such.")
+    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
+    lines = [os.fsdecode(line) for line in data.split(b"\n" if b"\n" in data else b"\r") if line.strip()]
+    paths = [line for line in lines if not line.startswith("#") or os.path.lexists(line)]
+    if len(paths) < len(lines):
+        say(f"lines of the list that start with # are comments: {len(lines) - len(paths):,} left out")
+    return [as_meant(path) for path in paths]
+
+
+def _split_at_nulls(data: bytes) -> list[str]:
+    paths = [os.fsdecode(entry) for entry in data.split(b"\0") if entry]
+    if b"\0" not in data and b"\n" in data and not os.path.lexists(paths[0]):
+        raise SanError(
+            "there is no NUL in the list on stdin", hint="Leave -0 out: its paths stand one a line."
+        )
+    return paths
+
+
+def _refuse_other_data(data: bytes) -> None:
+    """SanError for data that is meant as an input itself, or as another list than one of lines."""
+    head = data[:1024]
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if os.path.lexists(os.fsdecode(re.split(rb"[\0\r\n]", start)[0])):
+        return
+    if looks_like_image(head):
+        raise SanError(
+            "INPUT - reads a list of paths, and on stdin there is an image",
+            hint="Name its file: san predict FILE. What a program prints goes into a file first: "
+            "… > image.png && san predict image.png",
+            code=ExitCode.NO_INPUT,
+        )
+    what = name_foreign_format(head, "")
+    if what:
+        raise SanError(
+            f"INPUT - reads a list of paths, and stdin holds something else: {what}", code=ExitCode.NO_INPUT
+        )
+    if start[:1] in (b"[", b"{", b"<") and b"\0" not in head:
+        is_xml = start[:1] == b"<"
+        raise SanError(
+            f"INPUT - reads one path a line, and stdin holds {'XML' if is_xml else 'JSON or a list of Python'}",
+            hint="Print the paths alone"
+            + ("." if is_xml else ", perhaps: jq -r '.[]' LIST.json | san predict -"),
+            code=ExitCode.NO_INPUT,
+        )
+
+
+def names_in_list(entries: Sequence[str]) -> list[str]:
+    """Return the names that the paths of a list get, none of which leaves the folder of the results; "" for `.`."""
+    outside = [os.path.abspath(entry) for entry in entries if _is_outside(entry)]
+    common = os.path.commonpath([os.path.dirname(path) for path in outside]) if outside else ""
+    names = []
+    for entry in entries:
+        if _is_outside(entry):
+            name = os.path.relpath(os.path.abspath(entry), common)
+        else:
+            name = os.path.normpath(entry)
+        names.append("" if name == "." else name.replace(os.sep, "/"))
+    return names
+
+
+def _is_outside(path: str) -> bool:
+    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == ".."

@@ -29,7 +29,7 @@ _HEAD_LENGTH = 7
 
 
 class Source(NamedTuple):
-    """By what we know that a file is the one that was done; size and time are -1 where there is no file."""
+    """State of a file, by which we know the one that was done; size and time are -1 where there is none."""
 
     size: int
     mtime_ns: int
@@ -128,9 +128,7 @@ class ImageJournal:
         if not isinstance(line.head, list) or len(line.head) != _HEAD_LENGTH:
             return
         name, size, mtime_ns, where, exif_orientation, failed, marks = line.head
-        entry = Entry(
-            Source(size, mtime_ns, where), exif_orientation, failed, marks, line._replace(head=None)
-        )
+        entry = Entry(Source(size, mtime_ns, where), exif_orientation, failed, marks, Line(None, *line[1:]))
         known = self.entries.get(name)
         if (
             known is None

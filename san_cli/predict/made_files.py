@@ -16,20 +16,20 @@ _ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of a whole PNG or JPEG
 
 
 class Mark(NamedTuple):
-    """By what we know a file that we made."""
+    """Size and hash of a file, by which we know one that we made."""
 
     size: int
     digest: str
 
 
 def mark_of(path: Path) -> Mark:
-    """The mark of a file as it is now; OSError where it can't be read."""
+    """Return the mark of a file as it is now; OSError where it can't be read."""
     data = path.read_bytes()
     return Mark(len(data), hashlib.blake2b(data, digest_size=8).hexdigest())
 
 
 def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
-    """Whether a file is there and as long as its mark says, which costs no reading."""
+    """Tell whether a file is there and as long as its mark says, which costs no reading."""
     try:
         return mark is not None and os.stat(path).st_size == mark.size  # noqa: PTH116 (once an image and kind)
     except (OSError, ValueError):
@@ -37,7 +37,7 @@ def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
 
 
 def was_edited(path: str | os.PathLike[str], mark: Mark | None) -> bool:
-    """Whether a picture is there, up to its last bytes, and of another length than its mark says."""
+    """Tell whether a picture is there, up to its last bytes, and of another length than its mark says."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (as has_size)
             size = file.seek(0, os.SEEK_END)
@@ -48,12 +48,12 @@ def was_edited(path: str | os.PathLike[str], mark: Mark | None) -> bool:
 
 
 def marks_text(marks: Mapping[str, Mark]) -> str:
-    """Marks by kind on one line, short, as a journal of 100,000 images is held in memory."""
+    """Write marks by kind on one line, short, as a journal of 100,000 images is held in memory."""
     return " ".join(f"{kind}:{mark.size}:{mark.digest}" for kind, mark in marks.items())
 
 
 def marks_from(text: str) -> dict[str, Mark]:
-    """What `marks_text` wrote."""
+    """Read what `marks_text` wrote."""
     parts = (part.split(":") for part in text.split())
     return {kind: Mark(int(size), digest) for kind, size, digest in parts}
 

@@ -1,6 +1,9 @@
-"""Where the results of an image go, and the proof before a run that no two results meet."""
+"""What the results of an image and of a run are called; the proof before a run that no two results meet.
+
+Results of a former run are known by their names, too, so that they aren't taken for photographs.
+"""
 # Paths stay strings here: 100,000 of them must not cost seconds.
-# ruff: noqa: PTH118, PTH119, PTH122
+# ruff: noqa: PTH113, PTH118, PTH119, PTH120, PTH122
 
 import hashlib
 import os
@@ -10,19 +13,29 @@ from pathlib import Path
 
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
 from san_cli.errors import SanError
-from san_cli.predict.file_tree import real_path
-from san_cli.predict.former_results import RESULTS
-from san_cli.predict.inputs import IMAGE_SUFFIXES, InputImage
+from san_cli.outputs import gallery
+from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.search import IMAGE_SUFFIXES, InputImage, real_path
 from san_cli.text import printable
 
-RUN_FILES = ("predictions.json", "classes.json", "index.html", "html/data.js")  # of the whole run
+KINDS = ("overlay", "labels", "json", "html")  # what --save takes
+PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
+_SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
+_THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}  # of the page
+_RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
+# An image's results are its stem between two of these. No suffix ends in another, so two results have one name
+# only if their images have one stem.
+RESULTS = tuple(("", suffix) for suffix in _SUFFIXES.values()) + tuple(
+    (f"{gallery.FOLDER}/", suffix) for suffix in _THUMBNAILS.values()
+)
+_RESULT_SUFFIXES = tuple(suffix for _, suffix in RESULTS)
 
 _Pair = tuple[str, str]
 
 
 def output_stem(name: str) -> str:
-    """An input's name without an image's suffix: `sub/photo.jpg` → `sub/photo`, but `data.v2` → `data.v2`.
+    """Return an input's name without an image's suffix: `sub/photo.jpg` → `sub/photo`, but `data.v2` → `data.v2`.
 
     A last part that is too long for its results is cut, with a hash of the whole at its end.
     """
@@ -42,6 +55,30 @@ def _cut(stem: str) -> str:
     return stem + mark
 
 
+def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
+    """Give kind and path below the folder of the results of each file that belongs to the image `name` alone."""
+    stem = output_stem(name)
+    paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
+    if "html" in save:
+        paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
+    return paths
+
+
+def result_suffixes(save: Sequence[str]) -> dict[str, str]:
+    """Give kind and suffix of the full-size results of an image; they stand at its stem."""
+    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+
+
+def run_files(save: Sequence[str]) -> list[str]:
+    """List the paths, below the folder of the results, of the files that concern all images."""
+    return [path for kind in save for path in _RUN_FILES.get(kind, [])]
+
+
+def told_kinds(save: Sequence[str]) -> list[str]:
+    """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
+    return [f"*{_SUFFIXES[kind]}" if kind in _SUFFIXES else _RUN_FILES[kind][-1] for kind in save]
+
+
 def check_collisions(images: Sequence[InputImage], output: Path | None = None) -> None:
     """Raise SanError if two images would write the same file on some file system, or one would hit an input.
 
@@ -57,7 +94,7 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
         first = owners.setdefault(key, image)
         if first is not image:
             pairs.append((str(first.path), str(image.path)))
-        for before in ("", "html/"):
+        for before in ("", f"{gallery.FOLDER}/"):
             folder = (before + key).rpartition("/")[0]
             while folder and folder not in folders:
                 folders[folder] = image
@@ -75,7 +112,7 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
 
 
 def _way_out(pairs: Sequence[_Pair]) -> str:
-    """What keeps the results of such pairs apart."""
+    """Say what keeps the results of such pairs apart."""
     suffixes = [{os.path.splitext(path)[1] for path in pair} for pair in pairs]
     shared = (
         set.intersection(*suffixes) & IMAGE_SUFFIXES if all(len(both) == 2 for both in suffixes) else set()
@@ -108,7 +145,7 @@ def _key(name: str) -> str:
 def _files_needed_as_folders(owners: dict[str, InputImage], folders: dict[str, InputImage]) -> list[_Pair]:
     pairs = []
     for folder, image in folders.items():
-        if folder in RUN_FILES:
+        if folder in run_files(KINDS):
             pairs.append((f"the run's own {folder}", str(image.path)))
         owner = _owner(folder, owners)
         if owner is not None:
@@ -117,7 +154,7 @@ def _files_needed_as_folders(owners: dict[str, InputImage], folders: dict[str, I
 
 
 def _owner(key: str, owners: dict[str, InputImage]) -> InputImage | None:
-    """The image that has a result of this name."""
+    """Return the image that has a result of this name."""
     for before, after in RESULTS:
         if key.startswith(before) and key.endswith(after):
             owner = owners.get(key[len(before) : len(key) - len(after)])
@@ -129,7 +166,7 @@ def _owner(key: str, owners: dict[str, InputImage]) -> InputImage | None:
 def _results_over_inputs(
     owners: dict[str, InputImage], images: Sequence[InputImage], output: str
 ) -> list[_Pair]:
-    """An input that lies in the folder of the results, under the name of a result."""
+    """Find inputs that lie in the folder of the results, under the name of a result."""
     pairs = []
     real_folders: dict[str, str] = {}
     for image in images:
@@ -143,3 +180,27 @@ def _results_over_inputs(
         if owner is not None:
             pairs.append((str(owner.path), str(image.path)))
     return pairs
+
+
+def has_result_name(name: str) -> bool:
+    """Tell whether a file is called like a result."""
+    return name.endswith(_RESULT_SUFFIXES)
+
+
+class FormerResults:
+    """Tells the results of former runs from other files: by name, and by the run's own folder beside or above."""
+
+    def __init__(self) -> None:
+        self._in_run: dict[str, bool] = {}  # by folder
+
+    def has(self, real: str) -> bool:
+        """Tell whether a run has made the file; `real` is its path without links."""
+        return has_result_name(real) and self._is_in_run(os.path.dirname(real))
+
+    def _is_in_run(self, folder: str) -> bool:
+        if folder not in self._in_run:
+            above = os.path.dirname(folder)
+            self._in_run[folder] = os.path.isfile(f"{folder}/{STATE_FOLDER}/run.json") or (
+                above != folder and self._is_in_run(above)
+            )
+        return self._in_run[folder]

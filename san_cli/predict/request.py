@@ -13,10 +13,8 @@ from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_rang
 from san_cli.engine.map_options import MapOptions, shown_names
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import get_preset
-from san_cli.predict.input_list import LONGEST_LIST
-from san_cli.predict.inputs import Listing, discover
-from san_cli.predict.output_names import check_collisions
-from san_cli.predict.results import KINDS
+from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
+from san_cli.predict.output_names import KINDS, check_collisions
 from san_cli.runs.processes import ALONE, Processes, meet, own_share
 from san_cli.runs.shares import Share, parse_shard
 from san_cli.runs.voice import Voice
@@ -94,7 +92,7 @@ class Job:
 
     vocabulary: Vocabulary
     options: MapOptions
-    save: tuple[str, ...]  # of results.KINDS
+    save: tuple[str, ...]  # of output_names.KINDS
     batch: int = 1
     max_pixels: int = MAX_PIXELS
     max_bytes: int | None = None
@@ -190,7 +188,7 @@ def parse_words(words: Words, model: str | None, voice: Voice) -> tuple[Vocabula
 
 
 def _shown(words: Words, vocabulary: Vocabulary) -> tuple[str, ...] | None:
-    """The names of the classes that `--show` keeps, None for all."""
+    """Return the names of the classes that `--show` keeps, None for all."""
     if not words.show:
         return None
     nothing = [
@@ -219,7 +217,7 @@ def list_images(inputs: Inputs, output: Path, processes: Processes, voice: Voice
 
 
 def _stdin(processes: Processes) -> BinaryIO | None:
-    """The list on stdin; of several processes only the leading one reads it and tells the others."""
+    """Return the list on stdin; of several processes only the leading one reads it and tells the others."""
     stdin = None if sys.stdin is None else sys.stdin.buffer
     if processes.world == 1 or stdin is None:
         return stdin

@@ -1,4 +1,4 @@
-"""The files that a run leaves: which there are, where they go, and what to do when they can't be written."""
+"""The files that a run leaves: written, or why they can't be."""
 
 import errno
 import os
@@ -14,47 +14,16 @@ from numpy.typing import NDArray
 from san_cli.datasets.images import os_cause
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import temp_path
-from san_cli.outputs import gallery
 from san_cli.outputs.gallery import write_layer, write_photo
 from san_cli.outputs.label_map import write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.made_files import Mark, mark_of
-from san_cli.predict.output_names import output_stem
+from san_cli.predict.output_names import result_paths, run_files
 from san_cli.text import quoted
 
-KINDS = ("overlay", "labels", "json", "html")  # what --save takes
-PREDICTIONS, CLASSES = "predictions.json", "classes.json"
-_SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
-_THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}
-_RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
-_TOLD = {"json": PREDICTIONS, "html": gallery.PAGE}
 # Troubles with one name, not with the disk: that image fails and the others go on.
 _OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-
-
-def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
-    """Kind and path below the folder of the results of each file that belongs to the image `name` alone."""
-    stem = output_stem(name)
-    paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
-    if "html" in save:
-        paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
-    return paths
-
-
-def result_suffixes(save: Sequence[str]) -> dict[str, str]:
-    """Kind and suffix of the full-size results of an image; they stand at its stem."""
-    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
-
-
-def run_files(save: Sequence[str]) -> list[str]:
-    """The paths, below the folder of the results, of the files that concern all images."""
-    return [path for kind in save for path in _RUN_FILES.get(kind, [])]
-
-
-def told_kinds(save: Sequence[str]) -> list[str]:
-    """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
-    return [f"*{_SUFFIXES[kind]}" if kind in _SUFFIXES else _TOLD[kind] for kind in save]
 
 
 class Written(NamedTuple):
@@ -137,7 +106,7 @@ def _refuse_outside(output: Path, folder: Path) -> None:
 
 
 def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:
-    """A file that is there already under the name of a result, if any."""
+    """Return a file that is there already under the name of a result, if any."""
     if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
         return None
     of_the_images = (path for name in names for path in result_paths(name, save).values())
@@ -148,7 +117,7 @@ def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str
 
 
 def cause_of_one_image(error: OSError) -> str | None:
-    """Why this one image's results can't be written, None if it is a matter of the disk or the folder."""
+    """Say why this one image's results can't be written, None if it is a matter of the disk or the folder."""
     return f"its results can't be written: {os_cause(error)}" if error.errno in _OF_ONE_NAME else None
 
 

@@ -16,9 +16,10 @@ from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import failed_records
 from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
-from san_cli.predict.input_notes import nothing_usable
+from san_cli.predict.input_hints import nothing_usable
 from san_cli.predict.inputs import Listing, fail_unreadable
 from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.output_names import result_paths
 from san_cli.predict.request import (
     Inputs,
     Job,
@@ -33,7 +34,6 @@ from san_cli.predict.request import (
     reading_of,
     saved_kinds,
 )
-from san_cli.predict.results import result_paths
 from san_cli.predict.settings import asked_settings, with_model
 from san_cli.predict.summary import Summary, run_line
 from san_cli.runs.lock import refuse_unusable_folder

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from san_cli.errors import ExitCode
 from san_cli.predict.finish import Tally
 from san_cli.predict.folder import Ending
+from san_cli.predict.output_names import told_kinds
 from san_cli.predict.request import Job, Model
-from san_cli.predict.results import told_kinds
 from san_cli.runs.shares import Share
 from san_cli.runs.voice import Voice
 from san_cli.text import counted, duration, printable

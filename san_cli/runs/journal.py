@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 def encode_line(head: object, body: str = "") -> bytes:
-    """A line of a journal; `body` is ASCII without tabs and line ends."""
+    """Encode a line of a journal; `body` is ASCII without tabs and line ends."""
     rest = f"{json.dumps(head)}\t{body}\n".encode("ascii")
     return b"%08x\t%s" % (zlib.crc32(rest), rest)
 
@@ -46,12 +46,12 @@ class Journal:
         self._own: tuple[str, int] | None = None
 
     def files(self) -> list[str]:
-        """The names of its files, the merged one first."""
+        """List the names of its files, the merged one first."""
         names = (path.name for path in self.folder.glob(f"{glob.escape(self.name)}*"))
         return sorted(name for name in names if name == self.name or name.startswith(f"{self.name}-"))
 
     def lines(self) -> Iterator[Line]:
-        """All whole lines, file after file. OSError where one can't be read."""
+        """Yield all whole lines, file after file. OSError where one can't be read."""
         for name in self.files():
             yield from self._lines_of(name)
 
@@ -74,13 +74,13 @@ class Journal:
         rest = memoryview(line)
         while rest:
             rest = rest[os.write(descriptor, rest) :]
-        found = self._line(name, line)
+        found = _decoded(line, name, self._ends[name])
         assert found is not None, "a line from encode_line is whole"
         self._ends[name] += len(line)
         return found
 
     def raw(self, line: Line) -> bytes:
-        """A line as it stands on disk."""
+        """Read a line as it stands on disk."""
         if line.file not in self._readers:
             descriptor = open_regular(self.folder / line.file, os.O_RDONLY)
             self._readers[line.file] = open(descriptor, "rb")  # noqa: PTH123, SIM115
@@ -89,7 +89,7 @@ class Journal:
         return reader.read(line.length)
 
     def body(self, line: Line) -> str:
-        """The body of a line, from disk."""
+        """Read the body of a line from disk."""
         return self.raw(line).split(b"\t", 2)[2].decode("ascii").rstrip("\n")
 
     def merge(self, lines: Iterable[bytes]) -> None:
@@ -123,22 +123,23 @@ class Journal:
             self._own = None
 
     def _lines_of(self, name: str) -> Iterator[Line]:
-        self._ends[name] = 0
+        end = self._ends[name] = 0
         with open(open_regular(self.folder / name, os.O_RDONLY), "rb") as file:  # noqa: PTH123
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                found = self._line(name, line)
-                self._ends[name] += len(line)
+                found = _decoded(line, name, end)
+                end = self._ends[name] = end + len(line)
                 if found is not None:
                     yield found
 
-    def _line(self, file: str, line: bytes) -> Line | None:
-        """A line with its head, None for a damaged one."""
-        crc, _, rest = line.partition(b"\t")
-        try:
-            if int(crc, 16) != zlib.crc32(rest):
-                return None
-            return Line(json.loads(rest.partition(b"\t")[0]), file, self._ends[file], len(line))
-        except (ValueError, RecursionError):
+
+def _decoded(line: bytes, file: str, offset: int) -> Line | None:
+    """Decode the head of a line; None for a damaged line."""
+    crc, _, rest = line.partition(b"\t")
+    try:
+        if int(crc, 16) != zlib.crc32(rest):
             return None
+        return Line(json.loads(rest.partition(b"\t")[0]), file, offset, len(line))
+    except (ValueError, RecursionError):
+        return None

@@ -33,7 +33,7 @@ _PIECE = 1 << 22  # bytes: the store takes up to 8 MiB at a time
 
 
 def own_share() -> Share:
-    """Our share among torchrun's processes, the whole if we are alone. SanError for odd variables."""
+    """Return our share among torchrun's processes, the whole if we are alone. SanError for odd variables."""
     rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if rank is None or world is None or "MASTER_ADDR" not in os.environ or world == "1":
         return WHOLE
@@ -47,13 +47,13 @@ def own_share() -> Share:
 
 
 def local_rank() -> int:
-    """Our number among torchrun's processes on this machine."""
+    """Return our number among torchrun's processes on this machine."""
     text = os.environ.get("LOCAL_RANK", "0")
     return int(text) if text.isdecimal() else 0
 
 
 def processes_here() -> int:
-    """How many processes torchrun has started on this machine."""
+    """Count the processes that torchrun has started on this machine."""
     text = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, int(text)) if text.isdecimal() else 1
 
@@ -66,7 +66,7 @@ def default_workers(device_type: str) -> int:
 
 
 def own_device(device: str) -> str:
-    """The device of this process where `device` ("auto", "cuda") leaves it open which GPU: each has its own."""
+    """Return this process's device where `device` ("auto", "cuda") leaves it open which GPU: each has its own."""
     import torch
 
     gpus = torch.cuda.device_count()
@@ -74,7 +74,7 @@ def own_device(device: str) -> str:
 
 
 def restarted() -> bool:
-    """Whether torchrun has started us again after a failure, so that the last checkpoint is to be taken up."""
+    """Tell whether torchrun has started us again after a failure, so that the last checkpoint is to be taken up."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
@@ -121,7 +121,7 @@ class Processes:
             return b"".join(bytes(self.store.get(f"{key}/{n}")) for n in range(int(self.store.get(key))))
 
     def from_leader(self, what: str, make: Callable[[], bytes]) -> bytes:
-        """What `make` gives in the leading process."""
+        """Return what `make` gives in the leading process."""
         if not self.leads:
             return self.hear(what)
         value = make()
@@ -138,7 +138,7 @@ class Processes:
             self.tell(what)
 
     def gather(self, value: _Value) -> list[_Value]:
-        """Every process's value, by rank; they call this equally often, and wait for one another."""
+        """Gather every process's value, by rank; they call this equally often, and wait for one another."""
         if self.world == 1:
             return [value]
         what = f"gathered/{next(self._gathered)}"
@@ -167,7 +167,7 @@ class Processes:
         return [value for value, _ in outcomes]
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have come here."""
         self.gather(None)
 
     def leave(self) -> None:
@@ -180,7 +180,7 @@ class Processes:
                 self.hear("left", rank)
 
     def agree(self, what: str, value: str) -> None:
-        """SanError where the processes have different values."""
+        """Raise SanError where the processes have different values."""
         values = dict.fromkeys(self.gather(value))
         if len(values) > 1:
             raise SanError(
@@ -206,7 +206,7 @@ class ProcessGroup(Processes):
         return found
 
     def sums(self, *values: float) -> list[float]:
-        """Each value summed over all processes, in float64."""
+        """Sum each value over all processes, in float64."""
         if self.world == 1:
             return list(values)
         import torch
@@ -234,7 +234,7 @@ def meet(patience: timedelta = _MEET) -> Processes:
 
 
 def _of_this_round(store: "Store", rank: int, world: int, patience: timedelta) -> "Store":
-    """A part of the store that nobody has used before, the same for all of us.
+    """Return a part of the store that nobody has used before, the same for all of us.
 
     torchrun keeps its store when it starts us anew, and in it what our predecessors told, which must not be taken
     for our own. The leading process makes up a name and answers with it whoever asks; it has gone round when all

@@ -19,7 +19,7 @@ def write_settings(path: Path, settings: Settings) -> None:
 
 
 def read_settings(path: Path, *, hint: str) -> Settings | None:
-    """The settings kept in a file, None where there is none; SanError with `hint` where it is damaged."""
+    """Read the settings kept in a file, None where there is none; SanError with `hint` where it is damaged."""
     try:
         found = json.loads(read_regular(path))
         if not isinstance(found, dict):
@@ -35,12 +35,12 @@ def read_settings(path: Path, *, hint: str) -> Settings | None:
 
 
 def other_settings(found: Settings, wanted: Settings) -> list[str]:
-    """The wanted settings that are others in what was found, told with both values where these are short."""
+    """List the wanted settings that are others in what was found, told with both values where these are short."""
     return list(_others(found, json.loads(json_text(dict(wanted)))))
 
 
 def refuse_other_settings(found: Settings, wanted: Settings, *, holds: str, hint: str) -> None:
-    """SanError that names what differs, if a run with the `wanted` settings would mix with the results found.
+    """Raise SanError that names what differs, if a run with the `wanted` settings would mix with the results found.
 
     `holds` says who was begun with other settings: "'out' holds a run". `wanted` may lack settings that are not
     known yet; they are not compared.

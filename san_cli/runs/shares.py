@@ -22,7 +22,7 @@ class Share:
             raise SanError(f"there is no part {self.index + 1} of {self.count}")
 
     def windows(self, images: int, batch: int) -> Iterator[range]:
-        """The runs of positions in a list of so many images that are this share's, ascending.
+        """Yield the runs of positions, ascending, in a list of so many images that are this share's.
 
         Batches never reach beyond such a window, so that they are the same in every share and after a resume.
         """
@@ -31,7 +31,7 @@ class Share:
             yield range(start, min(start + length, images))
 
     def positions(self, images: int, batch: int) -> Iterator[int]:
-        """The same positions one by one."""
+        """Yield the same positions one by one."""
         for window in self.windows(images, batch):
             yield from window
 
@@ -40,7 +40,7 @@ WHOLE = Share()
 
 
 def parse_shard(text: str) -> Share:
-    """The share that `--shard i/n` means, i from 1. SanError for anything else."""
+    """Parse the share that `--shard i/n` means, i from 1. SanError for anything else."""
     found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
         raise SanError(

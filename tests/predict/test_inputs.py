@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.predict.file_tree import matches
-from san_cli.predict.input_list import names_in_list
-from san_cli.predict.input_notes import nothing_usable
-from san_cli.predict.inputs import Listing, discover
+from san_cli.predict.input_hints import nothing_usable
+from san_cli.predict.inputs import Listing, discover, names_in_list
+from san_cli.predict.search import matches
 
 
 @pytest.fixture(autouse=True)

@@ -16,10 +16,10 @@ from PIL import Image
 from program import San, tree
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.predict.former_results import RESULTS
-from san_cli.predict.inputs import IMAGE_SUFFIXES, Listing, discover, fail_unreadable
-from san_cli.predict.mistaken_inputs import as_meant, did_you_mean, instead_of_image, why_missing
-from san_cli.predict.output_names import check_collisions
+from san_cli.predict.input_hints import as_meant, did_you_mean, instead_of_image, why_missing
+from san_cli.predict.inputs import Listing, discover, fail_unreadable
+from san_cli.predict.output_names import RESULTS, check_collisions
+from san_cli.predict.search import IMAGE_SUFFIXES
 
 JPEG = io.BytesIO()
 Image.fromarray(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3)).save(JPEG, "JPEG")

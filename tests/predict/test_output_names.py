@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from san_cli.errors import ExitCode, SanError
-from san_cli.predict.inputs import InputImage
 from san_cli.predict.output_names import LONGEST_STEM, RESULTS, check_collisions, output_stem
+from san_cli.predict.search import InputImage
 
 
 def images(*names: str, folder: str = "in") -> list[InputImage]:

@@ -13,7 +13,8 @@ from torch.distributed import HashStore
 
 from san_cli.errors import SanError
 from san_cli.predict.folder import _agree
-from san_cli.predict.inputs import InputImage, Listing
+from san_cli.predict.inputs import Listing
+from san_cli.predict.search import InputImage
 from san_cli.predict.settings import settings_file
 from san_cli.runs.lock import locked
 from san_cli.runs.processes import Processes

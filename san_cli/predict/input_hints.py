@@ -1,33 +1,137 @@
-"""What people give in place of the path of an image: which it is, and what works instead, in one line."""
+"""What to tell of a search for inputs: what was left out, and what a mistaken input is and what works instead."""
 # Paths stay strings here, as everywhere where inputs are listed.
 # ruff: noqa: PTH111, PTH118, PTH119, PTH120, PTH122, PTH208
 
 import os
 import re
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from san_cli.datasets.foreign_formats import name_foreign_format
+from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_magic import HEAD, looks_like_image, read_head
-from san_cli.predict.file_tree import is_glob
-from san_cli.text import nearest, printable
+from san_cli.errors import ExitCode, SanError
+from san_cli.predict.output_names import has_result_name
+from san_cli.predict.search import FailedInput, Search, is_glob
+from san_cli.text import counted, nearest, printable
 
+_MISSING = "no such file or directory"
 _NEIGHBOURS = 10_000  # names of a folder that are looked at for a slip of the fingers
-_SUFFIXES = (
-    ".jpg",
-    ".JPG",
-    ".jpeg",
-    ".JPEG",
-    ".png",
-    ".PNG",
-    ".tif",
-    ".tiff",
-    ".webp",
-)  # that lists leave out
+_LEFT_OUT = (".jpg", ".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".tif", ".tiff", ".webp")  # by lists
+
+
+def notes(search: Search) -> list[str]:
+    """List what the user may not know."""
+    told = [_unmet(pattern) for pattern in search.exclusion.unmet]
+    if search.listed_already:
+        told.append(f"folders reached again through links are listed once: {some(search.listed_already)}")
+    if search.without_images:
+        told.append(f"no image in {some(search.without_images)}")
+    if search.look_alikes:
+        told.append(f"left out: {_look_alikes(search)}")
+    media = sorted(
+        (suffix, count) for suffix, count in search.other_suffixes.items() if suffix in MEDIA_SUFFIXES
+    )
+    if media:
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in media)
+        told.append(f"left out, as san reads images: {kinds}")
+    if search.results:
+        told.append(f"left out, as a former run has made them: {some(search.results)}")
+    if search.system:
+        told.append(f"left out, as systems make such folders for themselves: {some(search.system)}")
+    named = [file.path for file in search.found if has_result_name(file.path)]
+    if named:
+        told.append(f"by their names these are results, not photographs: {some(named)}")
+    return told
+
+
+def _unmet(pattern: str) -> str:
+    text = f"--exclude '{pattern}' met no name"
+    if "," in pattern:
+        return f"{text}; patterns aren't joined by commas, but --exclude may be repeated"
+    if not is_glob(pattern) and os.path.lexists(pattern):
+        return f"{text}; a pattern needs quotes, or the shell puts in the names that are here"
+    return text
+
+
+def nothing_found(search: Search) -> SanError:
+    """Make the error for a search that came to nothing at all."""
+    if not search.searched and not search.exclusion.left_out:
+        return SanError("no usable input: the list is empty", code=ExitCode.NO_INPUT)
+    seen = search.other_suffixes
+    where = f" in {some(search.searched)}" if search.searched else ""
+    if seen:
+        kinds = [
+            f"{count:,} {printable(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)
+        ]
+        message = f"no image{where}: {counted(seen.total(), 'file')} seen ({', '.join(kinds)})"
+    elif search.results:
+        message = f"no image{where}, only what a former run has made"
+    elif search.exclusion.left_out:
+        message = f"no image{where}: --exclude leaves out all there is"
+    else:
+        message = f"no image{where}: 0 files seen"
+    return SanError(message, hint=_hint(search), code=ExitCode.NO_INPUT)
+
+
+def nothing_usable(failures: Sequence[FailedInput]) -> SanError:
+    """Make the error for inputs that have all failed; it names the one of which most is known."""
+    missing = [failure for failure in failures if failure.cause == _MISSING]
+    name, cause, _ = next((failure for failure in failures if failure.cause != _MISSING), failures[0])
+    more = f" (and {len(failures) - 1:,} more that can't be used)" if len(failures) > 1 else ""
+    hint = ""
+    if missing and not missing[0].path.startswith("/"):
+        hint = f"Relative paths count from the folder where san runs: {printable(str(Path.cwd()))}"
+    return SanError(
+        f"no usable input: {printable(name)}: {printable(cause)}{more}", hint=hint, code=ExitCode.NO_INPUT
+    )
+
+
+def _hint(search: Search) -> str:
+    """Say what most likely was the mistake."""
+    media = [suffix for suffix, _ in search.other_suffixes.most_common() if suffix in MEDIA_SUFFIXES]
+    if search.look_alikes:
+        return f"Left out: {_look_alikes(search)}"
+    if search.results:
+        return (
+            f"Left out, as a former run has made them: {some(search.results)}. Give the folder of the photographs; "
+            "a quoted pattern takes results too: 'san-out/**/*.overlay.jpg'"
+        )
+    if search.exclusion.left_out:
+        return f"--exclude leaves out {counted(search.exclusion.left_out, 'file or folder', 'files or folders')}."
+    if media:
+        return f"{media[0]}: {name_foreign_format(b'', media[0])}."
+    if search.not_entered:
+        return f"{search.not_entered:,} folders below were not entered because of --no-recursive."
+    if search.system:
+        return f"Not entered, as systems make such folders for themselves: {some(search.system)}"
+    if search.hidden:
+        return f"{search.hidden:,} hidden files or folders (with a dot in front) are taken only where they are named."
+    return "In folders, images are known by their suffix (.jpg, .png, …); a named file is always tried."
+
+
+def _look_alikes(search: Search) -> str:
+    """Name the files that a folder's suffixes don't tell, and the pattern that takes them."""
+    names = [file.path for file in search.look_alikes]
+    root = next(root for root in search.searched if names[0].startswith(root)).rstrip("/")
+    pattern = printable(shlex.quote(f"{root}/{'**' if search.recursive else '*'}"))
+    if len(names) == 1:
+        return f"{some(names)} looks like an image but lacks a known suffix; a quoted pattern takes it: {pattern}"
+    return (
+        f"{len(names):,} files look like images but lack a known suffix ({some(names)}); "
+        f"a quoted pattern takes them: {pattern}"
+    )
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first few of many names, harmless."""
+    shown = ", ".join(printable(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
 
 
 def as_meant(text: str) -> str:
-    """The path without what people and programs put around one, if only then something is there; else `text`.
+    """Return the path without what people and programs put around one, if only then something is there; else `text`.
 
     That is white space, quotes, `~` for the home folder and `file://`.
     """
@@ -45,17 +149,17 @@ def as_meant(text: str) -> str:
 
 
 def why_missing(text: str) -> str:
-    """What a text that names nothing on this disk is, with what works instead; "" if it is just missing."""
+    """Say what a text is that names nothing on this disk, with what works instead; "" if it is just missing."""
     return _address(text) or _another_spelling(text) or _more_than_a_path(text)
 
 
 def _quoted(path: str) -> str:
-    """As it can be typed, and harmless."""
+    """Quote a path as it can be typed, harmless."""
     return printable(shlex.quote(path))
 
 
 def _address(text: str) -> str:
-    """A path on another machine or in another system."""
+    """Explain a path on another machine or in another system."""
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(//)?", text)
     if scheme and scheme[1].lower() == "file":
         return f"no such file: {printable(unquote(urlsplit(text).path))}"
@@ -76,11 +180,11 @@ def _address(text: str) -> str:
 
 
 def _another_spelling(text: str) -> str:
-    """A path that is there in another spelling."""
+    """Explain a path that is there in another spelling."""
     for path in (text.replace("\\", "/"), os.path.expandvars(text), _unquoted(text)):
         if path and path != text and os.path.lexists(path):
             return f"no such file, but there is {_quoted(path)}"
-    for suffix in _SUFFIXES if text else ():
+    for suffix in _LEFT_OUT if text else ():
         if os.path.lexists(text + suffix):
             return f"no such file, but there is {_quoted(text + suffix)}: paths need their suffix"
     if text.startswith("@") and os.path.lexists(text[1:]):
@@ -93,7 +197,7 @@ def _another_spelling(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """As the shell would read it; "" if that isn't one word."""
+    """Read a text as the shell would; "" if that isn't one word."""
     try:
         words = shlex.split(text)
     except ValueError:
@@ -102,7 +206,7 @@ def _unquoted(text: str) -> str:
 
 
 def _more_than_a_path(text: str) -> str:
-    """A line in which a path is but a part, or several paths."""
+    """Explain a line in which a path is but a part, or several paths."""
     if re.match(r"[-dlbcps]([r-][w-][xsStT-]){3}|total \d+$", text):
         return "a line of `ls -l`; paths alone come from `find FOLDER -type f`"
     for separator, cut in (
@@ -146,7 +250,7 @@ def _neighbour(folder: str, name: str) -> str | None:
 
 
 def instead_of_image(path: str) -> str:
-    """What a file is that certainly isn't an image, with what works instead; "" if it may be one."""
+    """Say what a file is that certainly isn't an image, with what works instead; "" if it may be one."""
     head = read_head(path)
     if not head or looks_like_image(head):
         return ""
@@ -173,7 +277,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _what_text(path: str, text: str) -> str:
-    """A text file: a list of paths, if its first line is one, from here or from the list's own folder."""
+    """Explain a text file: a list of paths, if its first line is one, from here or from the list's own folder."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     first, folder = lines[0] if lines else "", os.path.dirname(path)
     here, name = _quoted(path), _quoted(os.path.basename(path))
