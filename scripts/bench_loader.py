@@ -23,9 +23,10 @@ from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import load_image
 from san_cli.datasets.labels import read_label, write_label
 from san_cli.datasets.own_pairs import list_own_pairs
+from san_cli.datasets.source import PairSource
 from san_cli.train.augment import OFFICIAL, augment
 from san_cli.train.loader import batches
-from san_cli.train.training_set import PairSource, TrainingSet
+from san_cli.train.training_set import TrainingSet
 
 CLASSES, IGNORE = 256, 255
 
@@ -82,7 +83,7 @@ def print_stages(training_set: TrainingSet, pairs: tuple[Pair, ...], samples: in
 
 def images_per_second(training_set: TrainingSet, batch: int, samples: int, workers: int) -> float:
     """Of an unhindered loader, once its workers have started and given a first batch."""
-    steps = batches(training_set, batch=batch, start_step=0, steps=1 + -(-samples // batch), workers=workers)
+    steps = batches(training_set, range(1 + -(-samples // batch)), batch, workers=workers)
     next(steps)
     start = time.perf_counter()
     count = sum(len(micro_batch) for step in steps for micro_batch in step)

@@ -33,7 +33,7 @@ from san_cli.weights.checkpoint import random_checkpoint
 ROWS = {
     "all of CLIP trained (baseline)": "whole",
     "san train": "plain",
-    "san train --checkpoint-activations": "recompute",
+    "san train --checkpoint-activations": "checkpointing",
     "san train --set train_clip_positions=false": "frozen",
 }
 CLASSES, REGIONS = 171, 8
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     text = torch.nn.functional.normalize(torch.randn(CLASSES, preset.clip.embed_dim), dim=-1).to(device)
     recipe = Recipe("bench", batch=options.batch)
     model = TrainedModel(random_checkpoint(preset), text, vocabulary, recipe).to(device)
-    model.san.recompute = options.row == "recompute"
+    model.san.activation_checkpointing = options.row == "checkpointing"
     if options.row == "whole":
         model.san.visual.requires_grad_(True)
     trainer = Trainer(

@@ -15,7 +15,7 @@ from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 if TYPE_CHECKING:
     from san_cli.datasets.catalogue import Dataset
-    from san_cli.datasets.check import Checked
+    from san_cli.datasets.check import CheckedDataset
 
 app = typer.Typer(
     help="""List, prepare and check the benchmarks' data.
@@ -202,9 +202,9 @@ def _check_emoji(split: str) -> None:
     )
 
 
-def _report(dataset: "Dataset", split: str, checked: "Checked") -> None:
+def _report(dataset: "Dataset", split: str, checked: "CheckedDataset") -> None:
     for fault in checked.faults[:_SHOWN]:
-        console.error(fault.what, fault.fix)
+        console.error(fault.message, fault.hint)
     if len(checked.faults) > _SHOWN:
         console.say(f"… and {len(checked.faults) - _SHOWN:,} more")
     if checked.known_pairs is not None and checked.pairs != checked.known_pairs:

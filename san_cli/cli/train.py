@@ -1,13 +1,17 @@
-"""`san train`: its options, and how it ends. What it does is in `train_work`."""
+"""`san train`: train a side adapter, or fine-tune a model."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from san_cli.cli import options
+from san_cli.cli import console, options
 from san_cli.cli import train_options as own
-from san_cli.cli.train_work import Request, refuse_contradictions, run
+from san_cli.cli.progress import voice_of
+from san_cli.cli.train_progress import training_progress
 from san_cli.errors import ExitCode, SanError
+from san_cli.text import printable, quoted
 
 
 def train(
@@ -35,7 +39,7 @@ def train(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     accumulate: own.Accumulate = 1,
-    recompute: own.Recompute = False,
+    activation_checkpointing: own.ActivationCheckpointing = False,
     workers: own.Workers = None,
     output: own.Output = Path("san-train"),
     resume: own.Resume = False,
@@ -62,48 +66,85 @@ def train(
       san train coco -o run --resume
     """
     with _explained():
-        refuse_contradictions(name, images, labels, classes, val_images, val_labels)
-        run(
-            Request(
-                name=name,
-                data_root=data_root,
-                images=images,
-                labels=labels,
-                classes=classes,
-                ignore=ignore,
-                label_name=label_name,
-                image_name=image_name,
-                val_images=val_images,
-                val_labels=val_labels,
-                limit=limit,
-                model=model,
-                clip_weights=clip_weights,
-                init_from=init_from,
-                settings=tuple(settings or ()),
-                templates=templates,
-                recipe=recipe,
-                iterations=iterations,
-                batch=batch,
-                learning_rate=learning_rate,
-                seed=seed,
-                device=device,
-                precision=precision,
-                accumulate=accumulate,
-                recompute=recompute,
-                workers=workers,
-                output=output,
-                resume=resume,
-                save_every=save_every,
-                evaluate_every=evaluate_every,
-                evaluate_images=evaluate_images,
-                log_every=log_every,
-                keep=keep,
-                adapter_only=adapter_only,
-                tensorboard=tensorboard,
-                dry_run=dry_run,
-                quiet=quiet,
-            )
+        _refuse_contradictions(name, images, labels, classes, val_images, val_labels)
+        of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
+        _refuse_idle(of_own, idle=name is not None)
+
+        from san_cli.datasets.own_pairs import ignored_values
+        from san_cli.datasets.task import OwnData
+        from san_cli.train.plan import Data, Model, Plan
+        from san_cli.train.recipe import get_recipe
+        from san_cli.train.run import run_training
+
+        own_data = held_out = None
+        if images is not None and labels is not None and classes is not None:
+            own_data = OwnData(images, labels, classes, ignored_values(ignore), image_name, label_name)
+        if val_images is not None and val_labels is not None:
+            held_out = (val_images, val_labels)
+        lines = run_training(
+            Data(name, data_root, own_data, held_out, limit),
+            Model(model, clip_weights, init_from, settings or (), templates),
+            get_recipe(recipe, iterations, batch, learning_rate),
+            Plan(
+                output, resume, dry_run, seed, device, precision, accumulate, activation_checkpointing, workers,
+                save_every, evaluate_every, evaluate_images, log_every, keep, adapter_only, tensorboard,
+                quiet, voice_of(quiet, bars=not quiet), partial(training_progress, quiet=quiet),
+            ),
+        )  # fmt: skip
+        if lines:
+            console.write(lines)
+
+
+def _refuse_contradictions(
+    name: str | None,
+    images: Path | None,
+    labels: Path | None,
+    classes: str | None,
+    val_images: Path | None,
+    val_labels: Path | None,
+) -> None:
+    """Raise SanError for options that don't go together."""
+    given = [value is not None for value in (images, labels, classes)]
+    if any(given) and not all(given):
+        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
+    if any(given) and name:
+        raise SanError("a dataset and --images can't be trained on in one go", hint="Give one of them.")
+    if not any(given) and not name:
+        raise SanError(
+            "nothing to train on",
+            hint="Name a dataset, such as `san train coco`, or give --images, --labels and --classes.",
         )
+    if name is not None and _is_path(name):
+        raise SanError(
+            f"{quoted(name)} is a {'folder' if Path(name).is_dir() else 'file'}, and no dataset is called so",
+            hint="For data of your own give --images DIR, --labels DIR and --classes FILE.",
+        )
+    if (val_images is None) != (val_labels is None):
+        raise SanError("--val-images and --val-labels belong together", hint="Give both.")
+    if val_images is not None and name:
+        raise SanError(
+            "--val-images goes with --images", hint=f"{printable(name)} has a split of its own for that."
+        )
+
+
+def _is_path(name: str) -> bool:
+    """Tell whether there is a file or folder of that name, and no dataset."""
+    from san_cli.datasets.catalogue import dataset_name
+
+    try:
+        dataset_name(name)
+        return False
+    except SanError:
+        return os.path.exists(name)  # noqa: PTH110 (False for what is no path at all)
+
+
+def _refuse_idle(options: Mapping[str, object], *, idle: bool) -> None:
+    """Raise SanError for an option that is given although it would silently do nothing."""
+    for name, value in options.items():
+        if value and idle:
+            raise SanError(
+                f"{name} is for labels of your own", hint="It would do nothing here: leave it out."
+            )
 
 
 @contextmanager

@@ -98,7 +98,7 @@ Accumulate = Annotated[
         rich_help_panel=options.SPEED,
     ),
 ]
-Recompute = Annotated[
+ActivationCheckpointing = Annotated[
     bool,
     typer.Option(
         "--checkpoint-activations",

@@ -1,25 +1,20 @@
-"""What `san train` says on stderr while it runs: a bar on a terminal, a line for each line of the log elsewhere."""
+"""The progress of `san train` on stderr: a bar on a terminal, a line for each line of the log elsewhere."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from san_cli.cli import console
 from san_cli.cli.progress import bar_of, is_terminal
 from san_cli.text import duration
-
-if TYPE_CHECKING:
-    from san_cli.train.run import Report, Watch
+from san_cli.train.watch import UNWATCHED, Report, Watch
 
 _LINE_EVERY_S = 30.0  # where the log's lines are further apart
 
 
 @contextmanager
-def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Watch]":
-    """Yields what shows a training of `total` iterations that begins after `first`."""
-    from san_cli.train.run import UNWATCHED
-
+def training_progress(total: int, first: int, *, quiet: bool) -> Iterator[Watch]:
+    """Yield what shows a training of `total` iterations that begins after `first`."""
     if quiet:
         yield UNWATCHED
     elif not is_terminal():
@@ -29,10 +24,8 @@ def training_progress(total: int, first: int, *, quiet: bool) -> "Iterator[Watch
             yield watch
 
 
-def _lines(total: int, first: int) -> "Watch":
-    """The log's lines, and in between how far it is if those are slow to come."""
-    from san_cli.train.run import Watch
-
+def _lines(total: int, first: int) -> Watch:
+    """Say the log's lines, and in between how far it is if those are slow to come."""
     start = last = time.monotonic()
 
     def on_iteration(iteration: int) -> None:
@@ -44,7 +37,7 @@ def _lines(total: int, first: int) -> "Watch":
             left = duration((total - iteration) * each)
             console.say(f"iteration {iteration:,} of {total:,}, {duration(each)} each, {left} left")
 
-    def on_report(report: "Report") -> None:
+    def on_report(report: Report) -> None:
         nonlocal last
         last = time.monotonic()
         console.say(f"iteration {report.iteration:,} of {total:,}  {summary(report, total)}")
@@ -53,15 +46,13 @@ def _lines(total: int, first: int) -> "Watch":
 
 
 @contextmanager
-def _bar(total: int, first: int) -> "Iterator[Watch]":
-    """A bar that moves with every iteration, and the log's last line below it."""
-    from san_cli.train.run import Watch
-
+def _bar(total: int, first: int) -> Iterator[Watch]:
+    """Show a bar that moves with every iteration, and the log's last line below it."""
     below = ""
     with bar_of(lambda: below, transient=False) as bar:
         task = bar.add_task("training", total=total, completed=first)
 
-        def on_report(report: "Report") -> None:
+        def on_report(report: Report) -> None:
             nonlocal below
             below = summary(report, total)
 
@@ -72,8 +63,8 @@ def _bar(total: int, first: int) -> "Iterator[Watch]":
         yield Watch(lambda iteration: bar.update(task, completed=iteration), on_report, on_evaluated)
 
 
-def summary(report: "Report", total: int) -> str:
-    """One line: losses, learning rate, speed, data wait, memory, time left."""
+def summary(report: Report, total: int) -> str:
+    """Sum a line of the log up: losses, learning rate, speed, data wait, memory, time left."""
     names = ("total", "ce", "mask", "dice")
     losses = "  ".join(f"{name} {report.losses[name]:.3f}" for name in names if name in report.losses)
     parts = [

@@ -7,8 +7,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 
-def checkpointed(function: Callable[..., Any], *arguments: Any, recompute: bool) -> Any:
-    """Call `function(*arguments)`; with `recompute` the backward pass computes again what is inside."""
-    if recompute and torch.is_grad_enabled():
+def checkpointed(function: Callable[..., Any], *arguments: Any, wanted: bool) -> Any:
+    """Call `function(*arguments)`; where that is `wanted`, the backward pass computes again what is inside."""
+    if wanted and torch.is_grad_enabled():
         return checkpoint(function, *arguments, use_reentrant=False)
     return function(*arguments)

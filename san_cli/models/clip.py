@@ -44,7 +44,7 @@ def clip_features(
     visual: VisionTransformer,
     image: Tensor,
     preset: Preset,
-    recompute: bool = False,
+    activation_checkpointing: bool = False,
     positions: Tensor | None = None,
 ) -> tuple[dict[int, Tensor], tuple[int, int]]:
     """Run CLIP's shallow blocks over `image` [B, 3, H', W'] and keep what later steps need.
@@ -66,7 +66,7 @@ def clip_features(
     features = {0: tokens} if 0 in wanted else {}
     for layer in range(1, max(wanted) + 1):
         tokens = checkpointed(
-            image_block, visual.transformer.resblocks[layer - 1], tokens, recompute=recompute
+            image_block, visual.transformer.resblocks[layer - 1], tokens, wanted=activation_checkpointing
         )
         if layer in wanted or layer > start:
             features[layer] = tokens

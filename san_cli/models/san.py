@@ -35,7 +35,7 @@ class SAN(nn.Module):
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
-        self.recompute = False  # activation checkpointing, for training in little memory
+        self.activation_checkpointing = False  # for training in little memory
         self.visual = build_image_tower(preset.clip)
         self.side_adapter = SideAdapter(preset)
         self.mask_decoder = MaskDecoder(preset)
@@ -55,8 +55,8 @@ class SAN(nn.Module):
         # CLIP's shallow blocks see a smaller image (asymmetric input resolution, Table 8); their features are fused
         # into the side adapter (Table 4).
         clip_image = _scaled(image, self.preset.clip_scale)
-        features, grid = clip_features(self.visual, clip_image, self.preset, self.recompute)
-        layers = self.side_adapter(image, features, grid, all_supervised, self.recompute)
+        features, grid = clip_features(self.visual, clip_image, self.preset, self.activation_checkpointing)
+        layers = self.side_adapter(image, features, grid, all_supervised, self.activation_checkpointing)
 
         # A side-adapter layer's query tokens and pixel tokens are decoded into proposals and biases (Eq. 1, 2).
         decoded = [self.mask_decoder(queries, pixels) for queries, pixels in layers]
@@ -66,7 +66,9 @@ class SAN(nn.Module):
         # those of all decoded layers go together, and the image's own tokens make the way once.
         looking = torch.cat(biases, dim=2)  # [B, heads, L*N, H/16, W/16]
         through = (self.visual, features, grid, looking, self.preset)
-        regions = checkpointed(recognise_regions, *through, recompute=self.recompute)  # [B, L*N, D]
+        regions = checkpointed(
+            recognise_regions, *through, wanted=self.activation_checkpointing
+        )  # [B, L*N, D]
         embeddings = F.normalize(regions.float(), dim=-1).split(self.preset.queries, dim=1)
         return [SanOutput(*parts) for parts in zip(masks, embeddings, biases, strict=True)][::-1]
 

@@ -39,7 +39,7 @@ class SideAdapter(nn.Module):
         features: dict[int, Tensor],
         clip_grid: tuple[int, int],
         all_supervised: bool,
-        recompute: bool = False,
+        activation_checkpointing: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (queries [B, N, width], pixels [B, width, H/16, W/16]) of the layers to decode, the last one last.
 
@@ -58,7 +58,7 @@ class SideAdapter(nn.Module):
         depth = len(self.blocks)
         first = depth - self.supervised_layers + 1 if all_supervised else depth
         for layer, block in enumerate(self.blocks, start=1):
-            tokens = checkpointed(block, tokens, recompute=recompute)
+            tokens = checkpointed(block, tokens, wanted=activation_checkpointing)
             tokens = self._fuse(layer, tokens, number, features, clip_grid, grid)
             if layer >= first:
                 yield tokens[:, :number], tokens[:, number:].transpose(1, 2).unflatten(2, grid)

@@ -12,8 +12,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from san_cli.errors import SanError
+from san_cli.files import read_regular
 from san_cli.text import printable, quoted
-from san_cli.train.state_files import Writer, read_object, unwritable, write_json
+from san_cli.train.state_files import Writer, unwritable, write_json
 from san_cli.weights.checkpoint import Checkpoint
 from san_cli.weights.file_hash import check_stated_hash
 
@@ -32,7 +33,7 @@ def keep_best(output: Path, checkpoint: Checkpoint, row: dict[str, Any], write: 
 
 
 def kept_best(output: Path) -> float | None:
-    """The mIoU of the model that an earlier run kept in `output`, percent; None if there is no model.
+    """Return the mIoU of the model that an earlier run kept in `output`, percent; None if there is no model.
 
     `best.json` is mended or removed where it says something else. SanError where the model is damaged, or where
     nothing tells how good it is: it would be written over by a worse one.
@@ -62,7 +63,7 @@ def kept_best(output: Path) -> float | None:
 
 
 def _header(path: Path) -> dict[str, str]:
-    """The metadata of a model that is whole. Raises SanError."""
+    """Read the metadata of a model that is whole. Raises SanError."""
     try:
         if not path.is_file():
             raise ValueError("it is no file")
@@ -87,13 +88,13 @@ def _row(header: dict[str, str]) -> dict[str, Any] | None:
 
 def _summary(path: Path) -> dict[str, Any] | None:
     try:
-        return _sound(read_object(path))
-    except (OSError, ValueError):
+        return _sound(json.loads(read_regular(path)))
+    except (OSError, ValueError, RecursionError):
         return None
 
 
 def _sound(row: Any) -> dict[str, Any] | None:
-    """The row if it has a mIoU that can be one."""
+    """Return the row if it has a mIoU that can be one."""
     if not isinstance(row, dict):
         return None
     found = row.get("mIoU")

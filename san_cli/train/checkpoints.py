@@ -49,7 +49,7 @@ class Position:
 
 
 def writer(*, adapter_only: bool) -> Writer:
-    """What writes weights: whole models, or adapters alone."""
+    """Return what writes weights: whole models, or adapters alone."""
     return write_adapter if adapter_only else write_checkpoint
 
 
@@ -90,15 +90,13 @@ def save(
 
 
 def last(folder: Path) -> Path | None:
-    """The newest complete checkpoint, None if there is none. What a killed process left is removed."""
-    for path in folder.glob(f"{_UNFINISHED}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Find the newest complete checkpoint, None if there is none."""
     found = _complete(folder)
     return found[-1] if found else None
 
 
 def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Position]:
-    """The optimiser's moments by name, and how far the training had come. Raises SanError."""
+    """Read the optimiser's moments by name, and how far the training had come. Raises SanError."""
     path = checkpoint / "state.safetensors"
     try:
         if not path.is_file():
@@ -120,7 +118,7 @@ def read_state(checkpoint: Path) -> tuple[dict[str, Tensor], Position]:
 
 
 def check_weights(checkpoint: Path, weights: Checkpoint, position: Position) -> None:
-    """SanError where a checkpoint's weights are not those of the step of its optimiser state."""
+    """Raise SanError where a checkpoint's weights are not those of the step of its optimiser state."""
     found = weights.metadata.get("iterations")
     if found != str(position.step):
         raise SanError(
@@ -151,18 +149,20 @@ def sweep(output: Path) -> None:
     for pattern in (".san-*.safetensors", ".model.safetensors.new"):
         for path in output.glob(pattern):
             path.unlink(missing_ok=True)
+    for path in (output / "checkpoints").glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
     sweep_stale(output)
 
 
 def _complete(folder: Path) -> list[Path]:
-    """The complete checkpoints, oldest first."""
+    """List the complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if _NAME.fullmatch(path.name))
 
 
 def moments_of(
     optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The optimisers' state as named tensors: `<parameter>/exp_avg` and so on."""
+    """Return the optimisers' state as named tensors: `<parameter>/exp_avg` and so on."""
     return {
         f"{name}/{key}": value
         for name, parameter in parameters.items()

@@ -1,16 +1,18 @@
-"""What is trained on and what it is checked on, from a catalogue name or the user's own folders."""
+"""The data of a training and of its evaluations, from a catalogue name or the user's own folders."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from san_cli.datasets.catalogue import EMOJI
 from san_cli.datasets.emoji.pairs import SIZE
 from san_cli.datasets.emoji.source import IGNORE_LABEL, EmojiSource
+from san_cli.datasets.source import PairSource, Source
 from san_cli.datasets.task import OwnData, Task, dataset_task, own_task
 from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import PAD_TO, Preset
 from san_cli.train.augment import Augmentation
+from san_cli.train.plan import Data
 from san_cli.train.recipe import Recipe
-from san_cli.train.training_set import PairSource, Source
 from san_cli.vocabulary.emoji_concepts import concepts, seen_ids
 from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
 
@@ -32,11 +34,21 @@ class TrainingData:
     ignored: tuple[int, ...] | None = None  # own labels' values that don't count, see `Task`
 
 
-def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> TrainingData:
-    """The dataset's training split, checked on its validation split where that is there, too."""
-    train = dataset_task(name, data_root, split="train", limit=limit)
+def training_data(data: Data) -> TrainingData:
+    """Find the data that were asked for. SanError where they aren't there, or don't go together."""
+    if data.own is not None:
+        return own_data(data.own, data.held_out, data.limit)
+    assert data.name is not None
+    if data.name.casefold() == EMOJI:
+        return emoji_data(data.limit)
+    return catalogue_data(data.name, data.root, data.limit)
+
+
+def catalogue_data(name: str, root: Path | None, limit: int | None) -> TrainingData:
+    """Find a dataset's training split, checked on its validation split where that is there, too."""
+    train = dataset_task(name, root, split="train", limit=limit)
     try:
-        return _data(train, dataset_task(name, data_root))
+        return _data(train, dataset_task(name, root))
     except SanError as fault:
         if fault.code != ExitCode.NO_INPUT:
             raise
@@ -44,27 +56,13 @@ def catalogue_data(name: str, data_root: Path | None, limit: int | None) -> Trai
         return replace(_data(train, train), notes=(note,))
 
 
-def own_data(
-    images: Path,
-    labels: Path,
-    classes: str,
-    ignored: tuple[int, ...] | None,
-    held_out: tuple[Path, Path] | None,
-    limit: int | None,
-    *,
-    image_name: str | None = None,
-    label_name: str | None = None,
-) -> TrainingData:
-    """The user's folders; checked on `held_out` images and labels, otherwise on the training images.
-
-    `ignored`, `image_name` and `label_name` as in `OwnData`, for both.
-    """
+def own_data(own: OwnData, held_out: tuple[Path, Path] | None, limit: int | None) -> TrainingData:
+    """Pair the user's files; checked on `held_out` images and labels, otherwise on the training images."""
     notes: list[str] = []
-    data = OwnData(images, labels, classes, ignored, image_name, label_name)
-    train = own_task(data, limit=limit, say=notes.append)
+    train = own_task(own, limit=limit, say=notes.append)
     check = train
     if held_out is not None:
-        check = own_task(replace(data, images=held_out[0], labels=held_out[1]))
+        check = own_task(replace(own, images=held_out[0], labels=held_out[1]))
     return replace(_data(train, check), notes=(*notes, *train.notes))
 
 
@@ -73,7 +71,7 @@ def emoji_data(limit: int | None) -> TrainingData:
     wanted = seen_ids()
     names = [concepts()[index].name for index in wanted]
     return TrainingData(
-        "emoji",
+        EMOJI,
         EmojiSource(_TRAINING_SEED, wanted, SIZE, limit or _EMOJI_SCENES),
         EmojiSource(_CHECK_SEED, wanted, SIZE, 10_000),
         "new scenes of the seen concepts",
@@ -98,7 +96,7 @@ def _data(train: Task, check: Task) -> TrainingData:
 
 
 def augmentation_of(recipe: Recipe, preset: Preset) -> Augmentation:
-    """The recipe's augmentation at the preset's input size: crops of that size, short sides in proportion."""
+    """Return the recipe's augmentation at the preset's input size: crops of that size, short sides in proportion."""
     size = preset.input_size
     if size % PAD_TO:
         raise SanError(f"can't train at an input of {size} pixels", hint=f"Take a multiple of {PAD_TO}.")

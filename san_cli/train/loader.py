@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from san_cli.errors import ExitCode, SanError
+from san_cli.runs.shares import WHOLE, Share
 from san_cli.text import printable
 from san_cli.train.training_set import Sample, TrainingSet
 
@@ -19,29 +20,26 @@ _GRACE = 120  # seconds: a step on a CPU can be long
 
 def batches(
     training_set: TrainingSet,
-    *,
+    steps: range,
     batch: int,
-    start_step: int,
-    steps: int,
-    rank: int = 0,
-    world: int = 1,
+    *,
+    share: Share = WHOLE,
     accumulate: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[list[list[Sample]]]:
-    """This process' part of `steps` steps from `start_step`: for each, `accumulate` micro-batches of equal size.
+    """Prepare our share of consecutive `steps`: for each, `accumulate` micro-batches of equal size.
 
-    Step s consists of positions s × batch to (s + 1) × batch - 1, whoever computes it. Rank r has those at places
-    r, r + world, … of the batch, and its micro-batches are consecutive runs of them. Workers (0: none, samples
+    Step s consists of positions s × batch to (s + 1) × batch - 1, whoever computes it. Share i of n has those at
+    places i, i + n, … of the batch, and its micro-batches are consecutive runs of them. Workers (0: none, samples
     are made when they are asked for) keep a batch ready beside what they are working on. Close the iterator to
     end them early. SanError where the batch can't be split, where a sample can't be read (at the step that
     needs it), and where a worker has died.
     """
-    check_split(batch, world, accumulate)
-    span = range(start_step * batch, (start_step + steps) * batch)
-    positions = span[rank::world]
-    loader = _loader(training_set, positions, workers, batch // world, pin_memory)
-    return _grouped(loader, accumulate, batch // (world * accumulate))
+    check_split(batch, share.count, accumulate)
+    positions = range(steps.start * batch, steps.stop * batch)[share.index :: share.count]
+    loader = _loader(training_set, positions, workers, batch // share.count, pin_memory)
+    return _grouped(loader, accumulate, batch // (share.count * accumulate))
 
 
 def _loader(
@@ -104,7 +102,7 @@ def _samples(loader: DataLoader[Sample | SanError]) -> Iterator[Sample]:
 
 @contextmanager
 def explaining_worker_deaths() -> Iterator[None]:
-    """SanError for a worker that has died. torch raises that wherever the program is, so put it around the loop."""
+    """Raise SanError for a worker that has died. torch tells wherever the program is: put it around the loop."""
     try:
         yield
     except RuntimeError as error:
@@ -118,7 +116,7 @@ def explaining_worker_deaths() -> Iterator[None]:
 
 
 def check_split(batch: int, world: int, accumulate: int) -> None:
-    """SanError where a batch can't be split evenly into `accumulate` parts in each of `world` processes."""
+    """Raise SanError where a batch can't be split evenly into `accumulate` parts in each of `world` processes."""
     split = world * accumulate
     if batch % split:
         what = (

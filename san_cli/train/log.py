@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
-from san_cli.files import atomic_write
+from san_cli.files import atomic_write, read_regular
 from san_cli.text import quoted
 from san_cli.train.state_files import unwritable
 from san_cli.train.step import StepResult
+
+_MOST_BYTES = 2**31  # of the file: a line for each of millions of iterations
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Interval:
         self.steps += 1
 
     def means(self) -> dict[str, float]:
-        """Mean losses; empty if no iteration counted."""
+        """Return mean losses; empty if no iteration counted."""
         return {name: value / self.steps for name, value in self.sums.items()}
 
 
@@ -64,22 +66,20 @@ class MetricsLog:
 
     @property
     def has_evaluations(self) -> bool:
-        """Whether the file had any to begin with."""
+        """Tell whether the file had any to begin with."""
         return bool(self._evaluated)
 
     def has_evaluation(self, iteration: int) -> bool:
-        """Whether the file had the evaluation after that iteration to begin with."""
+        """Tell whether the file had the evaluation after that iteration to begin with."""
         return iteration in self._evaluated
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """What the file holds; lines that a killed process left half written, or that are damaged, are not among it."""
+    """Read the file's lines, but those that a killed process left half written, or that are damaged."""
     if not path.exists():
         return []
-    if not path.is_file():
-        raise OSError("it is no file")  # and a pipe would be waited for
     rows = []
-    for line in path.read_bytes().splitlines():
+    for line in read_regular(path, _MOST_BYTES).splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -1,8 +1,9 @@
-"""How a SAN is trained: the paper's numbers, and those of the official configuration where they differ."""
+"""The recipe of a training: the paper's numbers, and those of the official configuration where they differ."""
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from san_cli.errors import SanError
 from san_cli.train.augment import OFFICIAL, PAPER
@@ -76,15 +77,23 @@ RECIPES = {
 }
 
 
-def get_recipe(name: str) -> Recipe:
-    """The recipe of that name. Raises SanError with the known names."""
+def get_recipe(
+    name: str, iterations: int | None = None, batch: int | None = None, learning_rate: float | None = None
+) -> Recipe:
+    """Return the recipe of that name, with what is given in place of its own numbers.
+
+    SanError for an unknown name, with the known ones, and for numbers that can't be trained with.
+    """
     if name not in RECIPES:
         raise SanError(f"unknown recipe '{name}'", hint=f"Known recipes: {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    given: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
+    return dataclasses.replace(
+        RECIPES[name], **{field: value for field, value in given.items() if value is not None}
+    )
 
 
 def differences(recipe: Recipe) -> list[str]:
-    """What the recipe does otherwise than the official configuration, `field = value`."""
+    """List what the recipe does otherwise than the official configuration, `field = value`."""
     official = RECIPES["official"]
     return [
         f"{field.name} = {getattr(recipe, field.name)}"

@@ -1,402 +1,169 @@
-"""A training from its first or last checkpoint to its end (Sec. 4.2), in one process or as one of many."""
+"""`san train` from its options to its end.
 
-import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+data (data.py)  →  first weights (start.py)  →  folder (folder.py)  →  iterations (training.py)  →  model.safetensors
+"""
 
-import torch
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from san_cli.engine.device import reuse_freed_memory
+from san_cli.datasets.check import check_training_data
+from san_cli.datasets.source import PairSource
+from san_cli.engine.alike_words import word_notes
+from san_cli.engine.device import choose_device, choose_precision
+from san_cli.engine.text_embeddings import TextTower, embed_words
+from san_cli.engine.tiny_world import note_on_words
 from san_cli.errors import ExitCode, SanError
-from san_cli.runs.processes import ProcessGroup
-from san_cli.text import counted, printable
-from san_cli.train import checkpoints
-from san_cli.train.best import keep_best, kept_best
-from san_cli.train.checkpoints import Position
-from san_cli.train.data import TrainingData, augmentation_of
-from san_cli.train.loader import batches, explaining_worker_deaths
-from san_cli.train.log import Interval, MetricsLog
-from san_cli.train.memory import explaining_memory, peak_memory_mb
-from san_cli.train.model import TrainedModel, checkpoint_of
+from san_cli.runs.processes import ProcessGroup, joined, restarted
+from san_cli.runs.voice import Voice
+from san_cli.text import printable
+from san_cli.train.data import TrainingData, augmentation_of, training_data
+from san_cli.train.dry_run import try_out
+from san_cli.train.folder import held_folder, newest_checkpoint, refuse_folder
+from san_cli.train.loader import check_split
+from san_cli.train.overrides import overridden
+from san_cli.train.plan import Data, Model, Plan
 from san_cli.train.recipe import Recipe
-from san_cli.train.sample_sheet import write_sample_sheet
-from san_cli.train.state_files import unwritable
-from san_cli.train.step import MicroBatch, StepResult, Trainer
-from san_cli.train.targets import targets_of
-from san_cli.train.training_set import Sample, TrainingSet
-from san_cli.train.validation import Validation, evaluated_images, segmenter_of, validate
+from san_cli.train.settings import check_settings, settings_of
+from san_cli.train.start import asked_preset, first_weights, refuse_odd_weights, with_file_of_model
+from san_cli.train.stop_request import stop_request
+from san_cli.train.tensorboard import noted, summary_writer
+from san_cli.train.training import Training
+from san_cli.train.validation import evaluated_images
+from san_cli.train.watch import Report
+from san_cli.vocabulary.templates import templates
 from san_cli.weights.checkpoint import Checkpoint
 
-MOST_SKIPPED = 20  # iterations in a row without an update, after which a training ends
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
-@dataclass(frozen=True)
-class TrainPlan:
-    """Everything that a training depends on besides its data and its first weights."""
+def run_training(data: Data, model: Model, recipe: Recipe, plan: Plan) -> list[str]:
+    """Train into `plan.output`; of a dry run the plan's lines are returned.
 
-    output: Path
-    recipe: Recipe
-    seed: int
-    precision: torch.dtype
-    accumulate: int  # micro-batches of a step, in each process
-    workers: int  # processes that read and augment images
-    save_every: int  # iterations
-    evaluate_every: int  # iterations; 0: never
-    evaluate_images: int
-    log_every: int  # iterations
-    keep: int  # checkpoints
-    adapter_only: bool
-    recompute: bool  # activation checkpointing
+    SanError for whatever keeps the training from its end, a request to stop included.
+    """
+    # What is wrong with an option shows first: no weights are read for that.
+    model = with_file_of_model(model)
+    prompts = templates(model.templates)
+    refuse_odd_weights(model, adapter_only=plan.adapter_only)
+    writer = summary_writer() if plan.tensorboard else None
 
+    # A training that is gone on with is the last checkpoint's model; torchrun's restart round goes on by itself.
+    goes_on = not plan.dry_run and (plan.resume or restarted())
+    checkpoint = newest_checkpoint(plan.output) if goes_on else None
+    preset, recipe = overridden(asked_preset(model, checkpoint), recipe, model.settings)
+    augmentation_of(recipe, preset)  # refuses a size that can't be trained at
+    labelled = training_data(data)
 
-@dataclass(frozen=True)
-class Report:
-    """A line of the log, as the user sees it while the training runs."""
+    with joined(choose_device(plan.device)) as processes:
+        # The leading one of several processes speaks for all.
+        if not processes.leads:
+            plan = replace(plan, quiet=True, voice=Voice())
+        for text in labelled.notes:
+            plan.voice.note(text)
+        if data.own is not None and data.held_out is None and plan.evaluate_every != 0:
+            plan.voice.note(
+                "without --val-images scores are on the training images, and better than on others"
+            )
+        of_tiny = note_on_words(preset, labelled.vocabulary) if labelled.name != "emoji" else None
+        if of_tiny is not None:
+            plan.voice.tell(f"warning: {of_tiny}")
+        check_split(recipe.batch, processes.world, plan.accumulate)
 
-    iteration: int
-    losses: dict[str, float]
-    learning_rate: float
-    images_per_s: float
-    seconds_per_iteration: float
-    data_wait: float  # share of the time
-    memory_mb: float
-    skipped: int
+        # The same training is gone on with, by processes that see the same. Without a checkpoint it begins anew, but
+        # not as another one: the best model so far would be lost.
+        precision = str(choose_precision(plan.precision, processes.device))
+        settings = settings_of(preset, recipe, labelled, model, seed=plan.seed, precision=precision)
+        if checkpoint is not None or (goes_on and (plan.output / "best.safetensors").exists()):
+            check_settings(plan.output, settings)
+        if not plan.dry_run:  # last of the options: it may be meant for another training
+            refuse_folder(plan.output, goes_on=goes_on)
+        processes.agree("where they go on from", checkpoint.name if checkpoint else "the beginning")
+        processes.agree("settings or data", json.dumps(settings["data"] | settings["recipe"], sort_keys=True))
 
-
-@dataclass(frozen=True)
-class Watch:
-    """Who hears how a training goes."""
-
-    iteration: Callable[[int], None]  # of each: how many are done
-    report: Callable[[Report], None]  # of each line of the log
-    evaluated: Callable[[int, int], None]  # in an evaluation: images done, and of how many
-
-
-UNWATCHED = Watch(lambda done: None, lambda report: None, lambda done, images: None)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a training ended."""
-
-    iteration: int
-    stopped: bool  # before its end, because it was asked to
-    weights: Path
-    best_mIoU: float  # percent, -1: never evaluated
-
-
-class Pace:
-    """How fast iterations follow each other, evaluations and checkpoints left out."""
-
-    def __init__(self) -> None:
-        self.iterations, self.seconds, self.waited = 0, 0.0, 0.0
-        self._clock = time.perf_counter()
-
-    def add(self, waited: float) -> None:
-        """Count the iteration that has just ended, `waited` seconds of which its data weren't there."""
-        now = time.perf_counter()
-        self.iterations += 1
-        self.seconds += now - self._clock
-        self.waited += waited
-        self._clock = now
-
-    def leave_out(self) -> None:
-        """Forget the time since the last iteration."""
-        self._clock = time.perf_counter()
-
-    @property
-    def seconds_per_iteration(self) -> float:
-        """Mean, data wait included."""
-        return self.seconds / max(1, self.iterations)
-
-    @property
-    def data_wait(self) -> float:
-        """Share of the time that went by waiting for data."""
-        return self.waited / max(1e-9, self.seconds)
+        start = first_weights(model, preset, plan.seed, checkpoint, say=plan.voice.tell)
+        if plan.dry_run:
+            training = _prepared(plan, recipe, labelled, start, prompts, processes)
+            lines = try_out(training)
+            return lines if processes.leads else []
+        with held_folder(plan.output, settings, checkpoint, processes, goes_on=goes_on):
+            training = _prepared(plan, recipe, labelled, start, prompts, processes)
+            if checkpoint is not None:
+                training.resume(checkpoint, start)
+                plan.voice.tell(f"going on after iteration {training.position.step:,}")
+            elif plan.resume:
+                plan.voice.tell("nothing to resume yet: beginning")
+            _train(training, writer if processes.leads else None)
+    return []
 
 
-class Training:
-    """One training under way: the trainer, the log, the position."""
+def _prepared(
+    plan: Plan,
+    recipe: Recipe,
+    data: TrainingData,
+    start: Checkpoint,
+    prompts: tuple[str, ...],
+    processes: ProcessGroup,
+) -> Training:
+    """Return the training before its first iteration: words embedded, some of the data read."""
+    text = _embed(plan.voice, start, data, prompts, processes)
+    for note in word_notes(data.vocabulary, text, prompts, start.preset.clip.context_length):
+        plan.voice.note(note)
+    if processes.leads:
+        _check_data(plan, data)
+    processes.wait()
+    return Training(plan, recipe, data, start, text, processes)
 
-    def __init__(
-        self,
-        plan: TrainPlan,
-        data: TrainingData,
-        start: Checkpoint,
-        text_embeddings: Tensor,
-        processes: ProcessGroup,
-        say: Callable[[str], None],
-    ) -> None:
-        if processes.device.type == "cpu":
-            reuse_freed_memory()
-        self.plan, self.data, self.processes, self.say = plan, data, processes, say
-        self.text_embeddings = text_embeddings.to(processes.device)
-        model = TrainedModel(start, self.text_embeddings, data.vocabulary, plan.recipe).to(processes.device)
-        model.san.recompute = plan.recompute
-        self.start = start.without_image_side()  # what the model doesn't hold: the text tower
-        self.trainer = Trainer(model, plan.recipe, plan.seed, plan.precision, processes)
-        self.position = Position(0)
-        self.interval = Interval()
-        self.skipped_in_a_row = 0
-        self.saved = 0  # the step of the last checkpoint
-        self.logged = 0  # lines of the log
-        self.best_mIoU = -1.0  # percent; -1: never evaluated
 
-    def resume(self, checkpoint: Path, weights: Checkpoint) -> None:
-        """Take up a checkpoint: from here on every number is what it would have been without a break."""
-        moments, position = checkpoints.read_state(checkpoint)
-        checkpoints.check_weights(checkpoint, weights, position)
-        self.trainer.model.san.load_state_dict(
-            {name: t.float() for name, t in weights.state.items() if not name.startswith("text.")}
+def _embed(
+    voice: Voice, start: Checkpoint, data: TrainingData, prompts: tuple[str, ...], processes: ProcessGroup
+) -> Tensor:
+    """Embed the classes' words; the leading process does, the others find them in the cache."""
+    tower, words = TextTower(start.preset.clip, lambda: start.part("text")), data.vocabulary.words
+    if processes.leads:
+        with voice.progress("embedding class names", len(words)) as step:
+            embed_words(tower, words, prompts, processes.device, step)
+    processes.wait()
+    return embed_words(tower, words, prompts, processes.device)
+
+
+def _check_data(plan: Plan, data: TrainingData) -> None:
+    """Read some of the data, and say which classes never occur there. SanError for what can't be trained on."""
+    names = data.vocabulary.names
+    with plan.voice.progress("checking images", len(data.source)) as step:
+        checked = check_training_data(data.source, names, data.ignore_label, step=step)
+    plan.voice.tell(f"data: {checked.sentence}")
+
+    # Of images to evaluate on those that will be: hours later would be late.
+    held_out = data.validation
+    if isinstance(held_out, PairSource) and held_out != data.source and plan.evaluate_every != 0:
+        chosen = evaluated_images(len(held_out), plan.evaluate_images)
+        evaluated = replace(held_out, pairs=tuple(held_out.pairs[index] for index in chosen))
+        check_training_data(evaluated, names, data.ignore_label)
+
+
+def _train(training: Training, writer: "type[SummaryWriter] | None") -> None:
+    """Train to the end, shown to whoever watches. SanError where it was stopped."""
+    plan, total, first = training.plan, training.recipe.iterations, training.position.step
+    with (
+        stop_request(quiet=plan.quiet) as asked,
+        plan.watched(total, first) as watch,
+        noted(plan.output / "tensorboard", first, writer) as note,
+    ):
+
+        def on_report(report: Report) -> None:
+            watch.report(report)
+            note(report)
+
+        ended = training.run(replace(watch, report=on_report), asked)
+    if ended.stopped:
+        raise SanError(
+            f"stopped after iteration {ended.iteration:,} of {total:,}",
+            hint="The checkpoint is complete: the same command with --resume goes on.",
+            code=ExitCode.INTERRUPTED,
         )
-        checkpoints.restore_moments(self.trainer.optimizers, self.trainer.parameters, moments)
-        if position.loss_scale:
-            self.trainer.scaler.load_state_dict(
-                self.trainer.scaler.state_dict()
-                | {"scale": position.loss_scale, "_growth_tracker": position.loss_scale_steps}
-            )
-        self.position, self.saved, self.logged = position, position.step, position.logged
-        self.interval = Interval(dict(position.pending), position.pending_steps)
-
-    def run(self, watch: Watch, should_stop: Callable[[], bool]) -> Ended:
-        """Train to the end, or until `should_stop` says so in any process. Raises SanError."""
-        plan, total = self.plan, self.plan.recipe.iterations
-        log = self._take_up_folder() if self.processes.leads else None
-        if self._evaluation_is_owed(log):
-            self._evaluate(log, watch)
-        pace, weights = Pace(), None
-        with explaining_worker_deaths(), explaining_memory(), closing(self._batches_or_save()) as steps:
-            for parts, waited in steps:
-                result = self.trainer.step(self.position.step, parts, stop=should_stop())
-                stop = result.stop or (self.processes.world == 1 and should_stop())
-                self._count(result)
-                pace.add(waited)
-                done = self.position.step
-                watch.iteration(done)
-                if done % plan.log_every == 0 or done == total:
-                    report = self._report(result, pace)
-                    if log is not None:
-                        log.write(_row(report, plan.recipe.batch, len(self.data.source)))
-                        self.logged = log.lines
-                    watch.report(report)
-                    self.interval, pace = Interval(), Pace()
-                if self._saves_after(result) or stop:
-                    weights = self._save()
-                    pace.leave_out()
-                if stop:
-                    break
-                if plan.evaluate_every and (done % plan.evaluate_every == 0 or done == total):
-                    self._evaluate(log, watch)
-                    pace.leave_out()
-        return self._end(weights)
-
-    def _take_up_folder(self) -> MetricsLog:
-        """The log as far as this training has come, and how good the kept model is. Raises SanError."""
-        kept = kept_best(self.plan.output)
-        log = MetricsLog(self.plan.output / "metrics.jsonl", self.position.step)
-        lost = self.logged - log.lines_of_checkpoint
-        if lost > 0:
-            self.say(
-                f"warning: metrics.jsonl lacks {lost} of the {self.logged} lines up to iteration "
-                f"{self.position.step:,}: it was damaged or changed"
-            )
-        if kept is not None:
-            self.best_mIoU = kept
-        elif log.has_evaluations:
-            self.say("warning: best.safetensors is gone: the best model from here on is kept")
-        return log
-
-    def _evaluation_is_owed(self, log: MetricsLog | None) -> bool:
-        """Whether a resumed training was stopped before the evaluation that belonged to its last iteration."""
-        step, every = self.position.step, self.plan.evaluate_every
-        due = bool(every and step and step % every == 0 and log is not None and not log.has_evaluation(step))
-        return self.processes.sums(float(due))[0] > 0
-
-    def _batches_or_save(self) -> Generator[tuple[list[MicroBatch], float], None, None]:
-        """Batches; what was done before one that can't be read is saved, unless others would wait for us."""
-        try:
-            yield from self.batches()
-        except SanError:
-            if self.processes.world == 1 and self.position.step > self.saved:
-                self._save()
-            raise
-
-    def _saves_after(self, result: StepResult) -> bool:
-        """Whether a checkpoint is due: not while nothing is updated, or the good ones would have to make way."""
-        done, every = self.position.step, self.plan.save_every
-        due = done // every > self.saved // every and result.updated
-        return due or done == self.plan.recipe.iterations
-
-    def _count(self, result: StepResult) -> None:
-        """Take note of an iteration; SanError after too many without an update."""
-        self.interval.add(result)
-        self.skipped_in_a_row = 0 if result.updated else self.skipped_in_a_row + 1
-        skipped = self.position.skipped + (not result.updated)
-        self.position = replace(self.position, step=self.position.step + 1, skipped=skipped)
-        if self.skipped_in_a_row >= MOST_SKIPPED:
-            raise _diverged(result, self.skipped_in_a_row, self.plan.output)
-
-    def batches(self) -> Generator[tuple[list[MicroBatch], float], None, None]:
-        """This process's micro-batches of every step from the present one on, and the seconds waited for them."""
-        recipe, first = self.plan.recipe, self.position.step
-        augmentation = augmentation_of(recipe, self.start.preset)
-        steps = batches(
-            TrainingSet(self.data.source, augmentation, self.plan.seed, self.data.ignore_label),
-            batch=recipe.batch,
-            start_step=first,
-            steps=recipe.iterations - first,
-            rank=self.processes.rank,
-            world=self.processes.world,
-            accumulate=self.plan.accumulate,
-            workers=self.plan.workers,
-            pin_memory=self.processes.device.type == "cuda",
-        )
-        while True:
-            before = time.perf_counter()
-            step = next(steps, None)
-            if step is None:
-                return
-            parts = [self._to_device(samples) for samples in step]
-            yield parts, time.perf_counter() - before
-
-    def _to_device(self, samples: Sequence[Sample]) -> MicroBatch:
-        device, classes = self.processes.device, len(self.data.vocabulary)
-        targets = []
-        for sample in samples:
-            found = targets_of(sample.label_map, classes, self.data.ignore_label)
-            targets.append(
-                replace(
-                    found,
-                    label_map=found.label_map.to(device, non_blocking=True),
-                    classes=found.classes.to(device),
-                )
-            )
-        return MicroBatch(
-            torch.stack([sample.image.to(device, non_blocking=True) for sample in samples]),
-            tuple(targets),
-            tuple(sample.position % self.plan.recipe.batch for sample in samples),
-            tuple(sample.name for sample in samples),
-        )
-
-    def _report(self, result: StepResult, pace: "Pace") -> Report:
-        return Report(
-            self.position.step,
-            self.interval.means(),
-            result.learning_rate,
-            self.plan.recipe.batch / pace.seconds_per_iteration,
-            pace.seconds_per_iteration,
-            pace.data_wait,
-            peak_memory_mb(self.processes.device),
-            self.position.skipped,
-        )
-
-    def _checkpoint(self) -> Checkpoint:
-        metadata = {"trained_on": self.data.name, "iterations": str(self.position.step)}
-        return checkpoint_of(self.trainer.model, self.start, metadata)
-
-    def _save(self) -> Path | None:
-        """Write a checkpoint (the leading process alone); all go on when it is complete."""
-        path = None
-        if self.processes.leads:
-            scale = self.trainer.scaler.state_dict()
-            position = replace(
-                self.position,
-                loss_scale=scale.get("scale", 0.0),
-                loss_scale_steps=scale.get("_growth_tracker", 0),
-                pending=dict(self.interval.sums),
-                pending_steps=self.interval.steps,
-                logged=self.logged,
-            )
-            path = checkpoints.save(
-                self.plan.output / "checkpoints",
-                self._checkpoint(),
-                checkpoints.moments_of(self.trainer.optimizers, self.trainer.parameters),
-                position,
-                adapter_only=self.plan.adapter_only,
-                keep=self.plan.keep,
-            )
-        self.saved = self.position.step
-        self.processes.wait()
-        return path
-
-    def _evaluate(self, log: MetricsLog | None, watch: Watch) -> None:
-        """Evaluate, draw the sheet of samples, and keep the model if it is the best so far."""
-        data, step = self.data, self.position.step
-        before = time.perf_counter()
-        segmenter = segmenter_of(self._checkpoint(), self.text_embeddings, data, self.processes)
-        indices = evaluated_images(len(data.validation), self.plan.evaluate_images)
-        found = validate(segmenter, data, indices, self.processes, watch.evaluated)
-        metrics = found.metrics
-        if log is not None:
-            row = {"mIoU": metrics.mIoU, "pACC": metrics.pACC, "mACC": metrics.mACC, "images": found.images}
-            if metrics.mIoU > self.best_mIoU:
-                write = checkpoints.writer(adapter_only=self.plan.adapter_only)
-                keep_best(self.plan.output, self._checkpoint(), row | {"iteration": step}, write)
-                self.best_mIoU = float(metrics.mIoU)
-            scores = f"iteration {step:,}: mIoU {metrics.mIoU:.2f} %, pixel accuracy {metrics.pACC:.2f} %"
-            seconds = time.perf_counter() - before
-            self.say(
-                f"{scores} on {counted(found.images, 'image')} ({printable(data.validation_name)}), {seconds:.0f} s"
-            )
-            for fault in found.faults:
-                self.say(f"warning: left out of the evaluation: {fault}")
-            try:
-                self._draw(found, scores)
-            except OSError as error:
-                self.say(f"warning: no pictures of iteration {step:,} ({error})")
-            # Last: it says that the evaluation is done, and a resumed training won't do it again.
-            log.write({"iteration": step, "evaluation": data.validation_name, **row})
-            self.logged = log.lines
-        self.processes.wait()
-
-    def _draw(self, found: Validation, title: str) -> None:
-        """Write the sheet of samples. OSError where that fails."""
-        folder = self.plan.output / "sheets"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"step-{self.position.step:08d}.jpg"
-        write_sample_sheet(path, found.rows, self.data.vocabulary.names, title)
-
-    def _end(self, weights: Path | None) -> Ended:
-        finished = self.position.step >= self.plan.recipe.iterations
-        target = self.plan.output / "model.safetensors"
-        if self.processes.leads and finished:
-            newest = weights or checkpoints.last(self.plan.output / "checkpoints")
-            if newest is not None:
-                file = newest if newest.is_file() else newest / "weights.safetensors"
-                try:
-                    checkpoints.publish(file, target)
-                except OSError as error:
-                    raise unwritable("the trained model", self.plan.output, error) from error
-        return Ended(
-            self.position.step,
-            not finished,
-            target if finished else (weights or target),
-            self.best_mIoU,
-        )
-
-
-def _row(report: Report, batch: int, length: int) -> dict[str, Any]:
-    row = asdict(report)
-    losses = row.pop("losses")
-    return {"iteration": row.pop("iteration"), "epoch": report.iteration * batch / length, **losses, **row}
-
-
-def _diverged(result: StepResult, count: int, output: Path) -> SanError:
-    names = (
-        ", ".join(printable(name) for name in result.offending[:5])
-        or "none by itself: the gradient overflowed"
-    )
-    hint = "Look at these images; a lower --lr or --precision fp32 may help, in another -o."
-    last = checkpoints.last(output / "checkpoints")
-    if last is not None:
-        weights = printable(str(last / "weights.safetensors"))
-        hint += f" The last good weights can be gone on from with --init-from {weights}."
-    return SanError(
-        f"the loss was not finite in {count} iterations in a row; images of the last one: {names}",
-        hint=hint,
-        code=ExitCode.SOME_FAILED,
-    )
+    best = f", best mIoU {ended.best_mIoU:.2f} % (best.safetensors)" if ended.best_mIoU >= 0 else ""
+    plan.voice.tell(f"done: {printable(str(ended.weights))}{best}")

@@ -1,4 +1,4 @@
-"""What a training was started with, kept beside it so that it is resumed as the same training."""
+"""The settings of a training, kept beside it so that it is resumed as the same training."""
 
 import hashlib
 import json
@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.datasets.emoji.source import EmojiSource
+from san_cli.datasets.source import PairSource
 from san_cli.errors import SanError
 from san_cli.models.presets import Preset
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
 from san_cli.text import printable, quoted
 from san_cli.train.data import TrainingData
+from san_cli.train.plan import Model
 from san_cli.train.recipe import Recipe
 from san_cli.train.state_files import write_json
-from san_cli.train.training_set import PairSource
 
 FILE = "settings.json"
 
@@ -24,16 +25,19 @@ def settings_of(
     preset: Preset,
     recipe: Recipe,
     data: TrainingData,
+    model: Model,
+    *,
     seed: int,
     precision: str,
-    templates: str,
-    started_from: str,
 ) -> dict[str, Any]:
-    """Everything that the losses depend on; not the device, nor how the work is shared out."""
+    """Return everything that the losses depend on; not the device, nor how the work is shared out."""
     words = ["|".join(entry.words) for entry in data.vocabulary.entries]
     source = data.source
     names = [pair.stem for pair in source.pairs] if isinstance(source, PairSource) else []
     ignored = data.ignored or (data.ignore_label,)
+    started_from = (
+        f"CLIP: {model.clip_weights or 'openai'}" if model.init_from is None else str(model.init_from)
+    )
     return {
         "preset": json.loads(json.dumps(asdict(preset))),
         "recipe": json.loads(json.dumps(asdict(recipe))),
@@ -47,7 +51,7 @@ def settings_of(
             "ignored": list(ignored),
             "scenes": {"seed": source.seed, "size": source.size} if isinstance(source, EmojiSource) else None,
         },
-        "templates": templates,
+        "templates": model.templates,
         "seed": seed,
         "precision": precision,
         "started_from": started_from,
@@ -58,13 +62,13 @@ def _sha256(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def write_settings(output: Path, settings: dict[str, Any]) -> None:
-    """Write them into the training's folder."""
+def write_settings(output: Path, settings: Settings) -> None:
+    """Write them into the training's folder. OSError where that fails."""
     write_json(output / FILE, settings)
 
 
 def check_settings(output: Path, settings: Settings) -> None:
-    """SanError that names what differs from what the training in `output` was started with."""
+    """Raise SanError that names what differs from what the training in `output` was started with."""
     path = output / FILE
     way_out = (
         "Restore it; or train on from the last weights in another -o: --init-from "

@@ -1,25 +1,86 @@
-"""What a training starts from: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
+"""The first weights of a training: a frozen CLIP with a fresh side adapter, or a model to be fine-tuned."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from san_cli.errors import SanError
+from san_cli.errors import SanError, did_you_mean
 from san_cli.models.clip import resized_positions
-from san_cli.models.presets import Preset
-from san_cli.text import quoted
-from san_cli.weights.adapter import read_model
+from san_cli.models.presets import PRESETS, Preset, get_preset
+from san_cli.text import nearest, printable, quoted
+from san_cli.train.plan import Model
+from san_cli.weights.adapter import is_adapter, read_model, read_preset
 from san_cli.weights.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.weights.clip_weights import check_activation, read_clip
 from san_cli.weights.file_hash import check_stated_hash
-from san_cli.weights.find import check_is_weights
+from san_cli.weights.find import check_is_weights, weights_here
+
+
+def with_file_of_model(model: Model) -> Model:
+    """Put the file for a model's name after --init-from (`tiny`): its weights on this machine, nothing is fetched."""
+    asked = model.init_from
+    if asked is None or asked.suffix or asked.exists():
+        return model
+    if str(asked) not in PRESETS:
+        near = nearest(str(asked), PRESETS)
+        raise SanError(
+            f"--init-from: there is no file and no model {quoted(asked)}",
+            hint=did_you_mean(near) or f"Known models: {', '.join(PRESETS)}.",
+        )
+    return replace(model, init_from=weights_here(str(asked)))
+
+
+def refuse_odd_weights(model: Model, *, adapter_only: bool) -> None:
+    """Raise SanError for files that are no weights, and for a CLIP that contradicts what else was asked for."""
+    random = model.clip_weights == "random"
+    if random and adapter_only:
+        raise SanError(
+            "--adapter-only leaves the CLIP out, and a random one is in no other file",
+            hint="Leave --adapter-only out.",
+        )
+    for path in (model.init_from, model.clip_file):
+        if path is not None:
+            check_is_weights(path)
+    if model.init_from is None or model.clip_weights is None:
+        return
+    if random or not is_adapter(model.init_from):
+        raise SanError(
+            f"--init-from and --clip-weights {printable(model.clip_weights)} contradict each other",
+            hint="--clip-weights names the CLIP's file for an adapter; a whole model brings its own.",
+        )
+
+
+def asked_preset(model: Model, checkpoint: Path | None) -> Preset:
+    """Return the preset that was named, or that of the model to be fine-tuned or gone on with."""
+    if model.init_from is not None and model.preset is None:
+        return read_preset(checkpoint / "weights.safetensors" if checkpoint else model.init_from)
+    return get_preset(model.preset or "vit-b-16")
+
+
+def first_weights(
+    model: Model, preset: Preset, seed: int, checkpoint: Path | None, *, say: Callable[[str], None]
+) -> Checkpoint:
+    """Read the weights of the checkpoint to go on from, of the model to be fine-tuned, or a fresh one's.
+
+    SanError for files that are damaged or of another model.
+    """
+    if checkpoint is not None:  # an adapter alone goes back on the CLIP it came from
+        clip = model.clip_file
+        if clip is None and model.init_from is not None and not is_adapter(model.init_from):
+            clip = model.init_from
+        return model_to_tune(checkpoint / "weights.safetensors", preset, clip, say=say)
+    if model.init_from is not None:
+        named = model.preset is not None
+        return model_to_tune(model.init_from, preset, model.clip_file, say=say, named=named)
+    return fresh_model(preset, model.clip_weights, seed, say=say)
 
 
 def fresh_model(
     preset: Preset, clip_weights: str | None, seed: int, *, say: Callable[[str], None]
 ) -> Checkpoint:
-    """A side adapter initialised from `seed` on a pretrained CLIP.
+    """Initialise a side adapter from `seed`, on a pretrained CLIP.
 
     `clip_weights` is a file, None for open_clip's `openai` weights, or "random" for an untrained CLIP.
     """
@@ -36,7 +97,7 @@ def fresh_model(
 def model_to_tune(
     path: Path, preset: Preset, clip_file: Path | None, *, say: Callable[[str], None], named: bool = False
 ) -> Checkpoint:
-    """The model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`.
+    """Read the model in `path` (the official code's, ours, or an adapter), checked to be undamaged and of `preset`.
 
     Where the preset has another input size, the side adapter's positions are resized to it. `named`: the user named
     the preset, rather than changes to the file's own; for the message. Raises SanError.

@@ -7,7 +7,6 @@ image it is and how it is augmented. Neither processes, workers, micro-batches n
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,43 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from san_cli.datasets.catalogue import Pair
-from san_cli.datasets.labels import Labels
+from san_cli.datasets.source import Source
 from san_cli.train.augment import Augmentation, augment
 
 _ORDER, _AUGMENTATION = 0, 1  # what a seed is used for; each has generators of its own
-
-
-class Source(Protocol):
-    """Images with labels, by index; the same index always gives the same. It is sent to worker processes."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels, str]:
-        """RGB [H, W, 3], ids [H, W] and a name for messages; SanError that names what can't be read."""
-        ...
-
-
-@dataclass(frozen=True)
-class PairSource:
-    """Files: images as the evaluation reads them (turned upright), labels of `classes` classes."""
-
-    pairs: tuple[Pair, ...]
-    classes: int
-    ignore_label: int
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def read(self, index: int) -> tuple[NDArray[np.uint8], Labels, str]:
-        """See `Source`. SanError as well where an id is out of range or the two sizes differ."""
-        pair = self.pairs[index]
-        labels = pair.read_labels(self.classes, self.ignore_label)
-        image = pair.read_image()
-        if image.shape[:2] != labels.shape:
-            (height, width), (label_height, label_width) = image.shape[:2], labels.shape
-            raise pair.other_size((height, width), (label_height, label_width))
-        return image, labels, pair.stem
 
 
 @dataclass(frozen=True)

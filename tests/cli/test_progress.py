@@ -7,7 +7,7 @@ import pytest
 from san_cli.cli import progress as module
 from san_cli.cli import train_progress as train_module
 from san_cli.cli.progress import duration, progress
-from san_cli.train.run import Report
+from san_cli.train.watch import Report
 
 
 def test_durations() -> None:

@@ -93,11 +93,11 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-@pytest.mark.parametrize("recompute", [False, True])
-def test_each_trains_a_step(name: str, recompute: bool) -> None:
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_each_trains_a_step(name: str, checkpointing: bool) -> None:
     """Every parameter that is trained gets a gradient (DistributedDataParallel waits for it), no other one does."""
     trainer = trainer_of(changed(*ABLATIONS[name]))
-    trainer.model.san.recompute = recompute
+    trainer.model.san.activation_checkpointing = checkpointing
     before = {n: p.detach().clone() for n, p in trainer.model.san.named_parameters()}
     result = trainer.step(0, [part_of_batch(0, 1)])
     assert result.updated and all(map(torch.isfinite, map(torch.tensor, result.losses.values())))

@@ -18,6 +18,7 @@ from san_cli.train.data import augmentation_of, emoji_data
 from san_cli.train.losses import normalisers_of
 from san_cli.train.matcher import LossWeights
 from san_cli.train.overrides import overridden
+from san_cli.train.plan import Model
 from san_cli.train.recipe import RECIPES, Recipe, differences, get_recipe
 from san_cli.train.settings import check_settings, settings_of, write_settings
 from san_cli.train.targets import Targets, targets_of
@@ -366,7 +367,12 @@ def test_scenes_are_resumed_with_scenes_of_the_same_size(tmp_path: Path) -> None
         data = emoji_data(None)
         source = dataclasses.replace(data.source, size=size)  # type: ignore[type-var]
         return settings_of(
-            preset, RECIPES["official"], dataclasses.replace(data, source=source), 0, "fp32", "vild", "random"
+            preset,
+            RECIPES["official"],
+            dataclasses.replace(data, source=source),
+            Model(),
+            seed=0,
+            precision="fp32",
         )
 
     now = settings(64, micro_preset())

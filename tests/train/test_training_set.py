@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import get_worker_info
 
+from san_cli.datasets.check import check_training_data
 from san_cli.datasets.labels import decode_label, write_label
 from san_cli.datasets.own_pairs import list_own_pairs
+from san_cli.datasets.source import PairSource
 from san_cli.errors import ExitCode, SanError
+from san_cli.runs.shares import Share
 from san_cli.train.augment import Augmentation
 from san_cli.train.loader import batches
-from san_cli.train.training_check import check_source
-from san_cli.train.training_set import PairSource, Sample, TrainingSet, sample_order
+from san_cli.train.training_set import Sample, TrainingSet, sample_order
 
 CLASSES = ("sky", "road", "tree", "unicorn")
 SMALL = Augmentation((24, 32, 40), crop=32, max_size=128)
@@ -130,27 +132,24 @@ def test_a_sample_survives_the_way_between_processes(folder: Path) -> None:
 
 
 def test_workers_change_nothing(folder: Path) -> None:
-    runs = [
-        flat(list(batches(set_of(folder), batch=3, start_step=0, steps=5, workers=workers)))
-        for workers in (0, 1, 2)
-    ]
+    runs = [flat(list(batches(set_of(folder), range(5), 3, workers=workers))) for workers in (0, 1, 2)]
     assert runs[0] == runs[1] == runs[2]
     assert [position for position, *_ in runs[0]] == list(range(15))
 
 
 def test_a_later_start_gives_the_same_batches(folder: Path) -> None:
-    whole = list(batches(set_of(folder), batch=4, start_step=0, steps=6))
-    rest = list(batches(set_of(folder), batch=4, start_step=4, steps=2))
+    whole = list(batches(set_of(folder), range(6), 4))
+    rest = list(batches(set_of(folder), range(4, 6), 4))
     assert flat(whole[4:]) == flat(rest)
-    assert list(batches(set_of(folder), batch=4, start_step=9, steps=0)) == []
+    assert list(batches(set_of(folder), range(9, 9), 4)) == []
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 2), (4, 1), (4, 3)])
 def test_processes_and_micro_batches_share_a_step(folder: Path, world: int, accumulate: int) -> None:
-    training_set, options = set_of(folder), {"batch": 12, "start_step": 2, "steps": 2}
-    alone = list(batches(training_set, **options))
+    training_set, steps = set_of(folder), range(2, 4)
+    alone = list(batches(training_set, steps, 12))
     ranks = [
-        list(batches(training_set, **options, rank=rank, world=world, accumulate=accumulate))
+        list(batches(training_set, steps, 12, share=Share(rank, world), accumulate=accumulate))
         for rank in range(world)
     ]
     for step, whole in enumerate(alone):
@@ -165,14 +164,14 @@ def test_processes_and_micro_batches_share_a_step(folder: Path, world: int, accu
 
 def test_the_global_generator_is_left_alone(folder: Path) -> None:
     before = torch.get_rng_state()
-    list(batches(set_of(folder), batch=2, start_step=0, steps=2, workers=1))
+    list(batches(set_of(folder), range(2), 2, workers=1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_ending_early_ends_the_workers(folder: Path) -> None:
     import multiprocessing
 
-    steps = batches(set_of(folder), batch=2, start_step=0, steps=1000, workers=2)
+    steps = batches(set_of(folder), range(1000), 2, workers=2)
     next(steps)
     assert len(multiprocessing.active_children()) == 2
     steps.close()  # type: ignore[attr-defined]
@@ -182,7 +181,7 @@ def test_ending_early_ends_the_workers(folder: Path) -> None:
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 3), (3, 1), (2, 4)])
 def test_a_batch_that_cannot_be_split(folder: Path, world: int, accumulate: int) -> None:
     with pytest.raises(SanError, match="batch of 4 can't be split evenly") as caught:
-        batches(set_of(folder), batch=4, start_step=0, steps=1, world=world, accumulate=accumulate)
+        batches(set_of(folder), range(1), 4, share=Share(0, world), accumulate=accumulate)
     assert f"multiple of {world * accumulate}" in caught.value.hint
 
 
@@ -191,7 +190,7 @@ def test_a_damaged_image_is_named_when_its_step_comes(folder: Path, workers: int
     training_set = set_of(folder)
     damaged = folder / f"images/p{sample_order(3, 7, 5)}.jpg"
     damaged.write_bytes(damaged.read_bytes()[:300])
-    steps = batches(training_set, batch=2, start_step=0, steps=5, workers=workers)
+    steps = batches(training_set, range(5), 2, workers=workers)
     assert len(list(zip(range(2), steps, strict=False))) == 2
     with pytest.raises(SanError) as caught:
         next(steps)
@@ -219,9 +218,7 @@ class Worrying:
 
 
 def test_a_worker_that_dies_is_an_error(folder: Path) -> None:
-    steps = batches(
-        TrainingSet(Worrying((), exits=True), SMALL, 0, 255), batch=1, start_step=0, steps=2, workers=1
-    )
+    steps = batches(TrainingSet(Worrying((), exits=True), SMALL, 0, 255), range(2), 1, workers=1)
     with pytest.raises(SanError, match="a process that prepares training images has died") as caught:
         next(steps)
     assert caught.value.code == ExitCode.SOME_FAILED and "fewer --workers" in caught.value.hint
@@ -230,7 +227,7 @@ def test_a_worker_that_dies_is_an_error(folder: Path) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="POSIX signals")
 def test_workers_outlive_the_signals_that_end_a_training_in_order() -> None:
     source = Worrying((signal.SIGINT, signal.SIGTERM))
-    steps = list(batches(TrainingSet(source, SMALL, 0, 255), batch=2, start_step=0, steps=3, workers=1))
+    steps = list(batches(TrainingSet(source, SMALL, 0, 255), range(3), 2, workers=1))
     assert [sample.position for step in steps for micro in step for sample in micro] == list(range(6))
 
 
@@ -238,7 +235,7 @@ def test_workers_outlive_the_signals_that_end_a_training_in_order() -> None:
 
 
 def test_a_check_counts_classes(folder: Path) -> None:
-    checked = check_source(source_of(folder), CLASSES, 255)
+    checked = check_training_data(source_of(folder), CLASSES, 255)
     assert (checked.images, checked.read, checked.absent) == (7, 7, ("unicorn",))
     assert checked.images_with == (7, 7, 7, 0)
     labels = [decode_label(path.read_bytes(), path.name) for path in sorted((folder / "labels").iterdir())]
@@ -248,7 +245,9 @@ def test_a_check_counts_classes(folder: Path) -> None:
 
 def test_a_check_reads_some_of_many_and_tells_how_far_it_is(folder: Path) -> None:
     steps: list[tuple[int, int]] = []
-    checked = check_source(source_of(folder), CLASSES, 255, most=3, step=lambda *now: steps.append(now))
+    checked = check_training_data(
+        source_of(folder), CLASSES, 255, most=3, step=lambda *now: steps.append(now)
+    )
     assert (checked.images, checked.read) == (7, 3)
     assert steps == [(1, 3), (2, 3), (3, 3)]
     assert checked.sentence.startswith("3 of 7 images read; ")
@@ -257,7 +256,7 @@ def test_a_check_reads_some_of_many_and_tells_how_far_it_is(folder: Path) -> Non
 def test_a_check_refuses_an_id_out_of_range(folder: Path) -> None:
     write_label(folder / "labels/p4.png", np.full((50, 36), 9, np.uint8))
     with pytest.raises(SanError) as caught:
-        check_source(source_of(folder), CLASSES, 255)
+        check_training_data(source_of(folder), CLASSES, 255)
     assert str(folder / "labels/p4.png") in caught.value.message
     assert "holds the value 9" in caught.value.message and "4 classes end at 3" in caught.value.message
 
@@ -266,7 +265,7 @@ def test_a_check_refuses_a_class_list_that_is_too_short(folder: Path) -> None:
     with pytest.raises(
         SanError, match="holds the value 2 .*2 classes end at 1.*7 images at fault among the 7"
     ):
-        check_source(source_of(folder, 2), CLASSES[:2], 255)
+        check_training_data(source_of(folder, 2), CLASSES[:2], 255)
 
 
 def test_a_check_finds_missing_files(folder: Path) -> None:
@@ -274,31 +273,31 @@ def test_a_check_finds_missing_files(folder: Path) -> None:
     (folder / "images/p2.jpg").unlink()
     (folder / "labels/p6.png").unlink()
     with pytest.raises(SanError, match=r"there is no file '.*p2\.jpg' \(2 files missing\)") as caught:
-        check_source(source, CLASSES, 255, most=1)
+        check_training_data(source, CLASSES, 255, most=1)
     assert caught.value.code == ExitCode.NO_INPUT
 
 
 def test_a_check_refuses_sizes_that_differ(folder: Path) -> None:
     Image.new("RGB", (50, 40)).save(folder / "images/p1.jpg")
     with pytest.raises(SanError, match=r"p1\.jpg is 50×40 pixels \(upright\), its label .*50×36") as caught:
-        check_source(source_of(folder), CLASSES, 255)
+        check_training_data(source_of(folder), CLASSES, 255)
     assert "p1.png" in caught.value.message
 
 
 def test_a_check_refuses_what_cannot_be_decoded(folder: Path) -> None:
     (folder / "images/p3.jpg").write_bytes(b"not a photograph")
     with pytest.raises(SanError, match=r"p3\.jpg"):
-        check_source(source_of(folder), CLASSES, 255)
+        check_training_data(source_of(folder), CLASSES, 255)
 
 
 def test_a_check_refuses_labels_that_say_nothing(folder: Path) -> None:
     for path in (folder / "labels").iterdir():
         write_label(path, np.full_like(decode_label(path.read_bytes(), path.name), 255))
     with pytest.raises(SanError, match="no pixel of the 7 labels read belongs to a class: all are 255"):
-        check_source(source_of(folder), CLASSES, 255)
+        check_training_data(source_of(folder), CLASSES, 255)
 
 
 def test_a_check_refuses_nothing() -> None:
     with pytest.raises(SanError, match="nothing to train on") as caught:
-        check_source(PairSource((), 4, 255), CLASSES, 255)
+        check_training_data(PairSource((), 4, 255), CLASSES, 255)
     assert caught.value.code == ExitCode.NO_INPUT

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def stop_request(*, quiet: bool) -> Iterator[Callable[[], bool]]:
-    """Yields what tells whether we were asked to stop; a second request interrupts at once."""
+    """Yield what tells whether we were asked to stop; a second request interrupts at once."""
     asked, us = [0], os.getpid()
 
     def note(signum: int, frame: object) -> None:
