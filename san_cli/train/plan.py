@@ -1,13 +1,13 @@
 """What `san train` is asked for: the data, the model, and how the training is done; the recipe is in `recipe`."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from san_cli.datasets.task import OwnData
 from san_cli.runs.voice import Voice
-from san_cli.train.watch import UNWATCHED, Watch
+from san_cli.train.watch import Watch, unwatched
 
 
 @dataclass(frozen=True)
@@ -60,4 +60,4 @@ class Plan:
     quiet: bool = False
     voice: Voice = Voice()
     # Shows a training of so many iterations that begins after the second number.
-    watched: Callable[[int, int], AbstractContextManager[Watch]] = lambda total, first: nullcontext(UNWATCHED)
+    watched: Callable[[int, int], AbstractContextManager[Watch]] = unwatched

@@ -32,7 +32,7 @@ from san_cli.train.stop_request import stop_request
 from san_cli.train.tensorboard import noted, summary_writer
 from san_cli.train.training import Training
 from san_cli.train.validation import evaluated_images
-from san_cli.train.watch import Report
+from san_cli.train.watch import Report, unwatched
 from san_cli.vocabulary.templates import templates
 from san_cli.weights.checkpoint import Checkpoint
 
@@ -61,7 +61,7 @@ def run_training(data: Data, model: Model, recipe: Recipe, plan: Plan) -> list[s
     with joined(choose_device(plan.device)) as processes:
         # The leading one of several processes speaks for all.
         if not processes.leads:
-            plan = replace(plan, quiet=True, voice=Voice())
+            plan = replace(plan, quiet=True, voice=Voice(), watched=unwatched)
         for text in labelled.notes:
             plan.voice.note(text)
         if data.own is not None and data.held_out is None and plan.evaluate_every != 0:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 
@@ -29,6 +30,11 @@ class Watch:
 
 
 UNWATCHED = Watch(lambda done: None, lambda report: None, lambda done, images: None)
+
+
+def unwatched(total: int, first: int) -> AbstractContextManager[Watch]:
+    """Show a training to nobody."""
+    return nullcontext(UNWATCHED)
 
 
 class Pace:

@@ -1,8 +1,10 @@
 """The parts of scripts/train_tiny_clip.py: captions, the loss, and weights that open_clip and SAN can hold."""
 
 import itertools
-import subprocess
+import multiprocessing
+import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,12 @@ import tiny_crops
 import torch
 import train_tiny_clip as script
 from emoji_font import needs_font
-from program import subprocess_environment
 from safetensors.torch import load_file
 
 from san_cli.models.clip import build_image_tower, build_text_tower
 from san_cli.models.presets import TINY
 from san_cli.models.san import SAN
 from san_cli.vocabulary.emoji_concepts import concepts
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 def name_to_id(name: str) -> int:
@@ -220,8 +219,10 @@ def test_every_matrix_of_the_towers_blocks_is_muons() -> None:
 
 
 @needs_font
-def test_a_training_goes_on_where_it_was_saved(tmp_path: Path) -> None:
+def test_a_training_goes_on_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the pictures that it would have had, and new rates where they are asked for."""
+    narrow = replace(TINY.clip, width=32, heads=2, text_width=32, text_heads=2)
+    monkeypatch.setattr(script, "TINY", replace(TINY, clip=narrow))
     torch.manual_seed(0)
     clip = script.TinyClip()
     optimizers = script.optimizers_of(clip, 0.01, 0.002)
@@ -276,23 +277,30 @@ def test_the_preset_is_small() -> None:
     assert 2 * values <= 24e6  # bytes in half precision
 
 
-def test_processes_train_on_the_mean_of_their_gradients(tmp_path: Path, san_home: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "import torch, train_tiny_clip as script\n"
-        "script.dist.init_process_group('gloo')\n"
-        "layer = torch.nn.Linear(2, 1)\n"
-        "(layer(torch.tensor([1.0, 2.0]) * (script.RANK + 1)).sum()).backward()\n"
-        "script.average_gradients(layer)\n"
-        "found = f'{layer.weight.grad.tolist()} {layer.bias.grad.tolist()}'\n"
-        "open(f'{sys.argv[2]}/{script.RANK}', 'w').write(found)\n"
-        "script.dist.destroy_process_group()\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    ended = subprocess.run(
-        [*command, str(program), str(SCRIPTS), str(tmp_path)],
-        env=subprocess_environment(san_home), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+# Python 3.12 and later, where torch's own threads are running already:
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_processes_train_on_the_mean_of_their_gradients(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    fork = multiprocessing.get_context("fork")
+    team = [fork.Process(target=_average_in_process, args=(rank, place, tmp_path)) for rank in range(2)]
+    for process in team:
+        process.start()
+    for process in team:
+        process.join(60)
+    assert [process.exitcode for process in team] == [0, 0]
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["[[1.5, 3.0]] [1.0]"] * 2
+
+
+def _average_in_process(rank: int, place: str, folder: Path) -> None:
+    torch.set_num_threads(1)
+    script.RANK, script.PROCESSES = rank, 2
+    script.dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    layer = torch.nn.Linear(2, 1)
+    layer(torch.tensor([1.0, 2.0]) * (rank + 1)).sum().backward()
+    script.average_gradients(layer)  # type: ignore[arg-type]
+    assert layer.weight.grad is not None and layer.bias.grad is not None
+    (folder / str(rank)).write_text(f"{layer.weight.grad.tolist()} {layer.bias.grad.tolist()}")
+    script.dist.destroy_process_group()

@@ -30,7 +30,9 @@ from train_data import (
 )
 
 from san_cli.errors import SanError
+from san_cli.runs.lock import locked
 from san_cli.train import checkpoints
+from san_cli.train import folder as train_folder
 from san_cli.train.checkpoints import Position, last, publish, read_state, save
 from san_cli.train.log import Interval, MetricsLog
 from san_cli.train.step import StepResult, Trainer
@@ -244,6 +246,41 @@ def test_a_folder_with_a_training_is_refused(san: San, folder: Path, whole: Path
     assert (ended.code, "holds a training already" in ended.err) == (2, True)
     assert "Add --resume" in ended.err
     assert tree(whole) == before
+
+
+def test_two_trainings_in_one_folder_are_kept_apart(
+    san: San, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused while the first is at work, which doesn't notice."""
+    monkeypatch.setattr(train_folder, "_LOCK_WAIT_S", 0.3)
+    out, others = tmp_path / "out", []
+    copy_up_to(whole, out, 2)
+    being_written = out / "checkpoints" / ".unfinished-step-00000004"
+
+    def resume_twice() -> None:
+        being_written.mkdir()
+        others.append(train(san, folder, *OPTIONS, "-o", out, "--resume"))
+        assert being_written.exists()
+
+    with monkeypatch.context() as patch:
+        before_step(2, resume_twice, patch)
+        assert train(san, folder, *OPTIONS, "-o", out, "--resume").code == 0
+    assert [other.code for other in others] == [2] and "another san train is writing to" in others[0].err
+    assert_same_training(out, whole)
+
+
+def test_a_training_that_has_left_nothing_yet_has_the_folder(
+    san: San, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_folder, "_LOCK_WAIT_S", 0.3)
+    out = tmp_path / "out"
+    (out / ".san-train").mkdir(parents=True)
+    with locked(out / ".san-train", out, "san train"):  # it embeds words, or looks at its data
+        ended = train(san, folder, *OPTIONS, "-o", out)
+    assert (ended.code, "another san train is writing to" in ended.err) == (2, True)
+    assert set(tree(out)) == {".san-train/lock"}
+    assert train(san, folder, *OPTIONS, "-o", out).code == 0
+    assert_same_training(out, whole)
 
 
 def test_nothing_to_resume_yet(san: San, folder: Path, whole: Path, tmp_path: Path) -> None:

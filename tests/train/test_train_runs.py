@@ -41,6 +41,7 @@ def test_a_training_leaves_what_is_promised(san: San, folder: Path, tmp_path: Pa
     ended = train(san, folder, "-o", out, *often)
     assert (ended.code, ended.out) == (0, "")
     assert set(tree(out)) == {
+        ".san-train/lock",
         "settings.json",
         "metrics.jsonl",
         "best.json",
