@@ -1,14 +1,17 @@
 """Several processes train one model: to what one process comes to, also where one of them is lost on the way."""
 
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from program import San, subprocess_environment
+import torch
+from program import San
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from train_data import (
     arguments,
     assert_close_training,
@@ -22,6 +25,7 @@ from train_data import (
     write_sharp_model,
 )
 
+from san_cli.cli.main import main
 from san_cli.train.checkpoints import read_state
 from san_cli.train.step import Trainer
 
@@ -30,25 +34,6 @@ pytestmark = [
     # Python 3.12 and later, where torch's own threads are running already:
     pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning"),
 ]
-
-# A process that dies like one that the kernel kills for memory, in its first life.
-DYING_WORKER = """
-import os, signal, sys
-from san_cli.cli.main import main
-from san_cli.train.step import Trainer
-
-step = Trainer.step
-
-def step_or_die(self, number, *arguments, **options):
-    first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if number == 4 and first and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, number, *arguments, **options)
-
-Trainer.step = step_or_die
-sys.argv[0] = "san"
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +65,51 @@ def test_two_processes_equal_one(san: San, folder: Path, tmp_path: Path, san_hom
 
 
 def test_a_worker_that_is_killed_is_replaced(san: San, folder: Path, tmp_path: Path, san_home: Path) -> None:
-    worker = tmp_path / "worker.py"
-    worker.write_text(DYING_WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", "1", str(worker)]
-    wide = ("--accumulate", 2, "--save-every", 3)
-    ended = subprocess.run(
-        [*command, *arguments(folder, *options(folder, tmp_path / "two"), *wide)],
-        env=subprocess_environment(san_home), capture_output=True, text=True,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert "going on after iteration 3" in ended.stderr
+    """By torchrun's own agent, with processes that are forks of this one: importing torch in each took 40 s."""
+    words = arguments(folder, *options(folder, tmp_path / "two"), "--accumulate", 2, "--save-every", 3)
+    agent = multiprocessing.get_context("fork").Process(target=_be_torchrun, args=(words, tmp_path, san_home))
+    agent.start()
+    agent.join(120)
+    assert agent.exitcode == 0, (tmp_path / "agent.txt").read_text()
+    lives = sorted(path.name for path in tmp_path.glob("*.log"))
+    assert lives == ["0-0.log", "0-1.log", "1-0.log", "1-1.log"]
+    assert "going on after iteration 3" in (tmp_path / "1-0.log").read_text()
     train(san, folder, *options(folder, tmp_path / "one"))
     assert_close_training(tmp_path / "one", tmp_path / "two")
+
+
+def _be_torchrun(words: Sequence[str], logs: Path, san_home: Path) -> None:
+    """Run two processes of `san train`, and start both anew once."""
+    os.environ["SAN_HOME"] = str(san_home)
+    sys.stderr = (logs / "agent.txt").open("w")  # pytest's has no descriptor to hand on
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, max_restarts=1, start_method="fork",
+        run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+    )  # fmt: skip
+    elastic_launch(config, _be_dying_process)(words, logs)
+
+
+def _be_dying_process(words: Sequence[str], logs: Path) -> None:
+    """Be one of them; the second one dies in its first life, like one that the kernel kills for memory."""
+    rank, life = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
+    step = Trainer.step
+
+    def step_or_die(self: Trainer, number: int, *parts: object, **more: object) -> object:
+        if (number, life, rank) == (4, "0", "1"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, number, *parts, **more)  # type: ignore[arg-type]
+
+    Trainer.step = step_or_die  # type: ignore[method-assign, assignment]
+    torch.set_num_threads(1)
+    sys.argv = ["san", *words]
+    with (logs / f"{life}-{rank}.log").open("w") as file:
+        os.dup2(file.fileno(), 2)
+        sys.stderr = file
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 
 def test_any_of_them_may_be_asked_to_stop(san: San, folder: Path, tmp_path: Path, san_home: Path) -> None:
