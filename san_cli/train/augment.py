@@ -20,7 +20,7 @@ PADDING = 128  # the level right of and below the image, before normalisation
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to an image. Sizes are in pixels."""
+    """The range of changes to an image. Sizes are in pixels."""
 
     short_sides: Sequence[int]  # one is chosen; a range is one as well
     crop: int = 640  # side of the square that comes out
@@ -29,7 +29,7 @@ class Augmentation:
     flip: float = 0.5  # probability of a horizontal flip
 
     def scaled_to(self, crop: int) -> "Augmentation":
-        """The same for a network with another input size: all sizes in the ratio of the crops."""
+        """Return the same for a network with another input size: all sizes in the ratio of the crops."""
         sides = tuple(side * crop // self.crop for side in self.short_sides)
         return replace(self, short_sides=sides, crop=crop, max_size=self.max_size * crop // self.crop)
 
@@ -55,7 +55,7 @@ def augment(
     ignore_label: int,
     generator: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | NDArray[np.int32]]:
-    """RGB [H, W, 3] and ids [H, W] to RGB planes [3, crop, crop] and ids [crop, crop].
+    """Turn RGB [H, W, 3] and ids [H, W] into RGB planes [3, crop, crop] and ids [crop, crop].
 
     Padding is 128 in the image and `ignore_label` in the ids, which come out as int32 where 8 bits can't hold
     them all. What is drawn depends on the size of the image and on nothing else that it is.
@@ -105,6 +105,6 @@ def _resize_labels(label_map: Labels, geometry: _Geometry) -> Labels:
 
 
 def _nearest(old: int, new: int) -> NDArray[np.intp]:
-    """The source of each pixel in torch's `interpolate(mode="nearest")`, which the official training resizes
+    """Return the source of each pixel in torch's `interpolate(mode="nearest")`, which the official training resizes
     labels with: rounded down from the corner, where Pillow rounds from the centre."""
     return np.arange(new) * old // new

@@ -37,7 +37,7 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True)
 class Position:
-    """How far a training has come, apart from its weights."""
+    """The progress of a training, apart from its weights."""
 
     step: int  # optimisation steps done
     skipped: int = 0  # of these, without an update because loss or gradient were not finite

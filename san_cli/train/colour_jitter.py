@@ -25,7 +25,7 @@ class Step:
 
 
 def draw_jitter(generator: np.random.Generator) -> tuple[Step, ...]:
-    """The changes for one image: brightness ± 32 first; contrast × 0.5 to 1.5 next or last; between them
+    """Draw the changes for one image: brightness ± 32 first; contrast × 0.5 to 1.5 next or last; between them
     saturation × 0.5 to 1.5 and hue ± 18 of 180."""
     brightness = _chosen(generator, Step(_linear(offset=generator.uniform(-32, 32))))
     contrast = _chosen(generator, Step(_linear(factor=generator.uniform(0.5, 1.5))))

@@ -20,7 +20,7 @@ WEIGHTS = LossWeights()
 
 @dataclass(frozen=True)
 class Normalisers:
-    """What the loss is divided by: sums over ALL images of a step, in every process and micro-batch.
+    """Divisors of the loss: sums over ALL images of a step, in every process and micro-batch.
 
     They are known before any forward pass, so the losses and gradients of the parts of a step simply add up.
     """
@@ -41,7 +41,7 @@ class SetLoss:
 
 
 def normalisers_of(targets: Sequence[Targets], queries: int, weights: LossWeights = WEIGHTS) -> Normalisers:
-    """The sums over these images; add up both numbers over the parts of a step."""
+    """Return the sums over these images; add up both numbers over the parts of a step."""
     present = [len(t.classes) for t in targets]
     counts = [count * weights.answers(count, queries) for count in present]
     matched = sum(min(queries, count) for count in counts)

@@ -36,7 +36,7 @@ class LossWeights:
     queries_per_mask: int = 1
 
     def answers(self, targets: int, queries: int) -> int:
-        """How many queries answer for each of an image's `targets`: fewer where there aren't queries enough."""
+        """Return how many queries answer for each of an image's `targets`: fewer where queries are few."""
         return max(1, min(self.queries_per_mask, queries // max(targets, 1)))
 
 
@@ -69,7 +69,7 @@ def matching_costs(
     points: Tensor,
     weights: LossWeights,
 ) -> Tensor:
-    """The cost [B, N, T] of each query for each target, float32; T is the most that any image has.
+    """Return the cost [B, N, T] of each query for each target, float32; T is the most that any image has.
 
     `class_logits` [B, N, C+1], `mask_logits` [B, N, h, w]; `points` [B, P, 2] are shared by an image's masks.
     Columns beyond an image's own targets mean nothing.

@@ -46,7 +46,7 @@ class TrainedModel(nn.Module):
         draw: Draw,
         precision: torch.dtype = torch.float32,
     ) -> SetLoss:
-        """The loss of `images` uint8 [B, 3, H, W], all decoded layers together; the network in `precision`."""
+        """Return the loss of `images` uint8 [B, 3, H, W], all decoded layers together; the network in `precision`."""
         with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
             outputs = self.san(normalise(images), all_supervised=True)
         text = self.san.with_background(self.text_embeddings)
@@ -61,11 +61,11 @@ class TrainedModel(nn.Module):
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by our name."""
+    """Return the parameters that training changes, by our name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def checkpoint_of(model: TrainedModel, start: Checkpoint, metadata: dict[str, str]) -> Checkpoint:
-    """The model as it is now, sharing its tensors; the text tower is the one that it started with."""
+    """Return the model as it is now, sharing its tensors; the text tower is the one that it started with."""
     state = {**start.without_image_side().state, **model.san.state_dict()}
     return Checkpoint(start.preset, state, metadata)

@@ -22,7 +22,7 @@ _INNER = ("side_adapter.blocks.", "side_adapter.fusions.", "mask_decoder.")
 def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, *, exempt: bool = True
 ) -> list[dict[str, Any]]:
-    """A group for an optimiser for each trainable tensor: `params`, `name`, `lr`, `weight_decay`.
+    """Return a group for an optimiser for each trainable tensor: `params`, `name`, `lr`, `weight_decay`.
 
     With `exempt` (the official configuration) layer norms and embeddings don't decay; the norms of the fusion
     layers, all biases and the background embedding do. Without (the paper) everything decays.
@@ -62,13 +62,13 @@ def optimizers_of(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimize
 
 
 def _is_inner_matrix(group: dict[str, Any]) -> bool:
-    """Whether a group is a linear layer's weight within `_INNER`; the bias's one scale, 1 × 1, has no directions."""
+    """Tell whether a group is a linear layer's weight within `_INNER`; the bias's scale, 1 × 1, has no directions."""
     (parameter,) = group["params"]
     return parameter.ndim == 2 and min(parameter.shape) > 1 and group["name"].startswith(_INNER)
 
 
 def poly_lr(base: float, step: int, total: int, power: float = 0.9, warm_up: int = 0) -> float:
-    """The learning rate of a step, counted from 0, on its way down to 0 at `total`; after `warm_up` steps upwards."""
+    """Return the learning rate of a step, from 0: after `warm_up` steps upwards on its way down to 0 at `total`."""
     return base * (1 - step / total) ** power * min(1.0, (step + 1) / max(warm_up, 1))
 
 

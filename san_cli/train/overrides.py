@@ -13,7 +13,7 @@ from san_cli.train.recipe import Recipe
 
 
 def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple[Preset, Recipe]:
-    """Preset and recipe with `NAME=VALUE` settings applied, `clip.NAME` for a field of the preset's CLIP.
+    """Return preset and recipe with `NAME=VALUE` settings applied, `clip.NAME` for a field of the preset's CLIP.
 
     Values are JSON: 3, 1e-4, true, [[0,0],[1,3]]. A preset that differs from the named one is called
     `<name>-custom`. Raises SanError for an unknown name, with the nearest known one, or a value of another kind.
@@ -49,7 +49,7 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
 
 
 def _value(name: str, text: str, current: Any, *, optional: bool) -> Any:
-    """`text` as a value of the kind that the setting has now; null where it is one that may be missing."""
+    """Read `text` as a value of the kind that the setting has now; null where it is one that may be missing."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ _MOST = 2**53  # up to which a float holds every whole number
 
 
 def _are_ints(value: Any, pairs: bool) -> bool:
-    """Whether a tuple holds whole numbers alone, or `pairs` of them; what is no tuple passes."""
+    """Tell whether a tuple holds whole numbers alone, or `pairs` of them; what is no tuple passes."""
     if not isinstance(value, tuple):
         return True
     if pairs:

@@ -33,13 +33,13 @@ class Model:
 
     @property
     def clip_file(self) -> Path | None:
-        """The file that `clip_weights` names, if it names one."""
+        """Return the file that `clip_weights` names, if it names one."""
         return None if self.clip_weights in (None, "random") else Path(str(self.clip_weights))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training is done. Of the losses, nothing but `seed` and `precision` changes more than their rounding."""
+    """The way a training is done; but for `seed` and `precision` it changes the losses' rounding at most."""
 
     output: Path
     resume: bool = False

@@ -39,7 +39,7 @@ def sample_logits(mask_logits: Tensor, points: Tensor) -> Tensor:
 
 
 def sample_masks(label_maps: Tensor, images: Tensor, classes: Tensor, points: Tensor) -> Tensor:
-    """What the binary masks of `classes` [M, C] say at `points` [M, P, 2] of `images` [M]: [M, C, P] in [0, 1].
+    """Sample the binary masks of `classes` [M, C] at `points` [M, P, 2] of `images` [M]: [M, C, P] in [0, 1].
 
     The same as sampling the masks `label_maps[images] == classes` like logits, without making them: 100 masks of
     640 × 640 would be 164 MB. `label_maps` [B, H, W] is of any integer type.
@@ -59,7 +59,7 @@ def sample_masks(label_maps: Tensor, images: Tensor, classes: Tensor, points: Te
 
 
 def uncertain_points(mask_logits: Tensor, candidates: Tensor, anywhere: Tensor, count: int) -> Tensor:
-    """The `count` of `candidates` [M, K, 2] nearest the masks' borders (logit 0), then `anywhere` [M, R, 2].
+    """Return the `count` of `candidates` [M, K, 2] nearest the masks' borders (logit 0), then `anywhere` [M, R, 2].
 
     `mask_logits` [M, h, w]; returns [M, count+R, 2].
     """

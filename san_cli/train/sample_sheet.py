@@ -53,7 +53,7 @@ def write_sample_sheet(path: Path, rows: Sequence[SheetRow], names: Sequence[str
 
 
 def _fitted(picture: Image.Image) -> Image.Image:
-    """The picture at the height of a row, or lower if it is a panorama; overlays are wider by their legend."""
+    """Return the picture at the height of a row, or lower if it is a panorama; overlays are wider by their legend."""
     scale = min(_HEIGHT / picture.height, _WIDEST / picture.width)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.BILINEAR)

@@ -124,7 +124,7 @@ def model_to_tune(
 
 
 def _for_input_size(state: Mapping[str, Tensor], preset: Preset) -> Mapping[str, Tensor]:
-    """The model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
+    """Return the model as it is at the preset's input size: `SideAdapter` resizes its positions in the same way."""
     name, side = "side_adapter.positions", preset.side_grid
     positions = state.get(name)
     if positions is None or positions.shape[1] == side**2:

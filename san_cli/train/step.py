@@ -31,7 +31,7 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step came to, the same in all processes."""
+    """The outcome of a step, the same in all processes."""
 
     losses: dict[str, float]  # unweighted terms of Eq. 5 (ce, mask, dice, ce_0, …) and `total`, weighted
     gradient_norm: float  # before clipping
@@ -65,8 +65,11 @@ class Trainer:
         differs from the official code in one place: there each process divides its cross-entropy by its own
         sum of class weights.
         """
+        # What the losses are divided by is known before the first of them, so that gradients just add up.
         totals, stop = self._normalisers(parts, stop)
         rate = self._schedule(number)
+
+        # One micro-batch after the other: forward, matching, backward. Random points depend on seed, step and slot.
         self.model.zero_grad(set_to_none=True)
         sums: dict[str, Tensor] = {}
         offending: list[str] = []
@@ -80,6 +83,8 @@ class Trainer:
                 sums[name] = sums.get(name, torch.zeros_like(term)) + term.detach()
             finite = loss.per_image.isfinite().tolist()
             offending += [name for name, fine in zip(part.names, finite, strict=True) if not fine]
+
+        # Everybody's losses: all processes must come to the same decision on whether they are finite.
         losses = dict(zip(sums, self.processes.sums(*(float(value) for value in sums.values())), strict=True))
         norm, updated = self._update(losses["total"])
         if not updated:
@@ -96,7 +101,7 @@ class Trainer:
         return poly_lr(self.recipe.learning_rate, number, total, power, warm_up)
 
     def _normalisers(self, parts: Sequence[MicroBatch], stop: bool) -> tuple[Normalisers, bool]:
-        """What the whole step's losses are divided by, and whether any process was asked to stop."""
+        """Return the divisors of the whole step's losses, and whether any process was asked to stop."""
         own = normalisers_of(
             [t for part in parts for t in part.targets], self.model.san.preset.queries, self.model.weights
         )
@@ -104,7 +109,7 @@ class Trainer:
         return Normalisers(masks, class_weight), stops > 0
 
     def _synchronised(self, *, last: bool) -> AbstractContextManager[None]:
-        """Gradients are exchanged once a step, after its last micro-batch."""
+        """Exchange gradients once a step, after its last micro-batch."""
         if isinstance(self.network, DistributedDataParallel) and not last:
             return self.network.no_sync()
         return nullcontext()

@@ -1,4 +1,4 @@
-"""What a training image should be segmented into."""
+"""The targets of a training image: the masks that it should be segmented into."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Targets:
 
 
 def targets_of(label_map: Tensor, num_classes: int, ignore_label: int) -> Targets:
-    """The masks in `label_map` [H, W], integers; labels outside 0 … num_classes-1 are in none."""
+    """Find the masks in `label_map` [H, W], integers; labels outside 0 … num_classes-1 are in none."""
     labels = label_map.flatten()
     counts = labels[labels >= 0].bincount(minlength=num_classes)[:num_classes]
     if 0 <= ignore_label < num_classes:

@@ -1,4 +1,4 @@
-"""What a network is trained on: an endless row of augmented samples.
+"""The training set: an endless row of augmented samples.
 
 The position in that row (step × batch + place in the batch) and the seed say everything about a sample: which
 image it is and how it is augmented. Neither processes, workers, micro-batches nor where a run was resumed matter.
@@ -22,7 +22,7 @@ _ORDER, _AUGMENTATION = 0, 1  # what a seed is used for; each has generators of 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the network is trained on at one position."""
+    """A sample: one image as the network is trained on it, at one position."""
 
     image: Tensor  # uint8 RGB [3, crop, crop]
     label_map: Tensor  # [crop, crop], uint8, or int32 where ids or the ignore label need it
@@ -30,11 +30,11 @@ class Sample:
     position: int
 
     def pin_memory(self) -> "Sample":
-        """Itself in page-locked memory, for an asynchronous copy to a GPU (torch's loader calls this)."""
+        """Copy it to page-locked memory, for an asynchronous copy to a GPU (torch's loader calls this)."""
         return Sample(self.image.pin_memory(), self.label_map.pin_memory(), self.name, self.position)
 
     def __reduce__(self) -> tuple[Callable[..., "Sample"], tuple[object, ...]]:
-        """Between processes as plain bytes: torch would put tensors into /dev/shm, which is 64 MB in containers."""
+        """Send it as plain bytes: torch would put tensors into /dev/shm, which is 64 MB in containers."""
         return _sample, (self.image.numpy(), self.label_map.numpy(), self.name, self.position)
 
 
@@ -59,7 +59,7 @@ class TrainingSet(Dataset[Sample]):
 
 
 def sample_order(seed: int, length: int, position: int) -> int:
-    """The index of the image at `position`: each of `length` images once an epoch, newly shuffled in each."""
+    """Return the index of the image at `position`: each of `length` images once an epoch, newly shuffled in each."""
     epoch, place = divmod(position, length)
     return int(_permutation(seed, length, epoch)[place])
 

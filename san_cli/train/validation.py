@@ -1,4 +1,4 @@
-"""What the model can do so far: mIoU on some labelled images, and a few of them to look at."""
+"""Validation: mIoU on some labelled images, and a few of them to look at."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Validation:
 
 
 def evaluated_images(length: int, most: int) -> list[int]:
-    """At most `most` of `length` images, evenly spread."""
+    """Choose at most `most` of `length` images, evenly spread."""
     count = min(length, most)
     return [place * length // count for place in range(count)]
 
@@ -38,7 +38,7 @@ def evaluated_images(length: int, most: int) -> list[int]:
 def segmenter_of(
     checkpoint: Checkpoint, text_embeddings: Tensor, data: TrainingData, processes: ProcessGroup
 ) -> Segmenter:
-    """A segmenter on the model's own tensors (nothing is copied), which knows the data's vocabulary alone."""
+    """Make a segmenter on the model's own tensors (nothing is copied), which knows the data's vocabulary alone."""
     segmenter = Segmenter(
         checkpoint,
         None,
@@ -64,6 +64,7 @@ def validate(
 
     An image that can't be read is left out and named: a training doesn't end for it, nor keep others waiting.
     """
+    # Every process takes its part of the images, segments and counts, as `san eval` does.
     classes = len(data.vocabulary)
     confusion = empty_confusion(classes)
     faults: list[str] = []
@@ -86,6 +87,8 @@ def validate(
             signed = np.where(truth == data.ignore_label, -1, truth.astype(np.int32))
             rows.append(SheetRow(image, signed, found.label_map))
     step(len(own), len(own))
+
+    # Counts add up, so that the scores are those of one process.
     everyones = processes.gather((confusion, faults))
     confusion = np.sum([matrix for matrix, _ in everyones], axis=0)
     all_faults = tuple(fault for _, theirs in everyones for fault in theirs)

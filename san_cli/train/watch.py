@@ -1,4 +1,4 @@
-"""How a training goes, for whoever watches it: the lines of its log, and its pace."""
+"""The course of a training, for whoever watches it: the lines of its log, and its pace."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who hears how a training goes."""
+    """Listeners to a training."""
 
     iteration: Callable[[int], None]  # of each: how many are done
     report: Callable[[Report], None]  # of each line of the log
@@ -38,7 +38,7 @@ def unwatched(total: int, first: int) -> AbstractContextManager[Watch]:
 
 
 class Pace:
-    """How fast iterations follow each other, evaluations and checkpoints left out."""
+    """The pace at which iterations follow each other, evaluations and checkpoints left out."""
 
     def __init__(self) -> None:
         self.iterations, self.seconds, self.waited = 0, 0.0, 0.0
