@@ -3,7 +3,7 @@
 The training's colour jitter goes through these two, and their rounding is part of it: OpenCV's fixed-point
 tables on the way there, single precision and truncation on the way back (what its vector code does; the last few
 columns of an image whose width is no multiple of a vector are rounded instead, which is not repeated here).
-Pillow's HSV has other steps of hue: of random pixels turned by 20 degrees 92 % come out otherwise, by up to 16 levels.
+Pillow's HSV has other steps of hue: of random pixels turned by 20 degrees 92 % would differ, by up to 16 levels.
 """
 
 import numpy as np
