@@ -16,6 +16,7 @@ except ImportError:  # Windows: nothing keeps two runs apart there
     fcntl = None  # type: ignore[assignment]
 
 _POLL_S = 0.2
+_held: set[int] = set()  # descriptors
 
 
 def refuse_unusable_folder(output: Path) -> None:
@@ -47,9 +48,22 @@ def locked(
                 hint="Wait for it to end, or choose another folder with -o. Where none is running, on any machine "
                 f"that shares the folder, remove {printable(str(folder / 'lock'))}.",
             )
+        _held.add(descriptor)
         yield descriptor
     finally:
+        _held.discard(descriptor)
         os.close(descriptor)
+
+
+def _leave_to_parent() -> None:
+    """Close the locks in a process that was forked: it would keep them for a parent that is dead."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def lock_file(descriptor: int, *, shared: bool = False, wait_s: float = 0.0) -> bool:

@@ -14,8 +14,7 @@ from san_cli.train.settings import write_settings
 
 _RESULTS = ("model.safetensors", "best.safetensors", "metrics.jsonl")
 _STATE = ".san-train"  # holds the lock
-# A killed training's lock stays with the processes that read images for it, until they notice.
-_LOCK_WAIT_S = 20.0
+_LOCK_WAIT_S = 5.0  # for a training that has just been killed, whose memory takes a while to be freed
 
 
 def newest_checkpoint(output: Path) -> Path | None:

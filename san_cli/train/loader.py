@@ -1,6 +1,10 @@
 """The batches of a training run, prepared ahead by worker processes."""
 
+import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,7 +52,7 @@ def _loader(
     """Sample by sample (no batches), so that all workers work on the first batch together."""
     options: dict[str, Any] = {}
     if workers:
-        options = {"prefetch_factor": 1 - (-ahead // workers), "worker_init_fn": _outlive_signals}
+        options = {"prefetch_factor": 1 - (-ahead // workers), "worker_init_fn": _live_as_long}
     return DataLoader(
         _Faults(training_set),
         batch_size=None,
@@ -128,7 +132,21 @@ def check_split(batch: int, world: int, accumulate: int) -> None:
         )
 
 
-def _outlive_signals(worker: int) -> None:
+def _live_as_long(worker: int) -> None:
+    """Let a worker live as long as its training: through the signals that end it in order, and no longer."""
+    _outlive_signals()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the training to die. torch's own look doesn't happen while a queue is full that nobody empties."""
+    parent = multiprocessing.parent_process()
+    while parent is not None and os.getppid() == parent.pid:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _outlive_signals() -> None:
     """Ctrl-C and SIGTERM reach the whole process group, but the training still finishes its step and is saved.
 
     It ends its workers itself; one whose SIGTERM came from elsewhere goes after a while.

@@ -1,11 +1,13 @@
 """A training that is stopped, interrupted or killed goes on to the very same losses and weights."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -246,6 +248,45 @@ def test_a_folder_with_a_training_is_refused(san: San, folder: Path, whole: Path
     assert (ended.code, "holds a training already" in ended.err) == (2, True)
     assert "Add --resume" in ended.err
     assert tree(whole) == before
+
+
+@needs_fork
+def test_a_killed_training_leaves_no_processes(
+    san: San, folder: Path, whole: Path, tmp_path: Path, san_home: Path
+) -> None:
+    """Neither do those that read images for it stay for ever, nor keep the folder from the next one."""
+    out, step = tmp_path / "out", Trainer.step
+
+    def prepare(rank: int) -> None:
+        def step_or_die(self: Trainer, number: int, *parts: object, **more: object) -> StepResult:
+            if number == 5:
+                readers = [str(process.pid) for process in multiprocessing.active_children()]
+                (tmp_path / "readers").write_text(" ".join(readers))
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self, number, *parts, **more)  # type: ignore[arg-type]
+
+        Trainer.step = step_or_die  # type: ignore[method-assign]
+
+    [ended] = in_processes(
+        folder, *OPTIONS, "-o", out, "--workers", 2, world=1, san_home=san_home, prepare=prepare
+    )
+    assert ended.code == -signal.SIGKILL
+    assert train(san, folder, *OPTIONS, "-o", out, "--resume").code == 0
+    assert_same_training(out, whole)
+    readers = (tmp_path / "readers").read_text().split()
+    assert len(readers) == 2
+    deadline = time.monotonic() + 30
+    while any(_runs(pid) for pid in readers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_runs(pid) for pid in readers)
+
+
+def _runs(pid: str) -> bool:
+    """Tell whether a process runs; what nobody has taken notice of is dead, too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_two_trainings_in_one_folder_are_kept_apart(
