@@ -1,12 +1,13 @@
 """The one sink for words to the user, on stderr, and for tables and lines of data, on stdout."""
 
+import errno
 import io
 import os
 import shutil
 import sys
 import traceback
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -61,24 +62,41 @@ def write(lines: Iterable[str]) -> None:
 
 
 def write_line(line: str) -> None:
-    """Print a line on stdout, at once. BrokenPipeError where nobody reads, SanError where it can't be written."""
-    try:
-        if sys.stdout is None:
-            raise OSError("it is closed")
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except (OSError, ValueError) as error:
-        if sys.stdout is not None:
-            # What is buffered would fail again when Python exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        reason = getattr(error, "strerror", None) or error
-        raise SanError(
-            f"can't write to standard output: {str(reason).lower()}",
-            hint="What is written is complete; run the same command again to go on.",
-            code=ExitCode.SOME_FAILED,
-        ) from error
+    """Print a line on stdout, at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class _Stdout(io.FileIO):
+    """Standard output as bytes, of which a SanError tells that it can't be written; BrokenPipeError: nobody reads."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), 1
+            )  # what is buffered would fail again when Python exits
+            reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or str(error)).lower()
+            raise SanError(
+                f"can't write to standard output: {reason}",
+                hint="What is written is complete; run the same command again to go on.",
+                code=ExitCode.SOME_FAILED,
+            ) from error
+
+
+def guard_stdout() -> None:
+    """Let whatever writes to stdout, be it Typer, Rich or ourselves, end with a sentence where that fails.
+
+    Where stdout was closed, /dev/null stands open for reading in its place, which can't be written to.
+    """
+    if os.name == "nt" or sys.stdout is not sys.__stdout__:  # a console of its own kind; or a test's
+        return
+    encoding, errors = ("utf-8", "strict") if sys.stdout is None else (sys.stdout.encoding, sys.stdout.errors)
+    buffered = io.BufferedWriter(_Stdout(1, "w", closefd=False))
+    sys.stdout = io.TextIOWrapper(buffered, encoding, errors, line_buffering=os.isatty(1))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

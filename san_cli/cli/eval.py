@@ -3,19 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from san_cli.cli import console, options
+from san_cli.cli.misplaced import own_labels_given, refuse_idle, refuse_stray_words
 from san_cli.cli.progress import voice_of
-from san_cli.cli.stray_words import refuse_stray_words
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 from san_cli.vocabulary.grammar import complete_vocabulary, nearest
 
 _WIDE = 180  # columns where nobody looks at a terminal
+_WORST = 8  # pictures
 
 Names = Annotated[
     list[str] | None,
@@ -99,9 +100,13 @@ SavePredictions = Annotated[
     ),
 ]
 Worst = Annotated[
-    int,
+    int | None,
     typer.Option(
-        metavar="K", min=0, help="Pictures of the K worst images, with -o.", rich_help_panel=options.OUTPUT
+        metavar="K",
+        min=0,
+        help="Pictures of the K worst images, with -o. Default: 8.",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
     ),
 ]
 Paper = Annotated[
@@ -143,7 +148,7 @@ def evaluate(
     templates: options.Templates = "vild",
     output: Output = None,
     save_predictions: SavePredictions = None,
-    worst: Worst = 8,
+    worst: Worst = None,
     paper: Paper = False,
     as_json: Json = False,
     resume: Resume = False,
@@ -167,15 +172,16 @@ def evaluate(
     """
     with _interruptible(output):
         names, weights = _sort_out(names or [], weights or [])
-        own = _given_together(images, labels, classes)
+        own = own_labels_given(images, labels, classes)
         of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
         of_models = {
             "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
             "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
         }  # fmt: skip
-        _refuse_idle(of_own, "labels of your own", idle=not own)
-        _refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own)
-        _refuse_idle(of_models, "models; --predictions are scored without one", idle=predictions is not None)
+        refuse_idle(of_own, "labels of your own", idle=not own)
+        refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own)
+        refuse_idle(of_models, "models; --predictions are scored without one", idle=predictions is not None)
+        refuse_idle({"--worst": worst}, "the report of -o DIR", idle=output is None)
         _refuse_contradictions(names, own, resume, output)
         refuse_stray_words(names, lambda name: name != "all" and not nearest(name, DATASET_NAMES))
 
@@ -191,7 +197,8 @@ def evaluate(
         data = Data(names, data_root, split, own_data, limit, vocab, synonyms)
         models = Models(model, weights or [None], ensemble, device, precision, templates)
         voice = voice_of(quiet, bars=not quiet and not as_json)
-        plan = Plan(output, resume, keep_going, workers, save_predictions, worst, paper, voice=voice)
+        most = _WORST if worst is None else worst
+        plan = Plan(output, resume, keep_going, workers, save_predictions, most, paper, voice=voice)
         report = run_evaluations(data, predictions or models, plan)
         if report is None:  # torchrun would end the leading process if another one ended with an error
             raise typer.Exit(ExitCode.DONE)
@@ -221,24 +228,6 @@ def _sort_out(names: list[str], weights: list[str]) -> tuple[list[str], list[str
         return names, weights
     files = [name for name in names if is_file(name)]
     return [name for name in names if name not in files], [*weights, *files]
-
-
-def _given_together(images: Path | None, labels: Path | None, classes: str | None) -> bool:
-    """Tell whether the user's own data are to be evaluated; SanError for a part of what belongs together."""
-    given = [one is not None for one in (images, labels, classes)]
-    if any(given) and not all(given):
-        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
-    return all(given)
-
-
-def _refuse_idle(options: dict[str, Any], what: str, *, idle: bool) -> None:
-    """Raise SanError for an option that is given although it would silently do nothing."""
-    given = [name for name, value in options.items() if value not in (None, [], "")]
-    if idle and given:
-        verb = "are" if len(given) > 1 else "is"
-        raise SanError(
-            f"{' and '.join(given)} {verb} for {what}", hint="It would do nothing here: leave it out."
-        )
 
 
 def _refuse_contradictions(names: list[str], own: bool, resume: bool, output: Path | None) -> None:

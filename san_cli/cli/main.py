@@ -111,9 +111,9 @@ def _end_as_by_ctrl_c() -> None:
 
 def _occupy_closed_streams() -> None:
     """Put /dev/null where a standard stream is closed: the next file opened would be taken for that stream."""
-    descriptor = os.open(os.devnull, os.O_RDWR)
+    descriptor = os.open(os.devnull, os.O_RDONLY)
     while descriptor <= 2:
-        descriptor = os.open(os.devnull, os.O_RDWR)
+        descriptor = os.open(os.devnull, os.O_RDONLY)
     os.close(descriptor)
 
 
@@ -123,6 +123,7 @@ def main() -> None:
     # process of torchrun, which has one, writes what a process of its own does. No slower, as far as we measured.
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
     _occupy_closed_streams()
+    console.guard_stdout()
     _end_as_by_ctrl_c()
     try:
         app(prog_name="san")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from san_cli.cli import options
+from san_cli.cli.misplaced import may_be_word, refuse_stray_words
 from san_cli.cli.progress import voice_of
-from san_cli.cli.stray_words import may_be_word, refuse_stray_words
 from san_cli.datasets.bad_image import MAX_PIXELS
 
 Inputs = Annotated[

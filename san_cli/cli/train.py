@@ -1,13 +1,14 @@
 """`san train`: train a side adapter, or fine-tune a model."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from san_cli.cli import console, options
 from san_cli.cli import train_options as own
+from san_cli.cli.misplaced import own_labels_given, refuse_idle
 from san_cli.cli.progress import voice_of
 from san_cli.cli.train_progress import training_progress
 from san_cli.errors import ExitCode, SanError
@@ -68,7 +69,7 @@ def train(
     with _explained():
         _refuse_contradictions(name, images, labels, classes, val_images, val_labels)
         of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
-        _refuse_idle(of_own, idle=name is not None)
+        refuse_idle(of_own, "labels of your own", idle=name is not None)
 
         from san_cli.datasets.own_pairs import ignored_values
         from san_cli.datasets.task import OwnData
@@ -104,12 +105,10 @@ def _refuse_contradictions(
     val_labels: Path | None,
 ) -> None:
     """Raise SanError for options that don't go together."""
-    given = [value is not None for value in (images, labels, classes)]
-    if any(given) and not all(given):
-        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
-    if any(given) and name:
+    own = own_labels_given(images, labels, classes)
+    if own and name:
         raise SanError("a dataset and --images can't be trained on in one go", hint="Give one of them.")
-    if not any(given) and not name:
+    if not own and not name:
         raise SanError(
             "nothing to train on",
             hint="Name a dataset, such as `san train coco`, or give --images, --labels and --classes.",
@@ -136,15 +135,6 @@ def _is_path(name: str) -> bool:
         return False
     except SanError:
         return os.path.exists(name)  # noqa: PTH110 (False for what is no path at all)
-
-
-def _refuse_idle(options: Mapping[str, object], *, idle: bool) -> None:
-    """Raise SanError for an option that is given although it would silently do nothing."""
-    for name, value in options.items():
-        if value and idle:
-            raise SanError(
-                f"{name} is for labels of your own", hint="It would do nothing here: leave it out."
-            )
 
 
 @contextmanager

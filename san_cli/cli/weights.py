@@ -152,12 +152,14 @@ def convert(
       san weights convert adapter.safetensors b.safetensors --clip-weights clip.pt
     """
     from san_cli.files import sweep_stale
-    from san_cli.weights.adapter import is_adapter, read_model
-    from san_cli.weights.checkpoint import in_half_precision, write_checkpoint
     from san_cli.weights.find import check_is_weights
 
     _refuse_target(target)
     check_is_weights(source)
+
+    from san_cli.weights.adapter import is_adapter, read_model  # only now, as importing torch takes seconds
+    from san_cli.weights.checkpoint import in_half_precision, write_checkpoint
+
     if clip_weights is not None and not is_adapter(source):
         raise SanError(
             f"'{source}' brings its own CLIP", hint="--clip-weights is for adapters; leave it out."
@@ -230,10 +232,15 @@ def _row(name: str) -> tuple[str, str, str, str, str, str]:
 
 def _verified(file: Path) -> str:
     """Write one line about a good file. Raises SanError about any other."""
-    from san_cli.weights.checkpoint import check_finite, read_checkpoint
     from san_cli.weights.find import verify_sha256
 
     sha256, same_as = verify_sha256(file)
+
+    from san_cli.weights.checkpoint import (  # only now, as importing torch takes seconds
+        check_finite,
+        read_checkpoint,
+    )
+
     checkpoint = read_checkpoint(file)
     check_finite(checkpoint.state, file)
     count = len(checkpoint.state)

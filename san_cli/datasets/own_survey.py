@@ -49,7 +49,7 @@ def survey_labels(
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         found = list(pool.map(lambda pair: _look(pair, len(names)), chosen))
         values = {value for one in found if isinstance(one, _Seen) for value in one.look.values()}
-        if len(values) == 1 and len(chosen) < len(pairs):
+        if not said and len(values) == 1 and len(chosen) < len(pairs):
             # Of masks of rare things all of these may be empty: one that isn't tells what the values mean.
             (only,) = values
             for start in range(0, len(pairs), MOST):

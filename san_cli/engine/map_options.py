@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from san_cli.errors import SanError, WrongType
 from san_cli.vocabulary.grammar import Vocabulary
@@ -23,12 +24,25 @@ class MapOptions:
                 "`show` is a tuple of names, not one string", hint=f"Write show=({self.show!r},)."
             )
         if self.background is not None:
+            if not isinstance(self.background, str):
+                raise WrongType("`background` is a name for what is no object, such as 'nothing'")
             check_word(self.background)
-        if not -math.inf < self.min_score < math.inf:
-            raise SanError(f"`min_score` is a finite number, not {self.min_score}")
+        if isinstance(self.min_score, str) or not isinstance(self.min_score, Real):
+            raise WrongType(f"`min_score` is a number, not {type(self.min_score).__name__}")
+        if not 0 <= self.min_score < math.inf:
+            raise SanError(f"`min_score` is a finite number from 0, not {self.min_score}")
 
 
 PLAIN_ARGMAX = MapOptions()
+
+
+def check_background(vocabulary: Vocabulary, options: MapOptions) -> None:
+    """Raise SanError where the name for "no object" is a class's, too."""
+    if options.background is not None and word_key(options.background) in map(word_key, vocabulary.words):
+        raise SanError(
+            f"the background {shown(options.background)} is in the vocabulary, too",
+            hint="Give it a name of its own.",
+        )
 
 
 def shown_names(vocabulary: Vocabulary, options: MapOptions) -> tuple[str, ...]:

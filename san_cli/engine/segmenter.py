@@ -23,7 +23,7 @@ from san_cli.engine.given import (
     given_vocabulary,
 )
 from san_cli.engine.loading import load_weights
-from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, shown_ids, shown_names
+from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, check_background, shown_ids, shown_names
 from san_cli.engine.segmentation_map import UNLABELLED, SegmentationMap, frame_of, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
@@ -171,6 +171,7 @@ class Segmenter:
         if batch < 1:
             raise SanError(f"batch is a number of images of at least 1, not {batch}")
         words = given_vocabulary(vocabulary)
+        check_background(words, options)
         names = shown_names(words, options)
         # Everything is read before the network runs: a file that can't be read costs no time on the others.
         loaded = [as_rgb_array(image, reading) for image in images]

@@ -56,6 +56,8 @@ def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | N
     for task in tasks:
         for note in task.notes:
             plan.voice.note(note)
+    if plan.output is not None and not plan.resume and (plan.output / "results.json").exists():
+        plan.voice.note(f"the report in {quoted(plan.output)} will be replaced")
 
     # Model by model, dataset by dataset. Importing torch takes seconds: only now.
     from san_cli.evaluate.sources import evaluations_of
@@ -125,8 +127,8 @@ def count(evaluation: Evaluation, plan: Plan) -> Counts | None:
     counts = Counts.empty(images, classes)
 
     def begin() -> NDArray[np.bool_]:
-        if processes.leads:
-            state.begin(settings, counts, resume=plan.resume)
+        if processes.leads and not state.begin(settings, counts, resume=plan.resume) and plan.resume:
+            plan.voice.note(f"{task.name}: nothing to resume in {quoted(plan.output)}: beginning")
         return counts.done
 
     done = processes.together(begin)[0]

@@ -91,18 +91,18 @@ class State:
         elif predictions is not None:
             self._predictions = Journal(predictions.parent, f".{predictions.name}.parts")
 
-    def begin(self, settings: Mapping[str, Any], counts: Counts, *, resume: bool) -> None:
-        """Add to `counts` what earlier runs counted; unless it is to be gone on from, clear it away.
+    def begin(self, settings: Mapping[str, Any], counts: Counts, *, resume: bool) -> bool:
+        """Add to `counts` what earlier runs counted, if there is any; unless it is to be gone on from, clear it away.
 
-        One process does this before any opens its own files. SanError where the state is of other settings, damaged,
-        lacks predictions, or can't be read or written.
+        Returns whether it is gone on from. One process does this before any opens its own files. SanError where the
+        state is of other settings, damaged, lacks predictions, or can't be read or written.
         """
         if self._path is not None:
             sweep_stale(self._path.parent, below=False)
         if self._output is None:
             with self._unwritable():
                 self._clear()
-            return
+            return False
         settings = {"format": _FORMAT, **settings}
         folder = self._output / STATE_FOLDER
         with _unusable(folder):
@@ -115,7 +115,7 @@ class State:
             if before is None:
                 self._clear()
                 write_settings(folder / f"{self._name}.json", settings)
-                return
+                return False
             refuse_other_settings(
                 before,
                 settings,
@@ -128,6 +128,7 @@ class State:
                     "the run to go on from did not keep all its predictions, or they are damaged",
                     hint="Start anew without --resume, or leave out --save-predictions.",
                 )
+            return True
 
     def open_own(self, share: Share) -> None:
         """Open the files that this process appends to."""

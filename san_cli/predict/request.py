@@ -10,9 +10,9 @@ from typing import BinaryIO
 
 from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
-from san_cli.engine.map_options import MapOptions, shown_names
+from san_cli.engine.map_options import MapOptions, check_background, shown_names
 from san_cli.errors import SanError, did_you_mean
-from san_cli.models.presets import get_preset
+from san_cli.models.presets import TINY, get_preset
 from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
 from san_cli.predict.output_names import KINDS, check_collisions
 from san_cli.runs.processes import ALONE, Processes, meet, own_share
@@ -20,7 +20,7 @@ from san_cli.runs.shares import Share, parse_shard
 from san_cli.runs.voice import Voice
 from san_cli.text import nearest, quoted
 from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary, select_entries
-from san_cli.vocabulary.terms import check_word, word_key
+from san_cli.vocabulary.terms import word_key
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
     **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
@@ -158,24 +158,19 @@ def our_share(plan: Plan) -> tuple[Share, Processes]:
     return parse_shard(plan.shard), ALONE
 
 
-def parse_words(words: Words, model: str | None, voice: Voice) -> tuple[Vocabulary, MapOptions]:
+def parse_words(words: Words, model: Model, voice: Voice) -> tuple[Vocabulary, MapOptions]:
     """Parse the vocabulary, by default that of the model's world, and what is made of it in a label map.
 
     SanError for an unknown model, and for words that are none or not in the vocabulary.
     """
-    of_tiny = model is not None and get_preset(model).name == "tiny"
-    vocabulary = parse_vocabulary(list(words.vocab or ["emoji" if of_tiny else "coco"]))
+    vocabulary = parse_vocabulary(list(words.vocab or [_own_words(model)]))
     for text in vocabulary.notes:
         voice.note(text)
 
     # "No object" competes under a name that no class has.
     background = words.background
-    if background is not None:
-        check_word(background)
-        if word_key(background) in map(word_key, vocabulary.words):
-            raise SanError(
-                f"--background '{background}' is in the vocabulary, too", hint="Give it a name of its own."
-            )
+    options = MapOptions(words.min_score, background, _shown(words, vocabulary))
+    check_background(vocabulary, options)
 
     # Of few classes one wins everywhere, which surprises.
     if len(vocabulary) <= 3 and background is None and not words.show and not words.min_score:
@@ -184,7 +179,24 @@ def parse_words(words: Words, model: str | None, voice: Voice) -> tuple[Vocabula
             f"every pixel must be {only}; with --vocab coco+… and --show … "
             "the classes of coco compete, with --background NAME whatever is no object"
         )
-    return vocabulary, MapOptions(words.min_score, background, _shown(words, vocabulary))
+    return vocabulary, options
+
+
+def _own_words(model: Model) -> str:
+    """Name the vocabulary of the model's world: emoji for tiny and what was trained on from it, coco for others."""
+    if model.name is not None or model.weights is None:
+        preset = get_preset(model.name or "vit-b-16")
+    else:
+        path = Path(model.weights)
+        if path.suffix != ".safetensors" or not path.is_file():  # the published .pth are of photographs
+            return "coco"
+        from san_cli.weights.adapter import read_preset
+
+        try:
+            preset = read_preset(path)
+        except SanError:  # which is told when the weights are looked at
+            return "coco"
+    return "emoji" if preset.clip == TINY.clip else "coco"
 
 
 def _shown(words: Words, vocabulary: Vocabulary) -> tuple[str, ...] | None:

@@ -65,7 +65,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     summary = Summary(plan.output, save, voice)
 
     # Words, images and the folder of the results: seconds at most, and most mistakes are there.
-    vocabulary, options = parse_words(words, model.name, voice)
+    vocabulary, options = parse_words(words, model, voice)
     job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading)
     asked = asked_settings(job, template_set(words.templates))
     listing = list_images(inputs, plan.output, processes, voice)

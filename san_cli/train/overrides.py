@@ -11,6 +11,8 @@ from san_cli.models.presets import ClipShape, Preset
 from san_cli.text import nearest, printable, quoted
 from san_cli.train.recipe import Recipe
 
+_ELSEWHERE = {"lr": "learning_rate", "batch_size": "batch", "max_iter": "iterations", "warmup": "warm_up"}
+
 
 def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple[Preset, Recipe]:
     """Return preset and recipe with `NAME=VALUE` settings applied, `clip.NAME` for a field of the preset's CLIP.
@@ -30,7 +32,7 @@ def overridden(preset: Preset, recipe: Recipe, settings: Sequence[str]) -> tuple
         name, equals, text = setting.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or name not in owners:
-            likely = nearest(name, list(owners))
+            likely = _ELSEWHERE.get(name) or nearest(name, list(owners))
             raise SanError(
                 f"--set {printable(setting)}: "
                 + ("expected NAME=VALUE" if not equals else f"no setting {quoted(name)}"),

@@ -5,13 +5,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from san_cli.errors import SanError
+from san_cli.errors import SanError, did_you_mean
+from san_cli.text import nearest, quoted
 from san_cli.train.augment import OFFICIAL, PAPER
 from san_cli.train.losses import POINTS, WEIGHTS
 
 # The most of some numbers: a slip is told at once. A checkpoint's name has eight digits for its iteration; the others
 # are far beyond what any memory holds.
 _MOST = {"iterations": 99_999_999, "batch": 2**20, "points": 2**24, "queries_per_mask": 10_000}
+_POSITIVE = {"iterations", "batch", "points", "learning_rate", "clip_norm", "queries_per_mask"}
 _LONGEST_SIDE = 2**14  # pixels, at an input of 640
 _PAPER_SIDES = (PAPER.short_sides[0], PAPER.short_sides[-1])
 
@@ -49,11 +51,11 @@ class Recipe:
         """Refuse what can't be trained with."""
         for field in dataclasses.fields(self):
             value, kind = getattr(self, field.name), type(field.default)
-            if kind in (int, float) and not (value >= 0 and (kind is int or math.isfinite(value))):
-                raise SanError(f"{field.name} is {value}, and must be a finite number from 0")
-        for name in ("iterations", "batch", "points", "learning_rate", "clip_norm", "queries_per_mask"):
-            if getattr(self, name) == 0:
-                raise SanError(f"{name} is 0, and must be positive")
+            lowest = "above 0" if field.name in _POSITIVE else "from 0"
+            if kind in (int, float) and not (
+                (value > 0 or (value == 0 and lowest == "from 0")) and (kind is int or math.isfinite(value))
+            ):
+                raise SanError(f"{field.name} is {value}, and must be a finite number {lowest}")
         for name, most in _MOST.items():
             if getattr(self, name) > most:
                 raise SanError(f"{name} is {getattr(self, name):,}, and can be {most:,} at most")
@@ -85,7 +87,8 @@ def get_recipe(
     SanError for an unknown name, with the known ones, and for numbers that can't be trained with.
     """
     if name not in RECIPES:
-        raise SanError(f"unknown recipe '{name}'", hint=f"Known recipes: {', '.join(RECIPES)}.")
+        hint = did_you_mean(nearest(name, RECIPES), f"Known recipes: {', '.join(RECIPES)}.")
+        raise SanError(f"unknown recipe {quoted(name)}", hint=hint)
     given: dict[str, Any] = {"iterations": iterations, "batch": batch, "learning_rate": learning_rate}
     return dataclasses.replace(
         RECIPES[name], **{field: value for field, value in given.items() if value is not None}

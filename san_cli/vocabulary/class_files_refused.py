@@ -34,8 +34,8 @@ def refuse_foreign(path: str, text: str, lines: Lines) -> None:
     found = (
         _markup(text, lines)
         or _labelmap(text, lines)
+        or _markdown(lines)  # which may hold code
         or _code(path, lines)
-        or _markdown(lines)
         or _table(path, lines)
         or _other_things(lines)
         or _names_with_numbers(lines)

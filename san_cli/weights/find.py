@@ -10,7 +10,8 @@ from san_cli.weights.file_hash import rehash, remembered_sha256, states_hash, we
 from san_cli.weights.hub import OFFICIAL, cached_copies, download, good_copy, ways_to_get
 from san_cli.weights.kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
 
-_NAME_A_FILE = (
+_NAME_A_FILE = "Name a .pth or .safetensors file; `san weights list` shows what is here."
+_NAME_ANY = (
     "Name a .pth or .safetensors file, or a folder that holds one; without a name the published weights are used. "
     "Without any file: --model tiny knows emoji scenes, --weights random shows how fast a model is."
 )
@@ -110,17 +111,20 @@ def verify_sha256(path: Path) -> tuple[str, str]:
     return found, "unchanged since its first use" if remembered else "nothing to compare it with yet"
 
 
-def check_is_weights(path: Path) -> int:
-    """Check that a file isn't obviously something else; its size in bytes. Raises SanError that says what it is."""
+def check_is_weights(path: Path, hint: str = _NAME_A_FILE) -> int:
+    """Check that a file isn't obviously something else; its size in bytes. Raises SanError that says what it is.
+
+    `hint` is the way out where there is no such file.
+    """
     try:
         if path.exists() and not path.is_file():
             what = "it is a folder" if path.is_dir() else "not a file"
-            raise SanError(f"can't read weights '{path}': {what}", hint=kind_of_folder(path) or _NAME_A_FILE)
+            raise SanError(f"can't read weights '{path}': {what}", hint=kind_of_folder(path) or hint)
         with path.open("rb") as file:
             start = file.read(HEAD)
         size = path.stat().st_size
     except (OSError, ValueError) as error:
-        raise cant_read(path, error) from error
+        raise cant_read(path, error, hint) from error
     what = kind_of_bytes(start, path.suffix) or (kind_of_archive(path) if start[:2] == b"PK" else "")
     if what:
         raise SanError(
@@ -131,14 +135,10 @@ def check_is_weights(path: Path) -> int:
     return size
 
 
-def cant_read(path: Path, error: Exception) -> SanError:
+def cant_read(path: Path, error: Exception, hint: str = _NAME_A_FILE) -> SanError:
     """Make the SanError for a weights file that isn't there, or can't be read."""
-    named = os.environ.get("SAN_WEIGHTS")
-    hint = (
-        f"$SAN_WEIGHTS names it: unset it, or correct it. {_NAME_A_FILE}"
-        if named == str(path)
-        else _NAME_A_FILE
-    )
+    if os.environ.get("SAN_WEIGHTS") == str(path):
+        hint = f"$SAN_WEIGHTS names it: unset it, or correct it. {hint}"
     return SanError(f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}", hint=hint)
 
 
@@ -181,7 +181,7 @@ def _nothing_found(preset_name: str) -> SanError:
 
 def _accepted(path: Path, preset_name: str, say: Callable[[str], None]) -> Path:
     """Return `path` once it is known not to be damaged or something that only looks like weights."""
-    size = check_is_weights(path)
+    size = check_is_weights(path, _NAME_ANY)
     _refuse_damaged_copy(path, weights_sha256(path))
     with path.open("rb") as file:
         start = file.read(9)

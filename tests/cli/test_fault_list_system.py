@@ -300,11 +300,31 @@ def test_a_list_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         discover(["-"], stdin=io.BufferedReader(Endless()), say=print)
 
 
-def test_closed_stdout(predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)  # what Python makes of `>&-`
-    ended = predict(photos, "-o", tmp_path / "out", "--jsonl")
-    assert ended.code == 3
-    assert "san: can't write to standard output: it is closed" in ended.err
+@pytest.mark.parametrize(
+    "command", ["--version", "--help", "vocab list", "vocab show voc", "weights path tiny", "data list"]
+)
+@pytest.mark.parametrize(
+    ("stdout", "why"), [(">&-", "it is closed"), ("> /dev/full", "no space left on device")]
+)
+def test_stdout_that_can_not_be_written(command: str, stdout: str, why: str, san_home: Path) -> None:
+    ended = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m san_cli {command} {stdout}"],
+        env=subprocess_environment(san_home), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 3
+    assert ended.stderr.startswith(f"san: can't write to standard output: {why}\n")
+    assert "Traceback" not in ended.stderr and "Exception" not in ended.stderr
+
+
+def test_closed_stdout(photos: Path, tmp_path: Path, tiny_weights: Path, san_home: Path) -> None:
+    """Only what is to be written there needs it."""
+    command = f"{sys.executable} -m san_cli predict {photos} --weights {tiny_weights} --vocab voc -q"
+    for number, (more, code) in enumerate([("", 0), ("--jsonl", 3)]):
+        ended = subprocess.run(
+            ["bash", "-c", f"{command} -o {tmp_path / str(number)} {more} >&-"],
+            env=subprocess_environment(san_home), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (ended.returncode, "it is closed" in ended.stderr) == (code, code == 3)
 
 
 def test_closed_stderr_and_a_reader_that_is_gone(

@@ -323,7 +323,14 @@ def test_other_arguments_of_a_wrong_kind(segmenter: Segmenter, tiny_weights: Pat
         segmenter.segment(PIXELS, ["cat"], {"min_score": 0.3})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not one string"):
         MapOptions(show="cat")  # type: ignore[arg-type]
-    with pytest.raises(SanError, match="finite number"):
-        MapOptions(min_score=float("nan"))
+    for odd in (float("nan"), float("inf"), -0.1):
+        with pytest.raises(SanError, match="finite number from 0"):
+            MapOptions(min_score=odd)
+    with pytest.raises(TypeError, match="`min_score` is a number"):
+        MapOptions(min_score="0.3")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`background` is a name"):
+        MapOptions(background=True)  # type: ignore[arg-type]
+    with pytest.raises(SanError, match="in the vocabulary, too"):
+        segmenter.segment(PIXELS, ["cat", "dog"], MapOptions(background="Dog"))
     with pytest.raises(SanError, match="at least 1"):
         segmenter.segment_batch([PIXELS], ["cat"], batch=0)

@@ -279,3 +279,14 @@ def test_a_mistyped_model_is_told_before_what_follows_from_it(san: San, tmp_path
     assert san("predict", scene, "--model", "tiny", "-o", tmp_path / "out", "--quiet").code == 0
     ended = san("predict", scene, "--model", "tinyy", "-o", tmp_path / "out")
     assert ended.code == 2 and "unknown model 'tinyy'" in ended.err
+
+
+def test_its_names_are_the_default_by_its_file_too(san: San, tmp_path: Path) -> None:
+    """As they are by its name: what was trained on from tiny has a file alone."""
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes((ROOT / "weights" / "tiny.safetensors").read_bytes())
+    scene = next((SCENES / "images").glob("*.jpg"))
+    ended = san(
+        "predict", scene, "--weights", weights, "-o", tmp_path / "out", "--save", "none", "--device", "cpu"
+    )
+    assert (ended.code, f"{len(NAMES)} classes" in ended.err) == (0, True)

@@ -383,3 +383,18 @@ def test_a_decoders_warnings_stay_in_its_thread(tmp_path: Path, monkeypatch: pyt
         assert read_label(path, 2, 255).shape == (4, 5)
         with pytest.raises(UserWarning):
             warnings.warn("somebody else's", UserWarning, stacklevel=1)
+
+
+def test_what_is_replaced_or_not_there_to_go_on_from_is_said(evaluate: San, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    began = evaluate("voc", "--limit", 1, "-o", out, "--resume")
+    assert (began.code, "nothing to resume" in began.err) == (0, True)
+    replaced = evaluate("voc", "--limit", 2, "-o", out)
+    assert (replaced.code, "will be replaced" in replaced.err) == (0, True)
+    again = evaluate("voc", "--limit", 2, "-o", out, "--resume")
+    assert (again.code, "nothing to resume" in again.err, "will be replaced" in again.err) == (0, False, False)
+
+
+def test_pictures_need_a_folder(evaluate: San) -> None:
+    ended = evaluate("voc", "--limit", 1, "--worst", 3)
+    assert (ended.code, "--worst is for the report of -o DIR" in ended.err) == (2, True)

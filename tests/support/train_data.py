@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -258,3 +259,21 @@ def part_of_batch(*numbers: int, side: int = 64) -> MicroBatch:
     ]
     names = tuple(f"p{number}" for number in numbers)
     return MicroBatch(torch.from_numpy(images), tuple(targets), tuple(range(len(numbers))), names)
+
+
+def die() -> None:
+    """Die as by `kill -9`."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(owner: object, name: str, call: int) -> None:
+    """Die instead of calling `name` for the `call`-th time."""
+    real, left = getattr(owner, name), [call]
+
+    def dying(*arguments: object, **options: object) -> object:
+        left[0] -= 1
+        if not left[0]:
+            die()
+        return real(*arguments, **options)
+
+    setattr(owner, name, dying)

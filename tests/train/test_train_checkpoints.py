@@ -22,6 +22,8 @@ from train_data import (
     before_step,
     checkpoint_names,
     copy_up_to,
+    die,
+    die_at,
     in_processes,
     make_labelled,
     micro_preset,
@@ -102,29 +104,12 @@ def test_impatience(
     assert_same_training(out, whole)
 
 
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _die_at(owner: object, name: str, call: int) -> None:
-    """Die instead of calling `name` for the `call`-th time."""
-    real, left = getattr(owner, name), [call]
-
-    def dying(*arguments: object, **options: object) -> object:
-        left[0] -= 1
-        if not left[0]:
-            _die()
-        return real(*arguments, **options)
-
-    setattr(owner, name, dying)
-
-
 MOMENTS: dict[str, Callable[[], None]] = {
-    "between two checkpoints": lambda: _die_at(Trainer, "step", 6),
-    "with half of a checkpoint written": lambda: _die_at(checkpoints, "write_stated_hash", 2),
+    "between two checkpoints": lambda: die_at(Trainer, "step", 6),
+    "with half of a checkpoint written": lambda: die_at(checkpoints, "write_stated_hash", 2),
     "with a checkpoint that has no name yet": lambda: _die_before_rename(number=2),
-    "before the old checkpoints are dropped": lambda: _die_at(checkpoints, "_complete", 4),
-    "before the model gets its name": lambda: _die_at(checkpoints, "publish", 1),
+    "before the old checkpoints are dropped": lambda: die_at(checkpoints, "_complete", 4),
+    "before the model gets its name": lambda: die_at(checkpoints, "publish", 1),
 }
 
 
@@ -156,7 +141,7 @@ def _die_before_rename(number: int) -> None:
         if self.is_dir():
             left[0] -= 1
             if not left[0]:
-                _die()
+                die()
         return real(self, target)
 
     Path.replace = dying  # type: ignore[method-assign, assignment]

@@ -16,6 +16,7 @@ from train_data import (
     assert_same_training,
     before_step,
     copy_up_to,
+    die_at,
     in_processes,
     make_labelled,
     micro_preset,
@@ -235,23 +236,10 @@ def test_the_best_model_of_another_training_is_kept(san: San, folder: Path, stop
 # Killed or left without a folder
 
 
-def _die_at(owner: object, name: str, call: int) -> None:
-    """Die instead of calling `name` for the `call`-th time."""
-    real, left = getattr(owner, name), [call]
-
-    def dying(*arguments: object, **options: object) -> object:
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-
-    setattr(owner, name, dying)
-
-
 MOMENTS: dict[str, Callable[[], None]] = {
-    "with half of the best model written": lambda: _die_at(models_checkpoint, "write_stated_hash", 3),
-    "with half of best.json written": lambda: _die_at(os, "fsync", 4),
-    "between the best model and its line in the log": lambda: _die_at(Training, "_draw", 1),
+    "with half of the best model written": lambda: die_at(models_checkpoint, "write_stated_hash", 3),
+    "with half of best.json written": lambda: die_at(os, "fsync", 4),
+    "between the best model and its line in the log": lambda: die_at(Training, "_draw", 1),
 }
 
 

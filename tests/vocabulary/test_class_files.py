@@ -111,6 +111,7 @@ REFUSED = [
     ("label_map.pbtxt", 'item {\n  id: 1\n  name: "cat"\n}\n', "TensorFlow", "names alone"),
     ("studio.xml", '<View>\n<Label value="cat"/>\n</View>\n', "Label Studio", "names alone"),
     ("page.txt", "<!DOCTYPE html>\n<html>cat</html>\n", "web page", "Raw"),
+    ("readme.md", "# Classes\n\n```python\nfrom a import b\n```\n", "Markdown", "names alone"),
     ("table.md", "| id | name |\n|---|---|\n| 0 | cat |\n", "Markdown", "names alone"),
     ("gap.txt", "0 cat\n2 dog\n", "numbers", "quotes"),
     ("mixed.txt", "0 cat\n1 dog\nbird\n", "2 of its 3 lines", "quotes"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from program import hub_environment
+from program import San, hub_environment
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 from weights_server import serve
@@ -541,3 +541,13 @@ def test_convert_and_verify_a_small_official_checkpoint(monkeypatch: pytest.Monk
     assert "nothing to compare it with yet" in done.stdout
     Path("bad.pth").write_bytes(b"")
     assert CliRunner().invoke(app, ["verify", "small.pth", "bad.pth"]).exit_code == 3
+
+
+def test_where_no_model_is_asked_for_the_way_out_names_none(san: San, tmp_path: Path) -> None:
+    for command in (
+        ("convert", tmp_path / "no.pth", tmp_path / "b.safetensors"),
+        ("verify", tmp_path / "no.pth"),
+    ):
+        ended = san("weights", *command)
+        assert (ended.code, "no.pth" in ended.err, "san weights list" in ended.err) == (2, True, True)
+        assert "--model" not in ended.err and "--weights" not in ended.err

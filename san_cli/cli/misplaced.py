@@ -1,10 +1,13 @@
-"""`--vocab cat dog photos/`: a blank ends the value of an option, and the parser takes `dog` for an input."""
+"""What is given where it doesn't belong: words behind --vocab, options that would do nothing, parts of a whole.
+
+`--vocab cat dog photos/`: a blank ends the value of an option, and the parser takes `dog` for an input.
+"""
 
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 
 from san_cli.errors import SanError, did_you_mean
@@ -37,3 +40,21 @@ def refuse_stray_words(arguments: Sequence[str], is_stray: Callable[[str], bool]
                     f'A name with a blank goes in quotes: {option} "golden retriever".',
                 ),
             )
+
+
+def refuse_idle(options: Mapping[str, object], what: str, *, idle: bool) -> None:
+    """Raise SanError for an option that is given although it would silently do nothing: it is for `what`."""
+    given = [name for name, value in options.items() if value not in (None, [], "")]
+    if idle and given:
+        verb = "are" if len(given) > 1 else "is"
+        raise SanError(
+            f"{' and '.join(given)} {verb} for {what}", hint="It would do nothing here: leave it out."
+        )
+
+
+def own_labels_given(images: object, labels: object, classes: object) -> bool:
+    """Tell whether the user gives labelled images; SanError for a part of what belongs together."""
+    given = [one is not None for one in (images, labels, classes)]
+    if any(given) and not all(given):
+        raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
+    return all(given)
