@@ -85,6 +85,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     if not plan.overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
         check_folder(plan.output, listing.images, save, asked)
 
+    summary.seconds["start"] = time.monotonic() - summary.started  # most of it PyTorch's
     with summary.timed("load"):
         segmenter = Segmenter.load(
             model.name,
