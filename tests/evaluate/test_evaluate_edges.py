@@ -392,7 +392,11 @@ def test_what_is_replaced_or_not_there_to_go_on_from_is_said(evaluate: San, tmp_
     replaced = evaluate("voc", "--limit", 2, "-o", out)
     assert (replaced.code, "will be replaced" in replaced.err) == (0, True)
     again = evaluate("voc", "--limit", 2, "-o", out, "--resume")
-    assert (again.code, "nothing to resume" in again.err, "will be replaced" in again.err) == (0, False, False)
+    assert (again.code, "nothing to resume" in again.err, "will be replaced" in again.err) == (
+        0,
+        False,
+        False,
+    )
 
 
 def test_pictures_need_a_folder(evaluate: San) -> None:
