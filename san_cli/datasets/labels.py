@@ -22,7 +22,7 @@ Labels = NDArray[np.uint8] | NDArray[np.uint16]
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif", ".npy")
 _FORMATS = ("PNG", "TIFF", "BMP", "GIF")
 _STRETCH = {2: 85, 4: 17}  # what Pillow multiplies grey values of so many bits with
-_BITS, _PHOTOMETRIC, _SAMPLES = 258, 262, 277  # TIFF tags
+_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 258, 262, 274, 277  # TIFF tags
 _LOSSY = "changes the values of pixels, so that ids are lost"
 _OF_A_BENCHMARK = (
     "Convert raw labels with `san data prepare`, or give the class list and ignore label they belong to."
@@ -112,6 +112,12 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
                 name,
                 "is a TIFF in which 0 is white (WhiteIsZero), so that readers disagree about its values",
                 "Save it as PNG, or as a TIFF in which 0 is black (MINISBLACK).",
+            )
+        if tags.get(_ORIENTATION, 1) != 1:  # Pillow and OpenCV turn it, GDAL and tifffile don't
+            raise label_fault(
+                name,
+                f"is a TIFF with the orientation {tags[_ORIENTATION]}, so that readers disagree how it is turned",
+                "Save it as PNG, or as a TIFF without that tag, turned as its image is shown.",
             )
         if "jpeg" in str(image.info.get("compression", "")):
             raise label_fault(name, f"is compressed as JPEG, which {_LOSSY}", "Save it with deflate or LZW.")

@@ -92,7 +92,14 @@ def survey_labels(
         if any(one.colours for one in seen):
             way += " (They are palette images: indices are ids, colours don't count.)"
         raise SanError(f"{where} {what}{some}", hint=way, code=ExitCode.NO_INPUT)
-    return tuple(_notes(seen, whole, names, ignored))
+    masks = 0 if said else sum(one.look.values() == [0, 255] for one in seen)
+    notes = _notes(seen, whole, names, ignored)
+    if masks and ignored == (255,):
+        notes.append(
+            f"{masks:,} of {len(seen):,} labels hold nothing but 0 and 255, as binary masks do, and 255 is ignored, "
+            "as always without --ignore: if it is a class there, save it as its id"
+        )
+    return tuple(notes)
 
 
 def _holds_other(only: int) -> Callable[[OwnPair], bool]:
@@ -148,6 +155,12 @@ def _notes(seen: Sequence[_Seen], whole: Look, names: Sequence[str], ignored: tu
         notes.append(
             f"255 counts as id 255 ({printable(names[255])}), as there are {len(names)} classes; --ignore 255 says "
             "otherwise"
+        )
+    steps = set(np.diff(values).tolist())
+    if len(values) > 2 and len(steps) == 1 and min(steps) >= 8:
+        notes.append(
+            f"the labels hold {', '.join(map(str, values[:4]))}{', …' if len(values) > 4 else ''} alone, in equal "
+            "steps, as shades for the eye do: they count as the ids they are"
         )
     if len(values) > 1 and values[0] == 1 and 0 not in ignored:
         notes.append(

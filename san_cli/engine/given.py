@@ -10,6 +10,7 @@ from torch import Tensor
 
 from san_cli.errors import SanError, WrongType
 from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
+from san_cli.vocabulary.terms import shown, word_key
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 Names = Vocabulary | Iterable[str | Sequence[str]]
@@ -55,7 +56,7 @@ def check_pixels(array: object) -> None:
 def given_vocabulary(names: Names) -> Vocabulary:
     """Take a vocabulary as it is, or make one of literal class names (a nested sequence is a set of synonyms).
 
-    Raises WrongType for what holds no names, SanError for a name that can't be one.
+    Raises WrongType for what holds no names, SanError for a name that can't be one, or comes twice.
     """
     if isinstance(names, Vocabulary):
         return names
@@ -72,7 +73,16 @@ def given_vocabulary(names: Names) -> Vocabulary:
         raise WrongType(f"{_NAMES}, not {_kind(names)}")
     if isinstance(names, set | frozenset):
         raise WrongType("a set of names has no order, and class ids need one", hint="Use sorted(names).")
-    return vocabulary_of_names(list(names))
+    found = vocabulary_of_names(list(names))
+    first: dict[str, int] = {}
+    for place, entry in enumerate(found.entries):
+        other = first.setdefault(word_key(entry.name), place)
+        if other != place:
+            raise SanError(
+                f"names {other} and {place} are both {shown(entry.name)}: the second would never be found",
+                hint="Give each class a name of its own; synonyms of one class are a nested list.",
+            )
+    return found
 
 
 def _given_image(image: Any, which: str) -> ImageLike:

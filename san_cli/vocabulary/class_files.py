@@ -27,6 +27,7 @@ MOST = 65_535  # classes that a label map can hold
 
 _NUMBERED = re.compile(r"(\d{1,9})(?:\s*[:)\]]\s*|\.\s+|\s+(?:-|[-=]>|=)\s+|\s+)(\S.*)")
 _BULLET = re.compile(r"([-*+•–])\s+(\S.*)")
+_PLACEHOLDER = re.compile(r"(label|class|cls|category|cat|object|obj)[ _-]?\d+", re.IGNORECASE)
 _WORDNET = re.compile(r"n\d{8}\s+(\S.*)")
 
 
@@ -70,6 +71,7 @@ def classes_in_text(text: str, path: str) -> ClassFile:
         _named(path, f"Line {number}", partial(read_line, line))
         for (number, _), line in zip(lines, rest, strict=True)
     )
+    _refuse_placeholders(path, groups)
     places = tuple(f"line {number}" for number, _ in lines)
     return ClassFile(path, kind, groups, places, ids, _gaps(text, lines))
 
@@ -115,13 +117,24 @@ def _of_entries(path: str, kind: str, entries: list[Entry]) -> ClassFile:
     groups = tuple(
         _named(path, entry.where.capitalize(), partial(_cleaned, entry.words)) for entry in entries
     )
-    if all(re.fullmatch(r"LABEL_\d+", words[0]) for words in groups):
-        raise SanError(
-            f"The names in {quoted(path)} are placeholders ({groups[0][0]}).",
-            hint="Put names in their place.",
-        )
+    if kind == "id → name" and all(words[0].isdecimal() for words in groups):
+        raise _placeholders(path, groups)
+    _refuse_placeholders(path, groups)
     places = tuple(entry.where for entry in entries)
     return ClassFile(path, kind, groups, places, tuple(sorted(ids)) if len(ids) == len(entries) else None)
+
+
+def _refuse_placeholders(path: str, groups: tuple[tuple[str, ...], ...]) -> None:
+    """Raise SanError where every name is a number with a word for "class" before it."""
+    if all(_PLACEHOLDER.fullmatch(words[0]) for words in groups):
+        raise _placeholders(path, groups)
+
+
+def _placeholders(path: str, groups: tuple[tuple[str, ...], ...]) -> SanError:
+    return SanError(
+        f"The names in {quoted(path)} are placeholders ({printable(groups[0][0])}), of which CLIP knows nothing.",
+        hint="Put names in their place.",
+    )
 
 
 def _cleaned(words: tuple[str, ...]) -> tuple[str, ...]:

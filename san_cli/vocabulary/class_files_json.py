@@ -154,6 +154,7 @@ def _classes(value: Any, name: str) -> tuple[str, list[Entry]]:
         if any([e.words for e in entries] != [e.words for e in found[0][1]] for _, entries in found):
             raise _Shape(f"it is not clear which of {' and '.join(held)} are the classes")
         _check_count(value, held[0], found[0][1])
+        _check_ids_beside(value, held[0], found[0][1])
         return found[0]
     if "names" in value and len(value) > 1:
         raise _Shape(f"names is '{str(value['names'])[:60]}'; if that is a file, give it as @FILE")
@@ -174,6 +175,14 @@ def _check_count(value: dict[str, Any], key: str, entries: list[Entry]) -> None:
     """YOLO says the number twice; where the numbers differ, one of them is wrong."""
     if key == "names" and str(value.get("nc", len(entries))).strip() != str(len(entries)):
         raise _Shape(f"nc is {str(value['nc'])[:20]} and names holds {len(entries)}")
+
+
+def _check_ids_beside(value: dict[str, Any], key: str, entries: list[Entry]) -> None:
+    """A list of ids beside the names numbers them, and may do it otherwise than by their place."""
+    for other, ids in value.items():
+        is_ids = re.sub("[-_]", "", other).lower().removesuffix("s") in {"id", *_OTHER_IDS}
+        if is_ids and isinstance(ids, list) and list(map(_as_id, ids)) != list(range(len(entries))):
+            raise _Shape(f"it is not clear whether {other[:30]} or their place in {key} numbers its classes")
 
 
 def _of_list(values: list[Any], kind: str) -> tuple[str, list[Entry]]:

@@ -188,7 +188,7 @@ def noise(_: Truth) -> np.ndarray:
 def test_interpolated_labels(tmp_path: Path) -> None:
     fault = refused(make(tmp_path / "few", interpolated))
     assert "resized with interpolation" in fault.message and "NEAREST" in fault.hint
-    many = task_of(make(tmp_path / "many", interpolated, names=tuple(f"class {i}" for i in range(250))))
+    many = task_of(make(tmp_path / "many", interpolated, names=tuple(f"n{i}" for i in range(250))))
     assert any("interpolation" in note for note in many.notes)  # every value is an id: it can only be a note
     assert not task_of(make(tmp_path / "right")).notes
 
@@ -330,6 +330,14 @@ def test_masks_of_what_is_rare_are_asked_about_too(tmp_path: Path) -> None:
     assert len(task_of(folder, "255").pairs) == 250
 
 
+def test_masks_among_ids_are_noted(tmp_path: Path) -> None:
+    folder = make(tmp_path)
+    Image.fromarray(binary(truths()[0])).save(folder / "l/0.png")
+    told = "1 of 3 labels hold nothing but 0 and 255"
+    assert any(told in note for note in task_of(folder).notes)
+    assert not any(told in note for note in task_of(folder, "255").notes)
+
+
 def test_ignore_none_reads_binary_masks_and_says_so(tmp_path: Path) -> None:
     task = task_of(make(tmp_path, binary, names=NAMES[:2]), "none")
     assert_read(task, lambda t: (t > 0).astype(np.uint8))
@@ -375,6 +383,8 @@ def test_what_ignore_can_not_be(given: str) -> None:
 def test_notes_on_ids(tmp_path: Path) -> None:
     never_first = task_of(make(tmp_path / "a", lambda t: np.maximum(t, 1)))
     assert any("no label holds id 0 (background)" in note for note in never_first.notes)
+    shades = task_of(make(tmp_path / "shades", lambda t: t * 50, names=tuple(f"n{i}" for i in range(150))))
+    assert any("0, 50, 100 alone, in equal steps" in note for note in shades.notes)
     turns = iter(range(3))
 
     def permuted(truth: Truth) -> Image.Image:
@@ -514,6 +524,15 @@ def test_tiffs_in_which_0_is_white_are_refused(tmp_path: Path, dtype: type[np.ge
     tifffile.imwrite(path, np.array([[0, 1], [2, 0]], dtype), photometric="miniswhite")
     with pytest.raises(SanError, match="0 is white"):
         read_ids(path)
+
+
+def test_tiffs_that_readers_turn_or_not_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "label.tif"
+    Image.fromarray(truths()[0]).save(path, tiffinfo={274: 6})
+    with pytest.raises(SanError, match="orientation 6"):
+        read_ids(path)
+    Image.fromarray(truths()[0]).save(path, tiffinfo={274: 1})
+    np.testing.assert_array_equal(read_ids(path), truths()[0])
 
 
 def test_names_in_two_spellings_of_one_letter(tmp_path: Path) -> None:

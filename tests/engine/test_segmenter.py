@@ -332,5 +332,7 @@ def test_other_arguments_of_a_wrong_kind(segmenter: Segmenter, tiny_weights: Pat
         MapOptions(background=True)  # type: ignore[arg-type]
     with pytest.raises(SanError, match="in the vocabulary, too"):
         segmenter.segment(PIXELS, ["cat", "dog"], MapOptions(background="Dog"))
+    with pytest.raises(SanError, match="names 0 and 2 are both"):
+        segmenter.segment(PIXELS, ["Cat", "dog", "cat"])
     with pytest.raises(SanError, match="at least 1"):
         segmenter.segment_batch([PIXELS], ["cat"], batch=0)

@@ -244,7 +244,7 @@ def own(folder: Path, maps: dict[str, np.ndarray], classes: int) -> list[object]
         Image.fromarray(image(len(name), *labels.shape)).save(folder / "images" / f"{name}.jpg")
         suffix = ".png" if labels.dtype == np.uint8 else ".tif"
         Image.fromarray(labels).save(folder / "labels" / f"{name}{suffix}")
-    (folder / "names.txt").write_text("\n".join(f"class {i}" for i in range(classes)))
+    (folder / "names.txt").write_text("\n".join(f"n{i}" for i in range(classes)))
     return ["--images", folder / "images", "--labels", folder / "labels", "--classes", folder / "names.txt"]
 
 
@@ -263,7 +263,7 @@ def test_class_255_of_300_counts(evaluate: San, tmp_path: Path) -> None:
     assert (row["classes_present"], row["mIoU"]) == (2, 100)
     assert row["per_class"][255]["IoU"] == 100
     told = evaluate(*options, "--ignore", 255)
-    assert "own: the pixels of class 255 do not count, as 255 is ignored" in told.out
+    assert "own: the pixels of n255 do not count, as 255 is ignored" in told.out
     assert "1/300" in told.out
 
 
