@@ -1,4 +1,4 @@
-"""The one sink for words to the user, on stderr, and for tables and lines of data, on stdout."""
+"""Console: the one sink for words to the user, on stderr, and for tables and lines of data, on stdout."""
 
 import errno
 import io

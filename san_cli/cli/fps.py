@@ -1,14 +1,14 @@
-"""`san fps`: what the user asked for is checked, then measured, then shown."""
+"""`san fps`: its options, checked, and what it prints."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from san_cli.cli import console, options
-from san_cli.cli.progress import progress
+from san_cli.cli.progress import voice_of
 from san_cli.errors import SanError, did_you_mean
 from san_cli.fps.published import CLASSES
 from san_cli.runs.voice import Voice
@@ -16,12 +16,9 @@ from san_cli.text import nearest, printable
 from san_cli.vocabulary.grammar import complete_vocabulary, parse_vocabulary
 
 if TYPE_CHECKING:
-    from san_cli.fps.end_to_end import FolderRate
-    from san_cli.fps.measure import SizeResult
-    from san_cli.fps.run import Context
+    from san_cli.fps.end_to_end import Folder
+    from san_cli.fps.run import Measured
     from san_cli.fps.systems import Setup
-    from san_cli.models.presets import Preset
-    from san_cli.predict.inputs import Listing
     from san_cli.vocabulary.grammar import Vocabulary
 
 _SYSTEMS = ("san", "simseg", "ovseg", "maskclip")
@@ -153,43 +150,24 @@ def fps(
     for text in vocabulary.notes if not quiet else ():
         console.note(text)
 
-    from san_cli.fps import report
-    from san_cli.fps.csv_file import append_csv, refuse_unusable_files
-    from san_cli.fps.measure import cases_at
-    from san_cli.fps.plot import write_plot
-    from san_cli.fps.run import busy, measured
-    from san_cli.fps.systems import setup_for
-    from san_cli.models.presets import get_preset
+    from san_cli.fps.run import Plan, measure_systems
 
-    # Whatever can't be done is refused before minutes of measuring.
-    refuse_unusable_files(csv, plot)
-    listing = None if end_to_end is None else _images(end_to_end)
-    preset = get_preset(model)
-    pixels = pixels or [preset.input_size]
-    for one in pixels:
-        cases_at(one, asked, preset, clip_sizes)
-    number = classes or (CLASSES if vocab is None else len(vocabulary))
-    setup = setup_for(device, precision, number, batch, compile)
-
-    if warning := busy(setup):
-        console.warn(warning)
-    command = ("san", *sys.argv[1:])
-    with progress("calls", len(asked), quiet=quiet) as step:
-        results, context = measured(pixels, asked, preset, clip_sizes, setup, command, step)
-    if csv is not None:
-        append_csv(csv, results, context)
-    if plot is not None:
-        write_plot(plot, results, report.title(results[0], context))
-    folder = None
-    if listing is not None:
-        with progress("images", 1, quiet=quiet) as step:
-            folder = _folder(listing, vocabulary, preset, setup, precision, step)
-    if as_json:
-        console.write(report.json_lines(results, context, folder))
-    elif markdown:
-        console.write([report.markdown(results, context, folder)])
-    else:
-        _print_tables(results, context, folder)
+    plan = Plan(
+        asked,
+        pixels,
+        clip_sizes,
+        model,
+        classes or (CLASSES if vocab is None else len(vocabulary)),
+        batch,
+        device,
+        precision,
+        compile,
+        None if end_to_end is None else _folder(end_to_end, vocabulary),
+        csv,
+        plot,
+        ("san", *sys.argv[1:]),
+    )
+    _print(measure_systems(plan, voice_of(quiet, bars=not quiet)), as_json=as_json, markdown=markdown)
 
 
 def _refuse_contradictions(
@@ -229,58 +207,39 @@ def _numbers(option: str, text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in found))
 
 
-def _images(folder: Path) -> "Listing":
-    """List the images of the folder that `san predict` is to be timed on; SanError where there are none."""
+def _folder(path: Path, vocabulary: "Vocabulary") -> "Folder":
+    """List the images that `san predict` is to be timed on; SanError where there are none."""
+    from san_cli.engine.segmenter import MapOptions, Segmenter
+    from san_cli.fps.end_to_end import Folder
     from san_cli.predict.input_hints import nothing_usable
     from san_cli.predict.inputs import discover
-
-    listing = discover([str(folder)], say=console.warn)
-    if not listing.images:
-        raise nothing_usable(listing.failures)
-    return listing
-
-
-def _folder(
-    listing: "Listing",
-    vocabulary: "Vocabulary",
-    preset: "Preset",
-    setup: "Setup",
-    precision: str,
-    step: Callable[[int, int], None],
-) -> "FolderRate":
-    """Time `san predict`; weights that lie ready are used, nothing is downloaded, else they are random."""
-    from san_cli.engine.segmenter import MapOptions, Segmenter
-    from san_cli.fps.end_to_end import folder_rate
     from san_cli.predict.request import Job
     from san_cli.predict.run import predict_folder
-    from san_cli.weights.find import local_weights
 
-    weights = local_weights(preset.name)
-    segmenter = Segmenter.load(
-        preset,
-        weights or "random",
-        device=str(setup.device),
-        precision=precision,
-        compile=setup.compile,
-        say=console.warn,
-    )
-    job = Job(vocabulary, MapOptions(), _KINDS, setup.batch)
+    listing = discover([str(path)], say=console.warn)
+    if not listing.images:
+        raise nothing_usable(listing.failures)
     voice = Voice(warn=console.warn)
 
-    def predict(segmenter: Segmenter, output: Path) -> Iterator[Mapping[str, float] | None]:
+    def predict(segmenter: Segmenter, setup: "Setup", output: Path) -> Iterator[Mapping[str, float] | None]:
+        job = Job(vocabulary, MapOptions(), _KINDS, setup.batch)
         for made in predict_folder(listing, output, job, segmenter, compile=setup.compile, voice=voice):
             yield made.ms if made.record.error is None else None
 
-    paths = [image.path for image in listing.images]
-    return folder_rate(
-        paths, segmenter, vocabulary, "random" if weights is None else weights.name, predict, step
-    )
+    return Folder([image.path for image in listing.images], vocabulary, predict)
 
 
-def _print_tables(results: "Sequence[SizeResult]", context: "Context", folder: "FolderRate | None") -> None:
-    """Print tables as wide as the terminal, nothing in them cut, and the lines below them."""
+def _print(found: "Measured", *, as_json: bool, markdown: bool) -> None:
+    """Print JSON, Markdown, or tables as wide as the terminal, nothing in them cut, and the lines below them."""
     from san_cli.fps import report
 
+    results, context, folder = found.results, found.context, found.folder
+    if as_json:
+        console.write(report.json_lines(results, context, folder))
+        return
+    if markdown:
+        console.write([report.markdown(results, context, folder)])
+        return
     out = console.rich_console(_WIDE)
     out.begin_capture()
     for result in results:

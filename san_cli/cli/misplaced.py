@@ -1,4 +1,4 @@
-"""What is given where it doesn't belong: words behind --vocab, options that would do nothing, parts of a whole.
+"""Refuse what is given in the wrong place: words behind --vocab, options that would do nothing, parts of a whole.
 
 `--vocab cat dog photos/`: a blank ends the value of an option, and the parser takes `dog` for an input.
 """

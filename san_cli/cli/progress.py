@@ -1,4 +1,4 @@
-"""How far a long job has come, on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long job, on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
 import time

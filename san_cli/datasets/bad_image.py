@@ -1,4 +1,4 @@
-"""The one error of everything between a file and its pixels, and how many of these a file may have."""
+"""Error of everything between a file and its pixels, and how many of these a file may have."""
 
 import os
 

@@ -303,7 +303,7 @@ def preparation_file(root: Path, name: str, split: str) -> Path:
 
 
 def _is_unfinished(root: Path, name: str, split: str) -> bool:
-    """Whether a preparation was begun and not ended; trees made by other programs are ended."""
+    """Tell whether a preparation was begun and not ended; trees made by other programs are ended."""
     try:
         found = json.loads(read_regular(preparation_file(root, name, split)))
     except (OSError, ValueError, RecursionError):

@@ -38,7 +38,7 @@ class CheckedDataset:
 
 @dataclass(frozen=True)
 class CheckedSource:
-    """What was found in `read` of `images` images, evenly spread. Both tuples are by class."""
+    """Findings in `read` of `images` images, evenly spread. Both tuples are by class."""
 
     images: int
     read: int

@@ -115,5 +115,5 @@ def name_foreign_format(head: bytes, suffix: str) -> str:
 
 
 def is_foreign_photograph(head: bytes) -> bool:
-    """Whether the first bytes are those of a photograph in a format that we don't read."""
+    """Tell whether the first bytes are those of a photograph in a format that we don't read."""
     return any(head.startswith(magic, at) for kind in _PHOTOGRAPHS for at, magic in kind.magic)

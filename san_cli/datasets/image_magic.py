@@ -21,7 +21,7 @@ HEAD = 1024  # bytes of a file that tell what it is
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether a file that begins so is meant as an image, a photograph in a format that we don't read included."""
+    """Tell whether a file that begins so is meant as an image, be it one that we can't read."""
     if head.startswith(_STARTS) or is_foreign_photograph(head):
         return True
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":

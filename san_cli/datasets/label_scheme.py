@@ -34,12 +34,12 @@ class Look:
 
     @property
     def is_flat(self) -> bool:
-        """Whether most pixels are like the next one, as in label maps and hardly ever in photographs."""
+        """Tell whether most pixels are like the next one, as in label maps and hardly ever in photographs."""
         return self.equal > 0.5 * self.pairs
 
     @property
     def is_interpolated(self) -> bool:
-        """Whether where areas meet values lie between theirs, as only interpolation makes them.
+        """Tell whether where areas meet values lie between theirs, as only interpolation makes them.
 
         Of changes, hardly any go on in label maps, 50 to 60 % in photographs, 75 % and more where small areas
         were interpolated.

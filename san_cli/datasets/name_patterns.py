@@ -34,7 +34,7 @@ class NamePattern:
 
     @property
     def has_path(self) -> bool:
-        """Whether sub-folders are part of what image and label share."""
+        """Tell whether sub-folders are part of what image and label share."""
         return "path" in self.expression.groupindex
 
     def parts(self, relative: str) -> tuple[str, str] | None:

@@ -88,7 +88,7 @@ def to_rgb(
 
 
 def looks_like_data(alpha: npt.NDArray[Any], highest: float) -> bool:
-    """Whether a band that is called transparency looks like another picture: hardly a pixel is clear or opaque."""
+    """Tell whether a band that is called transparency looks like another picture: few pixels are clear or opaque."""
     clear = np.count_nonzero(alpha <= 0) + np.count_nonzero(alpha >= highest)
     return clear < alpha.size / 2 and len(np.unique(alpha.ravel()[:: max(1, alpha.size // _SAMPLE)])) > 16
 

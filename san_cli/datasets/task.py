@@ -1,4 +1,4 @@
-"""What is to be evaluated: images with their labels, the classes of the labels, and the words for them."""
+"""Evaluation task: images with their labels, the classes of the labels, and the words for them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

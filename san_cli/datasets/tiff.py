@@ -120,7 +120,7 @@ class Page:
 
     @property
     def is_camera_raw(self) -> bool:
-        """Whether this is a Tag.DNG: what could be decoded is a preview."""
+        """Tell whether this is a Tag.DNG: what could be decoded is a preview."""
         return Tag.DNG in self.tags
 
     @property
@@ -156,7 +156,7 @@ class TiffPicture:
         return data[:4] + struct.pack(self.page.order + "I", self.page.start) + data[8:]
 
     def is_for_pillow(self, reading: Reading) -> bool:
-        """Whether Pillow reads the picture rightly and nothing is lost by its 8 bits."""
+        """Tell whether Pillow reads the picture rightly and nothing is lost by its 8 bits."""
         page = self.page
         if page.number(Tag.COMPRESSION, 1) not in (NONE, *DEFLATE, *BY_LIBTIFF):
             return True
@@ -175,7 +175,7 @@ class TiffPicture:
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether a file of these first bytes is a TIFF."""
+    """Tell whether a file of these first bytes is a TIFF."""
     return data[:4] in _HEADS
 
 

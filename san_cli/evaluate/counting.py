@@ -42,7 +42,7 @@ class LabelMaps(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where label maps come from, as a report tells it."""
+    """Source of label maps, as a report tells it."""
 
     model: str | None  # preset, None for predictions from a file
     weights: str  # as the user named them; or the file of predictions

@@ -48,7 +48,7 @@ def image_entries(file_name: str, label_map: NDArray[np.integer], ids: Sequence[
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """Where each image's entries stand in a file of predictions, and which ids it uses."""
+    """Index of each image's entries in a file of predictions, and which ids it uses."""
 
     path: Path
     spans: dict[str, list[tuple[int, int]]]  # stem of the file name → byte ranges, each of whole entries

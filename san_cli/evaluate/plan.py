@@ -1,4 +1,4 @@
-"""What `san eval` is asked for: the data, the models, how it is done, and how it speaks meanwhile."""
+"""Request to `san eval`: the data, the models, how it is done, and how it speaks meanwhile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Models:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run is done; nothing of it changes what is found."""
+    """Way a run is done; nothing of it changes what is found."""
 
     output: Path | None = None
     resume: bool = False

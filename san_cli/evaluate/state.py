@@ -1,4 +1,4 @@
-"""What an evaluation has counted, in memory and on disk, where a later run finds it and goes on.
+"""Counts of an evaluation, in memory and on disk, where a later run finds it and goes on.
 
     DIR/.san-eval/NAME.json                     the settings that the counts depend on
     DIR/.san-eval/NAME.counts[-2-of-4]          a line for each image that counts (runs/journal.py), by process

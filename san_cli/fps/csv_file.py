@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.errors import SanError
+from san_cli.fps.context import Context
 from san_cli.fps.measure import SizeResult
 from san_cli.fps.plot import refuse_without_matplotlib
 from san_cli.fps.report import result_json
-from san_cli.fps.run import Context
 from san_cli.text import quoted
 
 # Keys of the JSON objects, a nested one's after a dot.

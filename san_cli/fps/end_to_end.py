@@ -9,10 +9,20 @@ from pathlib import Path
 
 from san_cli.datasets.images import BadImage
 from san_cli.engine.segmenter import Segmenter
+from san_cli.fps.systems import Setup
+from san_cli.models.presets import Preset
 from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.weights.find import local_weights
 
-# Segments the images into a folder; for each the milliseconds of its stages, None for one that failed.
-Predict = Callable[[Segmenter, Path], Iterable[Mapping[str, float] | None]]
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of images, and the way to segment all of it."""
+
+    images: Sequence[Path]
+    vocabulary: Vocabulary
+    # Segments the images into a folder; for each the milliseconds of its stages, None for one that failed.
+    predict: Callable[[Segmenter, Setup, Path], Iterable[Mapping[str, float] | None]]
 
 
 @dataclass(frozen=True)
@@ -28,33 +38,47 @@ class FolderRate:
 
 
 def folder_rate(
-    images: Sequence[Path],
-    segmenter: Segmenter,
-    vocabulary: Vocabulary,
-    weights: str,
-    predict: Predict,
+    folder: Folder,
+    preset: Preset,
+    setup: Setup,
+    precision: str,
     step: Callable[[int, int], None],
+    say: Callable[[str], None],
 ) -> FolderRate:
-    """Time `predict` over images, into a folder that is thrown away.
+    """Time the segmenting of a folder, into one that is thrown away; loading, text and one image are not timed.
 
-    Loading, text and one image to warm up are not timed.
+    Weights that lie ready are used, nothing is downloaded; else they are random.
     """
-    segmenter.embed(vocabulary)
+    weights = local_weights(preset.name)
+    segmenter = Segmenter.load(
+        preset,
+        weights or "random",
+        device=str(setup.device),
+        precision=precision,
+        compile=setup.compile,
+        say=say,
+    )
+    segmenter.embed(folder.vocabulary)
     try:
-        segmenter.segment(images[0], vocabulary)
+        segmenter.segment(folder.images[0], folder.vocabulary)
     except BadImage:
         pass  # it will be counted as failed
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="san-fps-") as temporary:
         start = time.perf_counter()
-        for stages in predict(segmenter, Path(temporary)):
+        for stages in folder.predict(segmenter, setup, Path(temporary)):
             outcomes.append(stages)
-            step(len(outcomes), len(images))
+            step(len(outcomes), len(folder.images))
         seconds = time.perf_counter() - start
     done = [stages for stages in outcomes if stages is not None]
     medians = {
         stage: statistics.median(stages[stage] for stages in done) for stage in (done[0] if done else ())
     }
     return FolderRate(
-        len(outcomes), len(outcomes) - len(done), len(done) / seconds, medians, len(vocabulary), weights
+        len(outcomes),
+        len(outcomes) - len(done),
+        len(done) / seconds,
+        medians,
+        len(folder.vocabulary),
+        "random" if weights is None else weights.name,
     )

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from san_cli.fps.context import Context
 from san_cli.fps.end_to_end import FolderRate
 from san_cli.fps.measure import Row, SizeResult
 from san_cli.fps.published import SOURCE
-from san_cli.fps.run import Context
 from san_cli.fps.timing import CONFIDENCE
 from san_cli.text import counted, json_text, printable
 

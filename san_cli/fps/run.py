@@ -1,110 +1,88 @@
-"""A whole measurement, with what its numbers were measured on."""
+"""`san fps` from what was asked to what it found: all is checked first, then measured, then the files are written."""
 
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from san_cli.engine.device import PRECISIONS, versions
 from san_cli.errors import SanError
-from san_cli.fps.measure import SizeResult, measure, text_ms_per_word
-from san_cli.fps.systems import Setup
-from san_cli.models.presets import Preset
-
-_GPU_FIELDS = "name,driver_version,power.limit,clocks.sm,clocks.max.sm,temperature.gpu"
+from san_cli.fps.context import Context, busy, in_context
+from san_cli.fps.csv_file import append_csv, refuse_unusable_files
+from san_cli.fps.end_to_end import Folder, FolderRate, folder_rate
+from san_cli.fps.measure import SizeResult, cases_at, measure
+from san_cli.fps.plot import write_plot
+from san_cli.fps.report import title
+from san_cli.fps.systems import setup_for
+from san_cli.models.presets import get_preset
+from san_cli.runs.voice import Voice
 
 
 @dataclass(frozen=True)
-class Context:
-    """All rows have this in common."""
+class Plan:
+    """Request to `san fps`: what to measure, and where to write it."""
 
-    setup: Setup
+    systems: Sequence[str]
+    sizes: Sequence[int]  # pixels; none: the preset's
+    clip_sizes: Sequence[int]  # pixels; none: the preset's
+    model: str  # SAN's
+    classes: int
+    batch: int
+    device: str
     precision: str
-    threads: int
-    text_ms_per_word: float
-    machine: Mapping[str, Any]  # JSON values
-    gpu_state: Mapping[str, str] | None
+    compile: bool
+    folder: Folder | None  # also timed from files to files
+    csv: Path | None
+    plot: Path | None
     command: Sequence[str]
 
 
-def measured(
-    sizes: Sequence[int],
-    systems: Sequence[str],
-    preset: Preset,
-    clip_sizes: Sequence[int],
-    setup: Setup,
-    command: Sequence[str],
-    step: Callable[[int, int], None],
-) -> tuple[list[SizeResult], Context]:
-    """Measure as `measure` does; the results, and what they have in common. SanError where memory is too small."""
-    before = machine(setup)  # its load is that of others only as long as nothing runs here
-    try:
-        results = measure(sizes, systems, preset, clip_sizes, setup, step)
-    except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not known and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise SanError(
-            "not enough memory for this measurement",
-            hint="Take a smaller --batch or --size, or fewer --systems at a time.",
-        ) from error
-    context = Context(
-        setup,
-        precision=next(name for name, dtype in PRECISIONS.items() if dtype == setup.precision),
-        threads=torch.get_num_threads(),
-        gpu_state=_gpu_state(setup),  # before anything else: clocks fall as soon as a GPU is idle
-        text_ms_per_word=text_ms_per_word(preset, setup),
-        machine=before,
-        command=command,
-    )
-    return results, context
+@dataclass(frozen=True)
+class Measured:
+    """Findings of a measurement."""
+
+    results: Sequence[SizeResult]
+    context: Context
+    folder: FolderRate | None
 
 
-def busy(setup: Setup) -> str:
-    """Return a sentence if others use so much of the machine that times will be longer, else ""."""
-    found = machine(setup)
-    if found["load"] is None or found["load"] <= 0.5 * found["cores"]:
-        return ""
-    return f"the machine is busy (load {found['load']}): times will be longer than it can do"
+def measure_systems(plan: Plan, voice: Voice) -> Measured:
+    """Measure what is planned; SanError where it can't be done, before minutes of measuring as far as can be told."""
+    # What can't be measured, or written, is refused.
+    refuse_unusable_files(plan.csv, plan.plot)
+    preset = get_preset(plan.model)
+    sizes = plan.sizes or [preset.input_size]
+    for size in sizes:
+        cases_at(size, plan.systems, preset, plan.clip_sizes)
+    setup = setup_for(plan.device, plan.precision, plan.classes, plan.batch, plan.compile)
+    if warning := busy(setup):
+        voice.warn(warning)
 
+    # The networks, on random images and weights.
+    with voice.progress("calls", len(plan.systems)) as step:
+        try:
+            results, context = in_context(
+                lambda: measure(sizes, plan.systems, preset, plan.clip_sizes, setup, step),
+                preset,
+                setup,
+                plan.command,
+            )
+        except (RuntimeError, MemoryError) as error:
+            known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+            if not known and "DefaultCPUAllocator" not in str(error):
+                raise
+            raise SanError(
+                "not enough memory for this measurement",
+                hint="Take a smaller --batch or --size, or fewer --systems at a time.",
+            ) from error
+    if plan.csv is not None:
+        append_csv(plan.csv, results, context)
+    if plan.plot is not None:
+        write_plot(plan.plot, results, title(results[0], context))
 
-def machine(setup: Setup) -> dict[str, Any]:
-    """Name the hardware, how busy it is, and the versions; JSON values. To be called before the measurement."""
-    found: dict[str, Any] = {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "versions": versions(),
-    }
-    if setup.device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(setup.device)
-    return found
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _gpu_state(setup: Setup) -> dict[str, str] | None:
-    """Ask nvidia-smi for power and clocks, on CUDA; None where it doesn't answer."""
-    if setup.device.type != "cuda":
-        return None
-    index = setup.device.index or 0
-    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return dict(zip(_GPU_FIELDS.split(","), done.stdout.strip().split(", "), strict=False))
+    # The whole program, on a folder of images.
+    rate = None
+    if plan.folder is not None:
+        with voice.progress("images", 1) as step:
+            rate = folder_rate(plan.folder, preset, setup, plan.precision, step, voice.warn)
+    return Measured(results, context, rate)

@@ -1,4 +1,4 @@
-"""Where in a label map a class name can stand: inside its own region, as far from its edges as possible."""
+"""Place in a label map for a class name: inside its own region, as far from its edges as possible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -104,7 +104,7 @@ def _transposed(label_map: NDArray[np.integer]) -> NDArray[np.integer]:
 
 
 def _run_starts(values: NDArray[np.integer]) -> _IntArray:
-    """Where a run of equal values begins in `values` [n], n ≥ 1."""
+    """Mark where a run of equal values begins in `values` [n], n ≥ 1."""
     changes = np.flatnonzero(values[1:] != values[:-1])
     return np.concatenate(([0], changes + 1), dtype=np.int32)
 
@@ -148,7 +148,7 @@ def _compressed_counts(
 
 
 def _digit_count(values: _IntArray) -> NDArray[np.uint8]:
-    """How many 5-bit digits hold each of `values` [n] in two's complement."""
+    """Count the 5-bit digits that hold each of `values` [n] in two's complement."""
     magnitude = values ^ (values >> 31)
     digits = np.ones(len(values), np.uint8)
     largest, bits = int(magnitude.max()), 4

@@ -1,4 +1,4 @@
-"""Which images share a forward pass: a function of the whole list alone, whatever was done before.
+"""Images that share a forward pass: a function of the whole list alone, whatever was done before.
 
 Only images of equal size at the network's input can share one (zero padding to a common size is attended and
 would change results). Sizes are read from the files' headers, one window of the list at a time.

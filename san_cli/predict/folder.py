@@ -73,7 +73,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended; `tally` is over all images, None if everything was finished and merged before."""
+    """End of a run; `tally` is over all images, None if everything was finished and merged before."""
 
     tally: Tally | None
     missing: int = 0  # images that other shards have yet to do; nothing is merged until then

@@ -1,4 +1,4 @@
-"""What to tell of a search for inputs: what was left out, and what a mistaken input is and what works instead."""
+"""Hints on a search for inputs: what was left out, what a mistaken input is and what works instead."""
 # Paths stay strings here, as everywhere where inputs are listed.
 # ruff: noqa: PTH111, PTH118, PTH119, PTH120, PTH122, PTH208
 

@@ -1,4 +1,4 @@
-"""What the results of an image and of a run are called; the proof before a run that no two results meet.
+"""Names of the results of an image and of a run; the proof before a run that no two results meet.
 
 Results of a former run are known by their names, too, so that they aren't taken for photographs.
 """

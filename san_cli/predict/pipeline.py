@@ -189,7 +189,7 @@ def _through(stages: "Stages", wanted: bytearray, workers: int) -> Generator[Sav
 
 @dataclass
 class Stages:
-    """What happens to an image on its way: `load` and `save` run in threads, `segment` between them in this one."""
+    """Stages of an image's way: `load` and `save` run in threads, `segment` between them in this one."""
 
     run: Run
     job: Job

@@ -1,4 +1,4 @@
-"""What `san predict` is asked for, and what of it can be checked before the model is loaded, cheap things first."""
+"""Request to `san predict`, and what of it can be checked before the model is loaded, cheap things first."""
 
 import math
 import sys
@@ -74,7 +74,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the results go, and how the work is done; of the latter nothing but `batch` changes the results."""
+    """Place of the results, and the way the work is done; of the latter nothing but `batch` changes the results."""
 
     output: Path
     save: str = ",".join(KINDS[:3])
@@ -88,7 +88,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """What to do with every image."""
+    """Work to do on every image."""
 
     vocabulary: Vocabulary
     options: MapOptions

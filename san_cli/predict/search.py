@@ -91,7 +91,7 @@ class Exclusion:
 
 @dataclass
 class Search:
-    """What was asked for, and what is found so far."""
+    """Search for inputs: what was asked for, and what is found so far."""
 
     recursive: bool = True
     output: str | None = None  # real path of the folder of the results: it is not searched

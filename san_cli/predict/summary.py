@@ -1,4 +1,4 @@
-"""What is told of a run of `san predict` on stderr: failures at once, what was done and found at the end."""
+"""Summary of a run of `san predict`, on stderr: failures at once, what was done and found at the end."""
 
 import os
 import re
@@ -29,7 +29,7 @@ _CLASSES_SHOWN = 12
 
 @dataclass
 class Summary:
-    """What is counted of a run, and told of it."""
+    """Counts of a run, and the lines that tell of it."""
 
     output: Path
     save: tuple[str, ...]

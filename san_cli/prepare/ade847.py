@@ -13,11 +13,9 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.prepare.cv2_resize import resize_linear, resize_nearest
 from san_cli.prepare.plan import (
     PREPARED,
-    ImageTask,
-    LabelTask,
     Plan,
     choose,
-    pair_up,
+    plan_pairs,
     to_train_ids,
     train_id_table,
 )
@@ -47,21 +45,7 @@ def plan_ade847(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan
 
     images = choose(members, image)
     labels = choose(members, label, stem=lambda member: member.stem.removesuffix(_SEG))
-    where = dataset.splits[split]
-    stems = pair_up(dataset, split, images, labels)
-    return Plan(
-        split,
-        tuple(
-            ImageTask(f"{where.images}/{stem}.jpg", images[stem], partial(_shrink_image, str(images[stem])))
-            for stem in stems
-        ),
-        tuple(
-            LabelTask(
-                f"{where.labels}/{stem}.tif", labels[stem], partial(_convert, dataset, str(labels[stem]))
-            )
-            for stem in stems
-        ),
-    )
+    return plan_pairs(dataset, split, images, labels, partial(_convert, dataset), convert_image=_shrink_image)
 
 
 def prepared_size(height: int, width: int) -> tuple[int, int]:
@@ -73,9 +57,9 @@ def prepared_size(height: int, width: int) -> tuple[int, int]:
     return round(height / width * _SHORT_SIDE), _SHORT_SIDE
 
 
-def _shrink_image(name: str, data: bytes) -> bytes:
+def _shrink_image(member: Member, data: bytes) -> bytes:
     """JPEG of Pillow's default quality, also where the size stays: the published numbers were taken so."""
-    with _opened(data, "JPEG", name) as image:
+    with _opened(data, "JPEG", str(member)) as image:
         pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     height, width = prepared_size(*pixels.shape[:2])
     if (height, width) != pixels.shape[:2]:
@@ -85,8 +69,9 @@ def _shrink_image(name: str, data: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _convert(dataset: Dataset, name: str, data: bytes) -> Labels:
+def _convert(dataset: Dataset, member: Member, data: bytes) -> Labels:
     """The index is floor(R / 10) × 256 + G; those that the 847 classes don't list are ignored."""
+    name = str(member)
     with _opened(data, "PNG", name) as image:
         if image.mode != "RGB":
             raise SanError(f"{name} is no RGB image as the official one is", code=ExitCode.SOME_FAILED)

@@ -8,11 +8,9 @@ import numpy as np
 from san_cli.datasets.catalogue import Dataset
 from san_cli.datasets.labels import Labels, check_range, decode_label
 from san_cli.prepare.plan import (
-    ImageTask,
-    LabelTask,
     Plan,
     choose,
-    pair_up,
+    plan_pairs,
     to_train_ids,
     train_id_table,
 )
@@ -27,20 +25,7 @@ def plan_cityscapes(dataset: Dataset, split: str, members: Sequence[Member]) -> 
     """`leftImg8bit/SPLIT/CITY/*.png` and `gtFine/SPLIT/CITY/*_labelIds.png`, or *_labelTrainIds.png as it is."""
     images = choose(members, _ranked(split, (_IMAGE,)), _stem)
     labels = choose(members, _ranked(split, (_RAW, _TRAIN_IDS)), _stem)
-    where = dataset.splits[split]
-    stems = pair_up(dataset, split, images, labels)
-    return Plan(
-        split,
-        tuple(ImageTask(f"{where.images}/{_city(stem)}/{stem}{_IMAGE}", images[stem]) for stem in stems),
-        tuple(
-            LabelTask(
-                f"{where.labels}/{_city(stem)}/{stem}{_TRAIN_IDS}",
-                labels[stem],
-                partial(_convert, dataset, labels[stem]),
-            )
-            for stem in stems
-        ),
-    )
+    return plan_pairs(dataset, split, images, labels, partial(_convert, dataset), folder=_city)
 
 
 def _ranked(split: str, endings: tuple[str, ...]) -> Callable[[Member], int | None]:
@@ -58,7 +43,7 @@ def _stem(member: Member) -> str:
 
 
 def _city(stem: str) -> str:
-    return stem.partition("_")[0]
+    return stem.partition("_")[0] + "/"
 
 
 def _convert(dataset: Dataset, member: Member, data: bytes) -> Labels:

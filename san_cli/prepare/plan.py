@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,43 @@ def pair_up(
                 code=ExitCode.NO_INPUT,
             )
     return tuple(sorted(labels))
+
+
+def plan_pairs(
+    dataset: Dataset,
+    split: str,
+    images: Mapping[str, Member],
+    labels: Mapping[str, Member],
+    convert: Callable[[Member, bytes], Labels | None],
+    *,
+    convert_image: Callable[[Member, bytes], bytes] | None = None,
+    folder: Callable[[str], str] = lambda stem: "",
+) -> Plan:
+    """Plan a split whose images and labels each are a file, named by their stems; `folder` is where, with a slash.
+
+    NothingFound, SanError as for `pair_up`.
+    """
+    where = dataset.splits[split]
+    stems = pair_up(dataset, split, images, labels)
+    return Plan(
+        split,
+        tuple(
+            ImageTask(
+                f"{where.images}/{folder(stem)}{stem}{dataset.image_suffix}",
+                images[stem],
+                partial(convert_image, images[stem]) if convert_image is not None else None,
+            )
+            for stem in stems
+        ),
+        tuple(
+            LabelTask(
+                f"{where.labels}/{folder(stem)}{stem}{dataset.label_suffix}",
+                labels[stem],
+                partial(convert, labels[stem]),
+            )
+            for stem in stems
+        ),
+    )
 
 
 def read_stems(member: Member) -> tuple[str, ...]:

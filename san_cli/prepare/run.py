@@ -176,7 +176,7 @@ class _Run:
             raise _unwritable(root, error, ExitCode.USAGE) from error
 
     def _went_before(self) -> bool:
-        """Whether all that is there was made from the same sources."""
+        """Tell whether all that is there was made from the same sources."""
         try:
             found = read_settings(preparation_file(self._root, self._dataset.name, self._plan.split), hint="")
         except SanError:  # damaged: as if another program had made the tree
@@ -265,7 +265,7 @@ class _Run:
         return True
 
     def _looks_done(self, task: _Task, path: Path) -> bool:
-        """Whether an earlier run of the same sources left the whole file: it can be read."""
+        """Tell whether an earlier run of the same sources left the whole file: it can be read."""
         if not path.is_file():
             return False
         if isinstance(task, LabelTask):

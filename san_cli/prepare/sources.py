@@ -90,7 +90,7 @@ class Member:
 
     @property
     def has_safe_stem(self) -> bool:
-        """Whether a file on disk may be named after it."""
+        """Tell whether a file on disk may be named after it."""
         return _SAFE_STEM.fullmatch(self.stem) is not None
 
     def read(self, max_bytes: int = MAX_FILE_BYTES) -> bytes:
@@ -294,7 +294,7 @@ def _decompressed(path: Path) -> IO[bytes]:
 
 
 def _is_tar(path: Path) -> bool:
-    """Whether the first header is one of tar's; what follows it isn't read, as `tarfile.is_tarfile` does."""
+    """Tell whether the first header is one of tar's; what follows it isn't read, as `tarfile.is_tarfile` does."""
     try:
         with _decompressed(path) as stream:
             tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")

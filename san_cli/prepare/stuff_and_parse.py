@@ -10,11 +10,9 @@ from san_cli.datasets.catalogue import Dataset
 from san_cli.datasets.labels import Labels, decode_label
 from san_cli.prepare.plan import (
     PREPARED,
-    ImageTask,
-    LabelTask,
     Plan,
     choose,
-    pair_up,
+    plan_pairs,
     to_train_ids,
     train_id_table,
 )
@@ -38,7 +36,8 @@ def plan_coco(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
         return 0 if "stuffthingmaps" in parts else 1
 
     table = train_id_table(dataset.name, (*range(182), 255))
-    return _plan(dataset, split, choose(members, image), choose(members, label), table)
+    convert = partial(_convert, dataset, table)
+    return plan_pairs(dataset, split, choose(members, image), choose(members, label), convert)
 
 
 def plan_ade150(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
@@ -52,31 +51,9 @@ def plan_ade150(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan
         return 0 if member.suffix == ".png" and member.parts[-3:-1] == ("annotations", folder) else None
 
     table = train_id_table(dataset.name, (0,))
-    return _plan(dataset, split, choose(members, image), choose(members, label), table)
+    convert = partial(_convert, dataset, table)
+    return plan_pairs(dataset, split, choose(members, image), choose(members, label), convert)
 
 
-def _plan(
-    dataset: Dataset,
-    split: str,
-    images: dict[str, Member],
-    labels: dict[str, Member],
-    table: NDArray[np.int32],
-) -> Plan:
-    where = dataset.splits[split]
-    stems = pair_up(dataset, split, images, labels)
-    return Plan(
-        split,
-        tuple(ImageTask(f"{where.images}/{stem}.jpg", images[stem]) for stem in stems),
-        tuple(
-            LabelTask(
-                f"{where.labels}/{stem}.png",
-                labels[stem],
-                partial(_convert, dataset, table, str(labels[stem])),
-            )
-            for stem in stems
-        ),
-    )
-
-
-def _convert(dataset: Dataset, table: NDArray[np.int32], name: str, data: bytes) -> Labels:
-    return to_train_ids(decode_label(data, name), table, dataset, name)
+def _convert(dataset: Dataset, table: NDArray[np.int32], member: Member, data: bytes) -> Labels:
+    return to_train_ids(decode_label(data, str(member)), table, dataset, str(member))

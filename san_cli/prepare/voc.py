@@ -10,12 +10,10 @@ from san_cli.datasets.labels import Labels, decode_label
 from san_cli.errors import ExitCode, SanError
 from san_cli.prepare.matfile import read_mat
 from san_cli.prepare.plan import (
-    ImageTask,
-    LabelTask,
     NothingFound,
     Plan,
     choose,
-    pair_up,
+    plan_pairs,
     read_stems,
     to_train_ids,
     train_id_table,
@@ -45,17 +43,7 @@ def plan_voc(dataset: Dataset, split: str, members: Sequence[Member]) -> Plan:
             code=ExitCode.NO_INPUT,
         )
     labels = {stem: masks[stem] for stem in stems}
-    where = dataset.splits[split]
-    images = choose(members, _image_rank)
-    pair_up(dataset, split, images, labels)
-    return Plan(
-        split,
-        tuple(ImageTask(f"{where.images}/{stem}.jpg", images[stem]) for stem in stems),
-        tuple(
-            LabelTask(f"{where.labels}/{stem}.png", labels[stem], partial(_convert, dataset, labels[stem]))
-            for stem in stems
-        ),
-    )
+    return plan_pairs(dataset, split, choose(members, _image_rank), labels, partial(_convert, dataset))
 
 
 def _image_rank(member: Member) -> int | None:

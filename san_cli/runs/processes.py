@@ -93,12 +93,12 @@ class Processes:
 
     @property
     def world(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return self.share.count
 
     @property
     def leads(self) -> bool:
-        """Whether we are process 0."""
+        """Tell whether we are process 0."""
         return self.rank == 0
 
     def tell(self, what: str, value: bytes = b"") -> None:

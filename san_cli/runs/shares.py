@@ -1,4 +1,4 @@
-"""Which process does which images, where several work on one list."""
+"""Shares of a list of images, where several work on one list."""
 
 import re
 from collections.abc import Iterator

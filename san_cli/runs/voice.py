@@ -1,4 +1,4 @@
-"""How a job speaks to its user: whoever starts it hands it these functions, so that no job knows of a console."""
+"""Voice of a job towards its user: whoever starts it hands it these functions, so that no job knows of a console."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +22,7 @@ def _unsaid(text: str) -> None:
 
 @dataclass(frozen=True)
 class Voice:
-    """What a job tells its user meanwhile; by default nothing."""
+    """Functions by which a job speaks meanwhile; by default it is silent."""
 
     say: Callable[[str], None] = _unsaid  # always
     tell: Callable[[str], None] = _unsaid  # unless --quiet

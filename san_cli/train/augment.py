@@ -40,7 +40,7 @@ PAPER = Augmentation(range(320, 1024 + 1))  # Sec. 4.2
 
 @dataclass(frozen=True)
 class _Geometry:
-    """Where each pixel of the result comes from."""
+    """Geometry of a sample: where each pixel of the result comes from."""
 
     size: tuple[int, int]  # (height, width) after resizing
     rows: slice  # of the resized image

@@ -45,16 +45,12 @@ def kept_best(output: Path) -> float | None:
         return None
     header = _header(path)
     row = _row(header)
-    summary = _summary(output / SUMMARY)
-    if row is None:  # of a training before the header said it
-        row = summary
-        if row is None or str(row.get("iteration")) != header.get("iterations"):
-            raise SanError(
-                f"can't resume: nothing tells how good {quoted(path)} is, as {SUMMARY} is missing, damaged or "
-                "of another model",
-                hint=f"Restore {SUMMARY}; or move {MODEL} away, and the best from here on is kept.",
-            )
-    elif row != summary:
+    if row is None:
+        raise SanError(
+            f"can't resume: nothing tells how good {quoted(path)} is; no training has kept it",
+            hint=f"Move {MODEL} away, and the best from here on is kept.",
+        )
+    if row != _summary(output / SUMMARY):
         try:
             write_json(output / SUMMARY, row)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Which query answers for which target: the matching of least cost (Sec. 3, as in MaskFormer [7]).
+"""Matching of queries and targets: the one of least cost (Sec. 3, as in MaskFormer [7]).
 
 One query a target in the paper; more where the recipe says so.
 

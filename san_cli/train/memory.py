@@ -1,4 +1,4 @@
-"""How much memory a training has taken at most."""
+"""Peak memory of a training."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How each tensor is trained (Sec. 4.2): by which optimiser, learning rate and weight decay."""
+"""Optimiser of each tensor (Sec. 4.2): learning rate and weight decay."""
 
 from typing import Any
 

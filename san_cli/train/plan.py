@@ -1,4 +1,4 @@
-"""What `san train` is asked for: the data, the model, and how the training is done; the recipe is in `recipe`."""
+"""Request to `san train`: the data, the model, and how the training is done; the recipe is in `recipe`."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager

@@ -102,7 +102,7 @@ class RelativeMaskAttention(nn.Module):
 
 
 def _inside(masks: Tensor) -> Tensor:
-    """Which tokens a mask token sees [B, 1, N, 1+P]: [CLS], and the patches that its mask touches."""
+    """Mark the tokens that a mask token sees [B, 1, N, 1+P]: [CLS], and the patches that its mask touches."""
     touched = (F.max_pool2d(masks, _PATCH) >= 0).flatten(2)
     return F.pad(touched, (1, 0), value=True)[:, None]
 
