@@ -272,8 +272,8 @@ def test_a_broken_link_and_a_pipe() -> None:
 
 
 def test_a_bomb_is_seen_in_its_header() -> None:
-    header = b"IHDR" + (60_000).to_bytes(4) * 2 + b"\x08\x02\0\0\0"
-    chunks = b"\0\0\0\x0d" + header + zlib.crc32(header).to_bytes(4) + b"\0\0\0\x09IDAT" + bytes(9)
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0"
+    chunks = b"\0\0\0\x0d" + header + zlib.crc32(header).to_bytes(4, "big") + b"\0\0\0\x09IDAT" + bytes(9)
     Path("bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     found = fail_unreadable(search("bomb.png")[0], 178_956_970)
     assert "--max-pixels 3600000000" in found.failures[0].cause
