@@ -32,7 +32,9 @@ __all__ = [
 if TYPE_CHECKING:
     from san_cli.datasets.bad_image import BadImage
     from san_cli.datasets.reading import Reading
-    from san_cli.engine.segmenter import MapOptions, NotFinite, RawOutput, Segmentation, Segmenter
+    from san_cli.engine.map_options import MapOptions
+    from san_cli.engine.results import NotFinite, RawOutput, Segmentation
+    from san_cli.engine.segmenter import Segmenter
     from san_cli.errors import SanError, WrongType
     from san_cli.models.presets import PRESETS, TINY, VIT_B_16, VIT_L_14, ClipShape, Preset
     from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "datasets.bad_image": ("BadImage",),
     "datasets.reading": ("Reading",),
-    "engine.segmenter": ("MapOptions", "NotFinite", "RawOutput", "Segmentation", "Segmenter"),
+    "engine.map_options": ("MapOptions",),
+    "engine.results": ("NotFinite", "RawOutput", "Segmentation"),
+    "engine.segmenter": ("Segmenter",),
     "errors": ("SanError", "WrongType"),
     "models.presets": ("PRESETS", "TINY", "VIT_B_16", "VIT_L_14", "ClipShape", "Preset"),
     "vocabulary.grammar": ("Vocabulary", "parse_vocabulary"),

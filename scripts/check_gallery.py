@@ -31,7 +31,7 @@ from san_cli.outputs.gallery import (
     write_layer,
     write_photo,
 )
-from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
@@ -46,6 +46,8 @@ SETTINGS = {
     "show": None,
     "background": None,
     "min-score": 0.0,
+    "min-confidence": {"cat": 0.5, "*": 0.2},
+    "only": True,
 }
 HARMFUL = (
     "<script>document.title='owned'</script>.jpg",
@@ -108,7 +110,7 @@ class Sample:
     name: str
     image: NDArray[np.uint8]
     label_map: NDArray[np.int32]
-    regions: tuple[tuple[int, float | None, Region], ...]
+    found: tuple[Found, ...]
 
 
 def samples(classes: Sequence[str]) -> list[Sample]:
@@ -130,8 +132,11 @@ def samples(classes: Sequence[str]) -> list[Sample]:
             crop = label_map[area].copy()
             if number == 3:
                 crop[: h // 4] = -1
-            regions = ((i, 0.5, Region("", r.area, r.bbox)) for i, r in encode_label_map(crop).items())
-            found.append(Sample(f"{name}-{number}", np.ascontiguousarray(image[area]), crop, tuple(regions)))
+            classes_of = tuple(
+                Found(i, Region("", r.area, r.bbox), 0.5, float(rng.uniform(0.2, 1) ** 0.5))
+                for i, r in encode_label_map(crop).items()
+            )
+            found.append(Sample(f"{name}-{number}", np.ascontiguousarray(image[area]), crop, classes_of))
     return found
 
 
@@ -155,7 +160,9 @@ def make_gallery(output: Path, count: int) -> None:
             path = output / FOLDER / (name + suffix)
             path.parent.mkdir(exist_ok=True)
             os.link(originals / (sample.name + suffix), path)
-        records.append(ImageRecord(name, *sample.image.shape[:2], sample.regions))
+        doubt = None if i == count // 2 else i * 37 % 101 / 101 * (i % 3) / 2
+        notes = ("CMYK turned into RGB", "<b>turned</b> by what its EXIF says") if i % 7 == 5 else ()
+        records.append(ImageRecord(name, *sample.image.shape[:2], sample.found, uncertain=doubt, notes=notes))
     records += [
         ImageRecord("broken/<b>half</b>.jpg", 0, 0, error="it ends in the middle: 4,096 of 90,112 bytes"),
         ImageRecord("broken/empty.png", 0, 0, error="the file is empty"),
@@ -236,6 +243,8 @@ def check_behaviour(browser: Browser, page: str, count: int, check: Check) -> No
     browser.run("document.activeElement.blur()")
     browser.press("\ue00c")
     check("Escape shows all", browser.run(number), f"{count:,} images")
+    check_doubt(browser, page, check)
+    browser.open(page)
     browser.run("focusImage(0)")
     browser.press("\ue014\ue014\ue015\ue007")
     check("arrows and Enter", browser.run("return detail.index > 2 && byId('detail').open"), True)
@@ -266,6 +275,28 @@ def check_behaviour(browser: Browser, page: str, count: int, check: Check) -> No
     browser.run("asked.find = ''; refresh();")
     check("failures", browser.run("return byId('failures').innerText.includes('<b>half</b>.jpg')"), True)
     check_logs(browser, check)
+
+
+def check_doubt(browser: Browser, page: str, check: Check) -> None:
+    """The images in order of doubt, and what the page tells of it."""
+    change = "byId('order').value = 'uncertain'; byId('order').dispatchEvent(new Event('change'));"
+    browser.run(change + SETTLED)
+    check("sorted by doubt", browser.run("const s = grid.images.map((i) => i.uncertain ?? -1);"
+          "return s[0] > 0.9 && s.every((v, i) => !i || v <= s[i - 1])"), True)  # fmt: skip
+    check("the address keeps it", browser.run("return location.hash"), "#sort=uncertain")
+    fact = "return document.querySelector('.card[data-index=\"0\"] .fact').textContent"
+    check("doubt below an image", browser.run(fact), "99% uncertain")
+    browser.run("byId('reverse').click()")
+    check("surest first", browser.run("const s = grid.images.map((i) => i.uncertain ?? -1);"
+          "return s[9] < 0.1 && s.every((v, i) => !i || v >= s[i - 1])"), True)  # fmt: skip
+    browser.open(page + "#sort=uncertain&image=6")
+    check("confidence in an open image", browser.run(
+          "const {parts} = grid.images[detail.index];"
+          "const shown = [...document.querySelectorAll('#detail-classes button:enabled small')];"
+          "return shown.length === parts.length"
+          " && shown.every((one, i) => one.textContent === percent(parts[i].confidence))"), True)  # fmt: skip
+    check("notes of it", browser.run("return byId('detail-notes').innerText.split('\\n')[1]"),
+          "<b>turned</b> by what its EXIF says")  # fmt: skip
 
 
 def check_logs(browser: Browser, check: Check) -> None:
@@ -311,7 +342,10 @@ def take_screenshots(browser: Browser, page: str, folder: Path, prefix: str = ""
         "photo": "#theme=light&view=photo",
         "class": "#theme=light&class=cat",
         "class-dark": "#theme=dark&class=person",
+        "doubt": "#theme=light&sort=uncertain",
+        "doubt-class": "#theme=dark&sort=uncertain&class=cat",
         "detail": "#theme=light&image=12",
+        "detail-notes": "#theme=light&sort=uncertain&image=6",
         "detail-dark": "#theme=dark&image=3",
     }
     for name, state in states.items():

@@ -63,7 +63,7 @@ def predict(san: San, tiny_weights: Path) -> San:
 
     def run(*arguments: object, stdin: bytes = b"") -> Ended:
         defaults: list[object] = [] if "--weights" in arguments else ["--weights", tiny_weights]
-        defaults += [] if "--vocab" in arguments else ["--vocab", "voc"]
+        defaults += [] if {"--vocab", "--only"} & set(arguments) else ["--vocab", "voc"]
         defaults += [] if "--device" in arguments else ["--device", "cpu"]
         return san("predict", *arguments, *defaults, stdin=stdin)
 

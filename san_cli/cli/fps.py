@@ -209,7 +209,8 @@ def _numbers(option: str, text: str) -> list[int]:
 
 def _folder(path: Path, vocabulary: "Vocabulary") -> "Folder":
     """List the images that `san predict` is to be timed on; SanError where there are none."""
-    from san_cli.engine.segmenter import MapOptions, Segmenter
+    from san_cli.engine.map_options import MapOptions
+    from san_cli.engine.segmenter import Segmenter
     from san_cli.fps.end_to_end import Folder
     from san_cli.predict.input_hints import nothing_usable
     from san_cli.predict.inputs import discover

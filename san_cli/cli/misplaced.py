@@ -20,13 +20,13 @@ def may_be_word(argument: str) -> bool:
 
 
 def refuse_stray_words(arguments: Sequence[str], is_stray: Callable[[str], bool]) -> None:
-    """Refuse `arguments` that stand right behind the value of --vocab or --show, with the right way to write them.
+    """Refuse `arguments` that stand right behind words of --vocab, --show or --only, with the right way to write it.
 
     `is_stray` tells those that can't be what the command takes. Where all are, none is taken for a word.
     """
     for place, given in enumerate(sys.argv):
         option, equals, value = given.partition("=")
-        if option not in ("--vocab", "--show"):
+        if option not in ("--vocab", "--show", "--only"):
             continue
         first = place + (1 if equals else 2)
         strays = list(takewhile(lambda one: one in arguments and is_stray(one), sys.argv[first:]))

@@ -91,14 +91,33 @@ Background = Annotated[
         rich_help_panel=options.VOCABULARY,
     ),
 ]
-MinScore = Annotated[
-    float,
+Only = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="SCORE",
-        min=0.0,
-        help="Leave pixels unlabelled whose winning score is lower.",
+        metavar="NAMES",
+        help="Find these and nothing else: everyday classes compete, and what they win stays unlabelled.",
         rich_help_panel=options.VOCABULARY,
     ),
+]
+MinScore = Annotated[
+    str,
+    typer.Option(
+        metavar="SCORE",
+        help="Leave pixels unlabelled whose winning score is lower: a number, or 'dog=0.4,*=0.2' by class.",
+        rich_help_panel=options.VOCABULARY,
+    ),
+]
+MinConfidence = Annotated[
+    str,
+    typer.Option(
+        metavar="SHARE",
+        help="The same of the confidence, the winner's share of all scores there: 0 to 1.",
+        rich_help_panel=options.VOCABULARY,
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say which classes compete.", rich_help_panel=options.VOCABULARY),
 ]
 
 Output = Annotated[Path, options.output("Folder of the results.")]
@@ -107,9 +126,13 @@ Save = Annotated[
     typer.Option(
         metavar="KINDS",
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
-        "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all); or none.",
+        "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all), labels-gray "
+        "(the same without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet; or "
+        "none.",
         rich_help_panel=options.OUTPUT,
-        autocompletion=options.some_of("overlay", "labels", "json", "html", alone="none"),
+        autocompletion=options.some_of(
+            "overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", alone="none"
+        ),
     ),
 ]
 Jsonl = Annotated[
@@ -160,9 +183,12 @@ def predict(
     inputs: Inputs,
     output: Output = Path("san-out"),
     vocab: options.Vocab = None,
+    only: Only = None,
     show: Show = None,
     background: Background = None,
-    min_score: MinScore = 0.0,
+    min_score: MinScore = "0",
+    min_confidence: MinConfidence = "0",
+    verbose: Verbose = False,
     templates: options.Templates = "vild",
     model: options.Model = None,
     weights: options.Weights = None,
@@ -196,6 +222,7 @@ def predict(
     Examples:
       san predict examples/scenes --model tiny
       san predict photos --vocab coco+"golden retriever"
+      san predict photos --only dog,leash --save table,html
       san predict street.jpg --vocab cityscapes+graffiti --show graffiti
       san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
@@ -211,7 +238,7 @@ def predict(
             request.Inputs(
                 inputs, recursive, exclude or (), null, limit, range, bands, max_pixels, max_bytes
             ),
-            request.Words(vocab, show, background, min_score, templates),
+            request.Words(vocab, show, background, min_score, templates, min_confidence, only, verbose),
             request.Model(model, weights, device, precision, compile),
             request.Plan(output, save, jsonl, overwrite, fail_fast, batch, workers, shard),
             voice_of(quiet, bars=not quiet),

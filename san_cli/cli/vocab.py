@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console, options
+from san_cli.cli.misplaced import refuse_idle
+from san_cli.errors import SanError
 from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabulary
 from san_cli.vocabulary.grammar import Vocabulary, complete_vocabulary, format_lines, parse_vocabulary
 
@@ -44,14 +46,25 @@ def list_vocabularies() -> None:
 @app.command("show")
 def show_vocabulary(
     expression: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="NAME",
             help="What --vocab takes: dataset names, class names, a|b, @file.txt, joined by + or a comma; "
             "-name removes.",
             autocompletion=complete_vocabulary,
         ),
-    ],
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What competes, unseen, with `san predict --only NAMES`; needs the model, whose text tower tells "
+            "which words mean the same.",
+        ),
+    ] = None,
+    model: options.Model = None,
+    weights: options.Weights = None,
+    templates: options.Templates = "vild",
     as_json: Annotated[bool, options.json("Print JSON: each class with its words.")] = False,
 ) -> None:
     """Show the classes of a vocabulary, one per line: saved to a file, a vocabulary again (@file.txt).
@@ -64,10 +77,18 @@ def show_vocabulary(
       san vocab show coco+"golden retriever"+-person
       san vocab show 'tv|television,sofa|couch'
       san vocab show @data.yaml > names.txt
+      san vocab show --only dog,leash --model tiny
     """
-    vocabulary = parse_vocabulary(expression)
+    if bool(expression) == bool(only):
+        hint = "Write `san vocab show coco`, or `san vocab show --only dog,leash`."
+        raise SanError("one vocabulary is to be shown: NAME or --only", hint=hint)
+    vocabulary = parse_vocabulary(expression or only or [])
     for text in vocabulary.notes:
         console.note(text)
+    if only:
+        vocabulary = _with_contrast(vocabulary, model, weights, templates)
+    else:
+        refuse_idle({"--model": model, "--weights": weights}, "--only", idle=True)
     if as_json:
         rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
         console.write([json.dumps(rows, ensure_ascii=False, indent=1)])
@@ -129,6 +150,22 @@ def show_similarity(
             f"  {one.symmetric:5.3f}  {one.mean:5.3f}  {pair}"
         )
     console.write(lines)
+
+
+def _with_contrast(asked: Vocabulary, model: str | None, weights: str | None, templates: str) -> Vocabulary:
+    """Return what competes for the asked words with `--only`; what is left out as too near is said on stderr."""
+    from san_cli.cli.progress import progress
+    from san_cli.engine.contrast import told
+    from san_cli.engine.segmenter import Segmenter
+
+    segmenter = Segmenter.load(
+        model, weights, device="cpu", precision="fp32", templates=templates, say=console.warn
+    )
+    with progress("embedding words", len(asked)) as step:
+        contrast = segmenter.contrast(asked, step)
+    for line in told(contrast)[1:]:
+        console.note(line)
+    return contrast.competing
 
 
 def _parsed(expression: str) -> Vocabulary:

@@ -1,22 +1,32 @@
 """Options of a label map beyond the plain argmax, and the class names that its values stand for."""
 
+import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 
-from san_cli.errors import SanError, WrongType
+import numpy as np
+
+from san_cli.errors import SanError, WrongType, did_you_mean
+from san_cli.text import nearest
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.terms import check_word, shown, word_key
+
+Limit = float | Mapping[str, float]  # one for all classes, or one each by name; "*": the others, else 0
+OTHERS = "*"
 
 
 @dataclass(frozen=True)
 class MapOptions:
     """Options of a label map; by default the plain argmax over the vocabulary."""
 
-    min_score: float = 0.0  # below it a pixel stays unlabelled
+    min_score: Limit = 0.0  # below it a pixel stays unlabelled
     background: str | None = None  # the name under which the learned "no object" competes as a further class
     show: tuple[str, ...] | None = None  # keep only these classes; the rest still compete (Fig. 1)
-    keep_scores: bool = False  # give the winning score of every pixel, too
+    keep_scores: bool = False  # give the winning score and the confidence of every pixel, too
+    min_confidence: Limit = 0.0  # the winner's share of all evidence; below it a pixel stays unlabelled
+    only: bool = False  # a built-in contrast competes, unseen, see `engine/contrast.py`
 
     def __post_init__(self) -> None:
         if isinstance(self.show, str):
@@ -27,13 +37,80 @@ class MapOptions:
             if not isinstance(self.background, str):
                 raise WrongType("`background` is a name for what is no object, such as 'nothing'")
             check_word(self.background)
-        if isinstance(self.min_score, str) or not isinstance(self.min_score, Real):
-            raise WrongType(f"`min_score` is a number, not {type(self.min_score).__name__}")
-        if not 0 <= self.min_score < math.inf:
-            raise SanError(f"`min_score` is a finite number from 0, not {self.min_score}")
+            if self.only:
+                raise SanError(
+                    "`only` brings its own contrast, in which no object competes",
+                    hint="Leave out `background`.",
+                )
+        if self.only and self.show is not None:
+            raise SanError("`only` shows nothing but the vocabulary already", hint="Leave out `show`.")
+        _check_limit("min_score", self.min_score, math.inf)
+        _check_limit("min_confidence", self.min_confidence, 1.0)
+
+
+def _check_limit(name: str, limit: object, most: float) -> None:
+    for value in limit.values() if isinstance(limit, Mapping) else (limit,):
+        if isinstance(value, str | bool) or not isinstance(value, Real):
+            raise WrongType(f"`{name}` is a number, or a dict of them by class, not {type(value).__name__}")
+        if not 0 <= float(value) <= most or math.isinf(float(value)):
+            span = "a finite number from 0" if math.isinf(most) else f"a number from 0 to {most:g}"
+            raise SanError(f"`{name}` is {span}, not {value}")
 
 
 PLAIN_ARGMAX = MapOptions()
+
+
+def parse_limit(option: str, text: str) -> Limit:
+    """Parse what `--min-score` takes: a number, or `dog=0.4,*=0.2`; a name with a comma stands in double quotes.
+
+    SanError for anything else.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    found: dict[str, float] = {}
+    for part in next(csv.reader([" ".join(text.split())], skipinitialspace=True), []):
+        name, equals, value = part.rpartition("=")
+        name = name.strip().strip("'\"")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (name and equals) or math.isnan(number):
+            raise SanError(
+                f"{option} {shown(text)} is no number, nor one for each class",
+                hint=f"Write {option} 0.4, or {option} 'dog=0.4,*=0.2': * is all other classes.",
+            )
+        if name in found:
+            raise SanError(f"{option} gives {shown(name)} twice", hint="Give each class one number.")
+        found[name] = number
+    if not found:
+        raise SanError(f"{option} is empty", hint=f"Write {option} 0.4, or {option} 'dog=0.4,*=0.2'.")
+    return found
+
+
+def limits(vocabulary: Vocabulary, options: MapOptions, limit: Limit) -> np.ndarray | float:
+    """Give the limit of each class [C] that label maps index, float32, or the one number for all.
+
+    Raises SanError for a name that isn't there.
+    """
+    if not isinstance(limit, Mapping):
+        return float(limit)
+    named = _named(vocabulary, options)
+    found = np.full(len(shown_names(vocabulary, options)), limit.get(OTHERS, 0.0), np.float32)
+    for name, value in limit.items():
+        if name == OTHERS:
+            continue
+        if word_key(name) not in named:
+            raise SanError(
+                f"there is no class {shown(name)} to set a limit for",
+                hint=did_you_mean(
+                    nearest(name, vocabulary.names), "Only classes of the vocabulary have one."
+                ),
+            )
+        found[named[word_key(name)]] = value
+    return found
 
 
 def check_background(vocabulary: Vocabulary, options: MapOptions) -> None:
@@ -57,12 +134,7 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
     """
     if options.show is None:
         return None
-    named: dict[str, list[int]] = {}
-    for index, entry in enumerate(vocabulary.entries):
-        for word in dict.fromkeys(word_key(word) for word in (entry.name, *entry.words)):
-            named.setdefault(word, []).append(index)
-    if options.background is not None:
-        named.setdefault(word_key(options.background), []).append(len(vocabulary))
+    named = _named(vocabulary, options)
     missing = [name for name in options.show if word_key(name) not in named]
     if missing:
         raise SanError(
@@ -70,3 +142,14 @@ def shown_ids(vocabulary: Vocabulary, options: MapOptions) -> list[int] | None:
             hint="Add it to the vocabulary; only classes that compete can be shown.",
         )
     return sorted({index for name in options.show for index in named[word_key(name)]})
+
+
+def _named(vocabulary: Vocabulary, options: MapOptions) -> dict[str, list[int]]:
+    """List the ids of the classes that go by a word, for each word."""
+    named: dict[str, list[int]] = {}
+    for index, entry in enumerate(vocabulary.entries):
+        for word in dict.fromkeys(word_key(word) for word in (entry.name, *entry.words)):
+            named.setdefault(word, []).append(index)
+    if options.background is not None:
+        named.setdefault(word_key(options.background), []).append(len(vocabulary))
+    return named

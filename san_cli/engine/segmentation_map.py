@@ -9,10 +9,14 @@ block only for classes that can win there:
 so a class with U[c] below the winning score of a pixel can't win that pixel. A few sampled pixels say which
 classes are worth computing everywhere; the pixels that this leaves undecided are then compared with the rest.
 The result is the plain formula's: nothing is approximated but the order in which floats are added.
+
+The confidence of a pixel is its winner's share of all evidence there, S[c] / Σ_c' S[c']. The sum needs no class's
+score: Σ_c' S[c'] = Σ_q sigmoid(M[q]) · Σ_c' P[q, c'], one more column of the matrix product.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,8 +32,10 @@ _CLASS_CHUNK = 96  # classes mixed at a time, so that a block's memory doesn't g
 _NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
 _SAMPLES = 128  # pixels a block whose winner is found first
 _FEW_CLASSES = 24  # too few for skipping some to pay
+_SMALLEST = 1e-30  # evidence below it is none
 _ROUNDING = 1e-5  # by which a float32 sum of 100 terms may exceed its bound, generously
 _NEGLIGIBLE = 1e-8  # of the winning score: below float32's rounding of the sum itself
+UNCERTAIN = 0.5  # confidence below which a pixel counts as uncertain: others have more evidence together
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,30 @@ def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
     return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
 
 
+class Least(NamedTuple):
+    """What a pixel's winner must reach: one number for all classes, or one for each [C]."""
+
+    score: np.ndarray | float = 0.0
+    confidence: np.ndarray | float = 0.0
+
+
+NO_LIMIT = Least()
+
+
 @dataclass(frozen=True)
 class SegmentationMap:
     """A label map and what was learned while making it."""
 
     label_map: np.ndarray  # [H, W] int16, class index or UNLABELLED
     class_scores: np.ndarray  # [C] float32: mean winning score over a class's pixels, 0 where it has none
-    scores: np.ndarray | None = None  # [H, W] float32, the winning score per pixel, where asked for
-    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, `min_score` or not
+    class_confidences: np.ndarray  # [C] float32: the same of the confidence
+    uncertain: float  # share of the pixels that show something whose confidence is below `UNCERTAIN`
+    scores: np.ndarray | None = (
+        None  # [H, W] float32, the winning score per pixel (0: no data), where asked for
+    )
+    confidence: np.ndarray | None = None  # [H, W] float32 in 0…1, with the scores
+    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, limits or not
+    surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class, limits or not
 
 
 def segmentation_scores(mask_logits: Tensor, class_probabilities: Tensor, frame: Frame) -> Tensor:
@@ -74,42 +96,69 @@ def segmentation_map(
     class_probabilities: Tensor,
     frame: Frame,
     *,
-    min_score: float = 0.0,
+    least: Least = NO_LIMIT,
     keep_scores: bool = False,
     no_data: np.ndarray | None = None,
     block_rows: int | None = None,
 ) -> SegmentationMap:
     """The argmax over classes of the plain formula; of equal scores the lower class index wins.
 
-    `mask_logits` [N, h, w] and `class_probabilities` [N, C], both float32. Pixels whose winning score is below
-    `min_score` stay UNLABELLED, and so do those where `no_data` [H, W] is true.
+    `mask_logits` [N, h, w] and `class_probabilities` [N, C], both float32. Pixels whose winning score or confidence
+    is below the `least` stay UNLABELLED, and so do those where `no_data` [H, W] is true.
     Peak memory grows neither with C nor, beyond the result, with the output.
     """
     height, width = frame.output
     classes = class_probabilities.shape[1]
     class_probabilities = class_probabilities.contiguous()
+    evidence = _as_column(class_probabilities)  # [N, 16]
+    limits = [torch.as_tensor(limit, dtype=torch.float32, device=mask_logits.device) for limit in least]
     label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
-    scores = np.empty((height, width), dtype=np.float32) if keep_scores else None
-    pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros(classes, dtype=np.float64)
-    highest = (0.0, 0)
+    kept = [np.empty((height, width), dtype=np.float32) for _ in range(2)] if keep_scores else []
+    pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros((2, classes), dtype=np.float64)
+    highest = [(0.0, 0), (0.0, 0)]
+    uncertain, looked_at = 0, 0
     for block, masks in _mask_blocks(mask_logits, frame, block_rows):
+        # Who wins, and its share of all that is claimed there.
         best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
-        top = int(best.argmax())
-        highest = max(highest, (float(best[top]), int(winner[top])), key=lambda found: found[0])
-        if min_score > 0:
-            winner[best < min_score] = UNLABELLED
+        confidence = (best / (masks @ evidence)[:, 0].clamp_min(_SMALLEST)).clamp_max(1.0)
+        values = (best, confidence)
+        for kind, value in enumerate(values):
+            top = int(value.argmax())
+            highest[kind] = max(highest[kind], (float(value[top]), int(winner[top])), key=lambda one: one[0])
+
+        # Pixels that no class is to have.
+        doubtful, seen = confidence < UNCERTAIN, None
         if no_data is not None:
-            winner[torch.from_numpy(no_data[block].ravel()).to(winner.device)] = UNLABELLED
-        labels, winning = winner.to(torch.int32).cpu().numpy(), best.cpu().numpy()
+            seen = ~torch.from_numpy(no_data[block].ravel()).to(winner.device)
+            doubtful &= seen
+        uncertain += int(doubtful.sum())
+        looked_at += len(winner) if seen is None else int(seen.sum())
+        unlabelled = torch.zeros_like(doubtful) if seen is None else ~seen
+        for value, limit in zip(values, limits, strict=True):
+            unlabelled |= value < (limit if limit.ndim == 0 else limit[winner])
+        winner = winner.masked_fill(unlabelled, UNLABELLED)
+
+        # The block's part of the map and of the means.
+        labels = winner.to(torch.int32).cpu().numpy()
         shape = label_map[block].shape
         label_map[block] = labels.reshape(shape)
-        if scores is not None:
-            scores[block] = winning.reshape(shape)
         bins = labels.astype(np.intp) + 1  # unlabelled pixels fall into bin 0
         pixels += np.bincount(bins, minlength=classes + 1)[1:]
-        sums += np.bincount(bins, weights=winning, minlength=classes + 1)[1:]
-    class_scores = (sums / np.maximum(pixels, 1)).astype(np.float32)
-    return SegmentationMap(label_map, class_scores, scores, highest)
+        for kind, value in enumerate(values):
+            found = value.cpu().numpy()
+            sums[kind] += np.bincount(bins, weights=found, minlength=classes + 1)[1:]
+            if kept:
+                kept[kind][block] = (found if seen is None else found * seen.cpu().numpy()).reshape(shape)
+    means = (sums / np.maximum(pixels, 1)).astype(np.float32)
+    return SegmentationMap(
+        label_map, means[0], means[1], uncertain / max(looked_at, 1), *(kept or (None, None)), *highest
+    )
+
+
+def _as_column(class_probabilities: Tensor) -> Tensor:
+    """Sum probabilities [N, C] over classes, as the first column of [N, 16], see `_NARROW`."""
+    total = class_probabilities.double().sum(dim=1).float()
+    return F.pad(total[:, None], (0, _NARROW - 1)).contiguous()
 
 
 def _mask_blocks(

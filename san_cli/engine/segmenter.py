@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from san_cli.datasets.images import as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
+from san_cli.engine.contrast import NO_OBJECT, Contrast, contrast_of
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
 from san_cli.engine.given import (
     ImageLike,
@@ -23,50 +24,25 @@ from san_cli.engine.given import (
     given_vocabulary,
 )
 from san_cli.engine.loading import load_weights
-from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, check_background, shown_ids, shown_names
-from san_cli.engine.segmentation_map import UNLABELLED, SegmentationMap, frame_of, segmentation_map
+from san_cli.engine.map_options import (
+    PLAIN_ARGMAX,
+    MapOptions,
+    check_background,
+    limits,
+    shown_ids,
+    shown_names,
+)
+from san_cli.engine.results import NotFinite, RawOutput, Segmentation
+from san_cli.engine.segmentation_map import UNLABELLED, Least, SegmentationMap, frame_of, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
-from san_cli.errors import ExitCode, SanError, WrongType
+from san_cli.errors import SanError, WrongType
 from san_cli.models.presets import Preset
 from san_cli.models.san import SAN, normalise
+from san_cli.vocabulary.contrast import contrast_to
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.templates import templates as template_set
 from san_cli.weights.checkpoint import Checkpoint, load_into
-
-
-class NotFinite(SanError):
-    """The network's output for an image is no number somewhere, so that no label map can be made of it."""
-
-    def __init__(self, precision: torch.dtype) -> None:
-        self.cause = f"the network's output is not finite (an overflow in {str(precision)[6:]})"
-        way = (
-            "Weights with numbers this large are damaged, or a training of them has diverged: take others."
-            if precision == torch.float32
-            else "Use --precision fp32; if that overflows, too, the weights are damaged or have diverged."
-        )
-        super().__init__(self.cause, hint=way, code=ExitCode.SOME_FAILED)
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """A segmented image, at its own resolution."""
-
-    label_map: np.ndarray  # [H, W] int16, index into vocabulary, or -1: unlabelled
-    vocabulary: tuple[str, ...]
-    class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's pixels
-    scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores
-    notes: tuple[str, ...] = ()  # what reading the image did to it, one line each
-
-
-@dataclass(frozen=True)
-class RawOutput:
-    """The network's output for one image, before the label map is made; all float32."""
-
-    mask_logits: np.ndarray  # [N, H/16, W/16]
-    class_logits: np.ndarray  # [N, C+1], last column "no object"
-    region_embeddings: np.ndarray  # [N, D], normalised
-    text_embeddings: np.ndarray  # [words+1, D], normalised, last row the learned background
 
 
 class Segmenter:
@@ -91,6 +67,7 @@ class Segmenter:
         self.templates = template_set(templates)
         self._text_tower = text_tower
         self._embedded: dict[Vocabulary, Tensor] = {}
+        self._contrast: Contrast | None = None
         self.pictures = self.strange_pictures = 0  # counted for tiny alone, see `tiny_world`
         with torch.device("meta"):
             model = SAN(self.preset)
@@ -173,6 +150,8 @@ class Segmenter:
         words = given_vocabulary(vocabulary)
         check_background(words, options)
         names = shown_names(words, options)
+        for limit in (options.min_score, options.min_confidence):
+            limits(words, options, limit)
         # Everything is read before the network runs: a file that can't be read costs no time on the others.
         loaded = [as_rgb_array(image, reading) for image in images]
         pixels = [image.pixels for image in loaded]
@@ -193,7 +172,14 @@ class Segmenter:
                     if made is None:
                         raise NotFinite(self.precision)
                     found[index] = Segmentation(
-                        made.label_map, names, made.class_scores, made.scores, loaded[index].notes
+                        made.label_map,
+                        names,
+                        made.class_scores,
+                        made.class_confidences,
+                        made.uncertain,
+                        made.scores,
+                        made.confidence,
+                        loaded[index].notes,
                     )
                 advance(len(chunk))
         return [found[index] for index in range(len(images))]
@@ -218,14 +204,23 @@ class Segmenter:
         Pixels where an image's `no_data` [H, W] is true stay unlabelled.
         `on_network_done` is called between the network and the making of the maps, for those who time them.
         """
+        competing = self.contrast(vocabulary).competing if options.only else vocabulary
         mask_logits, probabilities, finite = self._factors(
-            resized, vocabulary, background=options.background is not None
+            resized, competing, background=options.background is not None or options.only
         )
+        if options.only:
+            probabilities[..., -1] *= NO_OBJECT
         if on_network_done is not None:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             on_network_done()
-        shown = shown_ids(vocabulary, options)
+        shown, classes_shown = shown_ids(vocabulary, options), len(shown_names(vocabulary, options))
+        least = Least(
+            *(
+                _with_contrast(limits(vocabulary, options, limit), probabilities.shape[-1])
+                for limit in (options.min_score, options.min_confidence)
+            )
+        )
         holes = [None] * len(sizes) if no_data is None else no_data
         maps: list[SegmentationMap | None] = []
         for usable, masks, classes, size, hole in zip(
@@ -238,14 +233,32 @@ class Segmenter:
                 masks,
                 classes,
                 frame_of(resized[0], size),
-                min_score=options.min_score,
+                least=least,
                 keep_scores=options.keep_scores,
                 no_data=hole,
             )
             if shown is not None:
                 made.label_map[~np.isin(made.label_map, shown)] = UNLABELLED
+            if options.only:
+                made.label_map[made.label_map >= classes_shown] = UNLABELLED
+                scores, confidences = (
+                    made.class_scores[:classes_shown],
+                    made.class_confidences[:classes_shown],
+                )
+                made = replace(made, class_scores=scores, class_confidences=confidences)
             maps.append(made)
         return maps
+
+    def contrast(self, asked: Vocabulary, progress: Progress | None = None) -> Contrast:
+        """Choose, or look up, what competes with the asked words where nothing else is to be shown (`only`)."""
+        found = self._contrast
+        if found is None or found.asked != asked:
+            candidates = contrast_to(asked, of_tiny=is_tiny(self.preset))
+            embeddings = self.embed(Vocabulary((*asked.entries, *candidates)), progress)
+            found, rows = contrast_of(asked, candidates, embeddings)
+            self.remember(found.competing, rows)
+            self._contrast = found
+        return found
 
     @torch.inference_mode()
     def map_factors(self, resized: Sequence[np.ndarray], vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
@@ -318,6 +331,13 @@ class Segmenter:
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
         self._embedded = {vocabulary: embeddings.to(self.device)}
+
+
+def _with_contrast(limit: np.ndarray | float, competing: int) -> np.ndarray | float:
+    """Let a limit for each asked class be one for each that competes; the contrast has none."""
+    if isinstance(limit, float) or len(limit) == competing:
+        return limit
+    return np.concatenate([limit, np.zeros(competing - len(limit), np.float32)])
 
 
 @contextmanager

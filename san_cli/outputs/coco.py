@@ -3,9 +3,11 @@
     {"info": {"description", "version", "date_created", "san": {…}},
      "licenses": [],
      "categories": [{"id", "name", "supercategory"}],           every class asked for; id = label map's value + 1
-     "images": [{"id", "file_name", "height", "width"}],        id = place among all inputs, from 1
+     "images": [{"id", "file_name", "height", "width",          id = place among all inputs, from 1
+                 "uncertain", "notes"}],                        ours, notes where there are some
      "annotations": [{"id", "image_id", "category_id", "segmentation": {"size", "counts"},
-                      "area", "bbox", "iscrowd": 0, "score"}],  one per class and image
+                      "area", "bbox", "iscrowd": 0, "score",    one per class and image
+                      "confidence"}],                           ours
      "failures": [{"file_name", "error"}]}                      ours; readers of COCO ignore it
 
 Chosen so that pycocotools, CVAT, datumaro, FiftyOne and supervision all read it: CVAT and datumaro lose a
@@ -85,20 +87,26 @@ def _images(records: Iterator[ImageRecord], failures: list[dict[str, object]]) -
     """Yield the images in turn; those that failed go to `failures` instead."""
     for image_id, record in enumerate(records, start=1):
         if record.error is None:
-            yield {
+            image: dict[str, object] = {
                 "id": image_id,
                 "file_name": record.file_name,
                 "height": record.height,
                 "width": record.width,
             }
+            if record.uncertain is not None:
+                image["uncertain"] = round(record.uncertain, 6)
+            if record.notes:
+                image["notes"] = list(record.notes)
+            yield image
         else:
-            failures.append({"file_name": record.file_name, "error": record.error})
+            notes = {"notes": list(record.notes)} if record.notes else {}
+            failures.append({"file_name": record.file_name, "error": record.error, **notes})
 
 
 def _annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, object]]:
     annotation_id = 0
     for image_id, record in enumerate(records, start=1):
-        for class_id, score, region in record.regions:
+        for class_id, region, score, confidence, _ in record.found:
             annotation_id += 1
             annotation: dict[str, object] = {
                 "id": annotation_id,
@@ -111,4 +119,6 @@ def _annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, object]]:
             }
             if score is not None:
                 annotation["score"] = round(score, 6)
+            if confidence is not None:
+                annotation["confidence"] = round(confidence, 6)
             yield annotation

@@ -11,11 +11,13 @@ reader's to choose, and the page can pick out one class by its colour.
 Nothing comes from a network, and the page's content security policy lets nothing. `data.js` is one call:
 
     gallery({"version", "classes": [[name, colour]], "about": [[label, value]], "links": {kind: suffix}},
-    [[name, stem, height, width, [class id, area, …]],    an image, its classes by descending area
-     [name, cause],                                       an input that failed
+    [[name, stem, height, width, [class id, area, confidence, …], uncertain, [note, …]],    an image
+     [name, cause],                                                                       an input that failed
      …]);
 
-`name` is for reading: printable, on one line. `stem` is for addresses: percent-encoded, of results below DIR.
+`name`, `cause` and `note` are for reading: printable, on one line. `stem` is for addresses: percent-encoded, of
+results below DIR. An image's classes are in order of descending area. Confidences and `uncertain`, the share of the
+pixels with little confidence, are in 0…1, or null where a record doesn't tell them; without notes there is no list.
 
 Only the rows in sight are in the document. Of 5,000 images that is usable after 0.4 s, and frames take 17 to 21 ms
 while one scrolls (scripts/check_gallery.py, Chromium 156). All of them with `loading=lazy` and
@@ -46,6 +48,7 @@ DATA = f"{FOLDER}/data.js"
 PHOTO_SUFFIX, CLASSES_SUFFIX = ".photo.jpg", ".classes.png"  # below FOLDER
 _SCRIPTS = ("model.js", "elements.js", "layout.js", "grid.js", "legend.js", "detail.js", "page.js")
 LONGEST_SIDE = 640
+_PLACES = 3  # of the shares in `data.js`: more than the page shows
 _UNLABELLED, _OUTLINE, _FIRST_CLASS = 0, 1, 2  # in a layer
 _LAYER_CLASSES = 256 - _FIRST_CLASS
 
@@ -61,7 +64,7 @@ def write_gallery(
 ) -> None:
     """Write the page and its data into `output`, whose `FOLDER` must exist; the thumbnails come image by image.
 
-    `info` is what `coco.dataset_info` gives, `classes` the names that regions' ids index, `links` the kind and
+    `info` is what `coco.dataset_info` gives, `classes` the names that class ids index, `links` the kind and
     suffix of other results to link to; `stem_of` gives the name, without suffix, of an image's results.
     `records` is gone through once, one record in memory at a time. The bytes depend on the arguments alone.
     OSError where writing fails.
@@ -123,9 +126,18 @@ def _row(record: ImageRecord, stem_of: Callable[[str], str]) -> list[object]:
     name = printable(record.file_name)
     if record.error is not None:
         return [name, printable(record.error)]
-    largest_first = sorted(record.regions, key=lambda entry: (-entry[2].area, entry[0]))
-    areas = [value for class_id, _, region in largest_first for value in (class_id, region.area)]
-    return [name, quote(os.fsencode(stem_of(record.file_name))), record.height, record.width, areas]
+    stem = quote(os.fsencode(stem_of(record.file_name)))
+    found = [
+        value
+        for one in record.largest_first
+        for value in (one.class_id, one.region.area, _rounded(one.confidence))
+    ]
+    row = [name, stem, record.height, record.width, found, _rounded(record.uncertain)]
+    return [*row, list(map(printable, record.notes))] if record.notes else row
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, _PLACES)
 
 
 def _about(settings: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -144,8 +156,12 @@ def _about(settings: Mapping[str, Any]) -> Iterator[list[str]]:
         yield ["Shown", counted(len(settings["show"]), "class")]
     if settings.get("background") is not None:
         yield ["Background", printable(str(settings["background"]))]
-    if settings.get("min-score"):
-        yield ["Least score", f"{settings['min-score']:g}"]
+    if settings.get("only"):
+        yield ["Competing", "a built-in contrast, unseen"]
+    for option, label in (("min-score", "Least score"), ("min-confidence", "Least confidence")):
+        limit = settings.get(option)
+        if limit:
+            yield [label, "by class" if isinstance(limit, Mapping) else f"{limit:g}"]
 
 
 def write_photo(path: Path, image: NDArray[np.uint8]) -> None:

@@ -20,9 +20,10 @@ def image_line(
 
     Keys: path (relative, with `/`; the results are named after it), input (the path that opens the file from
     where the command ran), width, height (displayed pixels) and exif_orientation (1 to 8), all three null if it
-    failed; classes (largest first: id from 0 as in the label map, name, score, area in pixels, fraction of the
-    image, bbox (x, y, width, height), and with `segmentation` the COCO RLE), outputs (kind → path), ms (stage →
-    milliseconds) and, if it failed, error.
+    failed; uncertain (share of its pixels whose confidence is below 0.5); classes (largest first: id from 0 as in
+    the label map, category_id as in predictions.json, which is one more, name, score, confidence, area in pixels,
+    fraction of the image, bbox (x, y, width, height), and with `segmentation` the COCO RLE), notes (what reading
+    the image did to it), outputs (kind → path), ms (stage → milliseconds) and, if it failed, error.
     """
     failed = record.error is not None
     line: dict[str, object] = {
@@ -31,7 +32,9 @@ def image_line(
         "width": None if failed else record.width,
         "height": None if failed else record.height,
         "exif_orientation": None if failed else exif_orientation,
+        "uncertain": _rounded(record.uncertain),
         "classes": _classes(record, names, segmentation),
+        "notes": list(record.notes),
         "outputs": dict(outputs),
         "ms": {stage: round(time, 1) for stage, time in ms.items()},
     }
@@ -43,11 +46,13 @@ def image_line(
 def _classes(record: ImageRecord, names: Sequence[str], segmentation: bool) -> list[dict[str, object]]:
     size = [record.height, record.width]
     classes = []
-    for class_id, score, region in sorted(record.regions, key=lambda entry: (-entry[2].area, entry[0])):
+    for class_id, region, score, confidence, _ in record.largest_first:
         entry: dict[str, object] = {
             "id": class_id,
+            "category_id": class_id + 1,
             "name": names[class_id],
-            "score": None if score is None else round(score, 6),
+            "score": _rounded(score),
+            "confidence": _rounded(confidence),
             "area": region.area,
             "fraction": round(region.area / (record.height * record.width), 6),
             "bbox": list(region.bbox),
@@ -56,3 +61,7 @@ def _classes(record: ImageRecord, names: Sequence[str], segmentation: bool) -> l
             entry["segmentation"] = {"size": size, "counts": region.counts}
         classes.append(entry)
     return classes
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

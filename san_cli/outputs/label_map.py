@@ -1,4 +1,7 @@
-"""Label maps as index PNGs: the pixel value is the class id, with a palette for the eye up to 255 classes."""
+"""Label maps as index PNGs: the pixel value is the class id, with a palette for the eye up to 255 classes.
+
+Beside them maps of how sure each pixel is.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from san_cli.errors import SanError
 from san_cli.files import atomic_write
@@ -13,6 +17,7 @@ from san_cli.outputs.colours import palette
 from san_cli.text import json_text
 
 _UNLABELLED_8, _UNLABELLED_16 = 2**8 - 1, 2**16 - 1
+_HIGHEST = 2**16 - 1  # what a confidence of 1 is written as
 
 
 def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[str]) -> None:
@@ -22,13 +27,7 @@ def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[
     Above: 16-bit gray, 65535 is unlabelled. Compressed at level 1: half the time for 10 to 20 % more bytes.
     ValueError for an id outside `names`, SanError above 65535 classes.
     """
-    if label_map.min() < -1 or label_map.max() >= len(names):
-        raise ValueError(f"label map has ids outside -1 … {len(names) - 1}")
-    if len(names) > _UNLABELLED_16:
-        raise SanError(
-            f"a label map holds at most {_UNLABELLED_16} classes, the vocabulary has {len(names)}",
-            hint="Leave `labels` out of --save, or use fewer classes.",
-        )
+    _check_ids(label_map, names)
     # In two's complement -1 has every bit set: the narrowing cast itself makes it 255 or 65535.
     if len(names) <= _UNLABELLED_8:
         image = Image.fromarray(label_map.astype(np.uint8)).convert("L")
@@ -39,6 +38,38 @@ def write_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[
         image = Image.fromarray(label_map.astype(np.uint16))
     with atomic_write(path) as stream:
         image.save(stream, "PNG", compress_level=1)
+
+
+def write_gray_label_map(path: Path, label_map: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Write the same values as `write_label_map` without a palette, for readers that give its colours instead.
+
+    8-bit gray up to 255 classes, 16-bit above.
+    """
+    _check_ids(label_map, names)
+    image = Image.fromarray(label_map.astype(np.uint8 if len(names) <= _UNLABELLED_8 else np.uint16))
+    with atomic_write(path) as stream:
+        image.save(stream, "PNG", compress_level=1)
+
+
+def write_confidence(path: Path, confidence: NDArray[np.float32]) -> None:
+    """Write the confidence [H, W] in 0…1 as a 16-bit gray PNG: value / 65535; the file says so in its texts."""
+    values = np.rint(confidence.astype(np.float64) * _HIGHEST).astype(np.uint16)
+    texts = PngInfo()
+    texts.add_text("Title", "san: confidence of each pixel's class")
+    texts.add_text("san:scale", f"confidence = value / {_HIGHEST}")
+    with atomic_write(path) as stream:
+        Image.fromarray(values).save(stream, "PNG", compress_level=1, pnginfo=texts)
+
+
+def _check_ids(label_map: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Raise ValueError for an id outside `names`, SanError above 65535 classes."""
+    if label_map.min() < -1 or label_map.max() >= len(names):
+        raise ValueError(f"label map has ids outside -1 … {len(names) - 1}")
+    if len(names) > _UNLABELLED_16:
+        raise SanError(
+            f"a label map holds at most {_UNLABELLED_16} classes, the vocabulary has {len(names)}",
+            hint="Leave `labels` out of --save, or use fewer classes.",
+        )
 
 
 def read_label_map(path: Path) -> NDArray[np.int32]:

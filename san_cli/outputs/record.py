@@ -2,45 +2,75 @@
 
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from san_cli.outputs.rle import Region
 
 
+class Found(NamedTuple):
+    """A class that an image has pixels of."""
+
+    class_id: int  # from 0
+    region: Region
+    score: float | None = None  # mean over its pixels
+    confidence: float | None = None  # the same, in 0…1
+    parts: int | None = None  # connected regions that its pixels form, where they were counted
+
+
 @dataclass(frozen=True)
 class ImageRecord:
-    """One input: its regions, or the reason why it has none.
+    """One input: what was found, or the reason why nothing was.
 
     `file_name` is the path relative to the input root, with `/`; height and width are those of the displayed
-    image (EXIF orientation applied), 0 where `error` says that there was none to be had.
-    `regions` holds (class id from 0, mean score or None, region), ascending by id, in Python's own numbers.
+    image (EXIF orientation applied), 0 where `error` says that there was none to be had. `found` is ascending by
+    id, in Python's own numbers. `uncertain` is the share of its pixels with little confidence; `notes` say what
+    reading the image did to it.
     """
 
     file_name: str
     height: int
     width: int
-    regions: tuple[tuple[int, float | None, Region], ...] = ()
+    found: tuple[Found, ...] = ()
     error: str | None = None
+    uncertain: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def largest_first(self) -> list[Found]:
+        """List what was found by descending area."""
+        return sorted(self.found, key=lambda one: (-one.region.area, one.class_id))
+
+    @property
+    def unlabelled(self) -> int:
+        """Count the pixels without a class."""
+        return self.height * self.width - sum(one.region.area for one in self.found)
 
     def to_json_line(self) -> str:
         """Return the record as one line of plain ASCII without a line end; `from_json_line` gives an equal one."""
-        regions = [[class_id, score, r.counts, r.area, r.bbox] for class_id, score, r in self.regions]
-        fields = [self.file_name, self.height, self.width, regions, self.error]
+        found = [
+            [one.class_id, one.score, one.confidence, one.parts, r.counts, r.area, r.bbox]
+            for one in self.found
+            for r in (one.region,)
+        ]
+        fields = [self.file_name, self.height, self.width, found, self.error, self.uncertain, self.notes]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json_line(cls, line: str) -> "ImageRecord":
         """Read a record written by `to_json_line`; ValueError for any other line, a torn one included."""
         try:
-            file_name, height, width, regions, error = json.loads(line)
+            file_name, height, width, found, error, uncertain, notes = json.loads(line)
             return cls(
                 file_name,
                 height,
                 width,
                 tuple(
-                    (class_id, score, Region(counts, area, tuple(bbox)))
-                    for class_id, score, counts, area, bbox in regions
+                    Found(class_id, Region(counts, area, tuple(bbox)), score, confidence, parts)
+                    for class_id, score, confidence, parts, counts, area, bbox in found
                 ),
                 error,
+                uncertain,
+                tuple(notes),
             )
         except (TypeError, ValueError) as damage:
             raise ValueError(f"not the record of an image: {line[:60]!r}") from damage

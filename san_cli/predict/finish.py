@@ -14,6 +14,7 @@ from san_cli.outputs.coco import write_coco
 from san_cli.outputs.gallery import FOLDER, write_gallery
 from san_cli.outputs.label_map import write_class_table
 from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.tables import TABLES
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import ImageJournal, same_content, source_of
 from san_cli.predict.made_files import has_size, mark_of, marks_from, remove_made
@@ -47,9 +48,9 @@ class Tally:
         self.images += 1
         self.failed += record.error is not None
         self.pixels += record.height * record.width
-        for class_id, _, region in record.regions:
-            self.class_pixels[class_id] = self.class_pixels.get(class_id, 0) + region.area
-            self.class_images[class_id] = self.class_images.get(class_id, 0) + 1
+        for found in record.found:
+            self.class_pixels[found.class_id] = self.class_pixels.get(found.class_id, 0) + found.region.area
+            self.class_images[found.class_id] = self.class_images.get(found.class_id, 0) + 1
 
 
 def unfinished(journal: ImageJournal, images: Sequence[InputImage]) -> list[InputImage]:
@@ -107,7 +108,12 @@ def finish(
                 records=counted(),
                 stem_of=output_stem,
             )
-        if not {"json", "html"} & set(save):
+        for kind, write in TABLES.items():
+            if kind in save:
+                for name, table in write.items():
+                    with atomic_write(output / name) as stream:
+                        table(stream, classes=classes, records=counted())
+        if not {"json", "html", *TABLES} & set(save):
             for _ in counted():
                 pass
 

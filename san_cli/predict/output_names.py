@@ -14,16 +14,37 @@ from pathlib import Path
 from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
 from san_cli.errors import SanError
 from san_cli.outputs import gallery
+from san_cli.outputs.tables import TABLES
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.search import IMAGE_SUFFIXES, InputImage, real_path
 from san_cli.text import printable
 
-KINDS = ("overlay", "labels", "json", "html")  # what --save takes
+KINDS = (
+    "overlay",
+    "labels",
+    "json",
+    "html",
+    "labels-gray",
+    "scores",
+    "table",
+    "parquet",
+)  # what --save takes
 PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
-_SUFFIXES = {"overlay": ".overlay.jpg", "labels": ".labels.png"}
+_SUFFIXES = {
+    "overlay": ".overlay.jpg",
+    "labels": ".labels.png",
+    "labels-gray": ".labels-gray.png",
+    "scores": ".confidence.png",
+}
 _THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}  # of the page
-_RUN_FILES = {"json": [PREDICTIONS], "labels": [CLASSES], "html": [gallery.DATA, gallery.PAGE]}
+_RUN_FILES = {
+    "json": [PREDICTIONS],
+    "labels": [CLASSES],
+    "labels-gray": [CLASSES],
+    "html": [gallery.DATA, gallery.PAGE],
+    **{kind: list(files) for kind, files in TABLES.items()},
+}
 # An image's results are its stem between two of these. No suffix ends in another, so two results have one name
 # only if their images have one stem.
 RESULTS = tuple(("", suffix) for suffix in _SUFFIXES.values()) + tuple(
@@ -71,7 +92,7 @@ def result_suffixes(save: Sequence[str]) -> dict[str, str]:
 
 def run_files(save: Sequence[str]) -> list[str]:
     """List the paths, below the folder of the results, of the files that concern all images."""
-    return [path for kind in save for path in _RUN_FILES.get(kind, [])]
+    return list(dict.fromkeys(path for kind in save for path in _RUN_FILES.get(kind, [])))
 
 
 def told_kinds(save: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import errno
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -29,10 +29,13 @@ from san_cli.datasets.images import (
 )
 from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.pipeline import threaded
+from san_cli.engine.results import NotFinite
 from san_cli.engine.segmentation_map import SegmentationMap
-from san_cli.engine.segmenter import NotFinite, Segmenter
-from san_cli.outputs.record import ImageRecord
+from san_cli.engine.segmenter import Segmenter
+from san_cli.outputs.parts import count_parts
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
+from san_cli.outputs.tables import TABLES
 from san_cli.predict.batches import Size, group_by, plan_batches
 from san_cli.predict.folder import Run
 from san_cli.predict.journal import Source, image_line, source_of
@@ -53,6 +56,7 @@ class Outcome:
     ms: Ms = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, of an image done now
+    surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class
 
 
 @dataclass(frozen=True)
@@ -330,7 +334,7 @@ class Stages:
         name = self.run.listing.images[position].name
         written: Mapping[str, Written] = {}
         if isinstance(image, Failed):
-            record = ImageRecord(name, 0, 0, error=image.cause)
+            record = ImageRecord(name, 0, 0, error=image.cause, notes=image.notes)
         else:
             try:
                 record, written = self._write(name, image)
@@ -338,28 +342,38 @@ class Stages:
                 cause = cause_of_one_image(error)
                 if cause is None:
                     raise stopping(error, self.run.output) from error
-                record = ImageRecord(name, 0, 0, error=cause)
+                record = ImageRecord(name, 0, 0, error=cause, notes=image.notes)
         marks = {kind: result.mark for kind, result in written.items()}
         line = image_line(image.source, image.exif_orientation, record, marks)
         ms = {**image.ms, "write": _ms_since(start)}
-        highest = image.made.highest if isinstance(image, Segmented) else (0.0, 0)
-        outcome = Outcome(record, image.exif_orientation, ms=ms, notes=image.notes, highest=highest)
+        outcome = Outcome(record, image.exif_orientation, ms=ms, notes=image.notes)
+        if isinstance(image, Segmented):
+            outcome = replace(outcome, highest=image.made.highest, surest=image.made.surest)
         return Saved(position, written, line, outcome)
 
     def _write(self, name: str, image: Segmented) -> tuple[ImageRecord, Mapping[str, Written]]:
-        label_map, scores = image.made.label_map, image.made.class_scores
-        written = write_results(
-            self.run.output, name, self.job.save, image.pixels, label_map, self.job.classes
-        )
+        made, save = image.made, self.job.save
+        written = write_results(self.run.output, name, save, image.pixels, made, self.job.classes)
         self.unnamed[image.planned.position] = written
         if self.ended:  # a thread that a second interrupt didn't wait for
             discard(written)
-        regions = encode_label_map(label_map)
-        if "json" not in self.job.save:  # only its areas are wanted, and run lengths are most of a journal
+        regions = encode_label_map(made.label_map)
+        parts = count_parts(made.label_map, regions) if set(TABLES) & set(save) else {}
+        if "json" not in save:  # only its areas are wanted, and run lengths are most of a journal
             regions = {class_id: Region("", r.area, r.bbox) for class_id, r in regions.items()}
-        height, width = label_map.shape
-        scored = tuple((i, round(float(scores[i]), 4), region) for i, region in regions.items())
-        return ImageRecord(name, height, width, scored), written
+        found = tuple(
+            Found(
+                class_id,
+                region,
+                round(float(made.class_scores[class_id]), 4),
+                round(float(made.class_confidences[class_id]), 4),
+                parts.get(class_id),
+            )
+            for class_id, region in regions.items()
+        )
+        height, width = made.label_map.shape
+        uncertain = round(made.uncertain, 6)
+        return ImageRecord(name, height, width, found, uncertain=uncertain, notes=image.notes), written
 
 
 def _failed(image: Loaded, cause: str, ms: Ms) -> Failed:

@@ -1,8 +1,9 @@
 """Request to `san predict`, and what of it can be checked before the model is loaded, cheap things first."""
 
 import math
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import BinaryIO
 
 from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
-from san_cli.engine.map_options import MapOptions, check_background, shown_names
+from san_cli.engine.map_options import Limit, MapOptions, check_background, limits, parse_limit, shown_names
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import TINY, get_preset
 from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
@@ -20,14 +21,17 @@ from san_cli.runs.shares import Share, parse_shard
 from san_cli.runs.voice import Voice
 from san_cli.text import nearest, quoted
 from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary, select_entries
-from san_cli.vocabulary.terms import word_key
+from san_cli.vocabulary.terms import as_term, word_key
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
     **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
     **dict.fromkeys(("jpg", "jpeg", "image", "images", "vis", "visualization", "color", "colour"), "overlay"),
     **dict.fromkeys(("coco", "rle", "annotations", "predictions"), "json"),
+    **dict.fromkeys(("confidence", "score", "uncertainty", "heatmap"), "scores"),
+    **dict.fromkeys(("csv", "areas", "tables", "excel", "xlsx"), "table"),
+    **dict.fromkeys(("gray", "grey", "labels-grey", "labels_gray", "mono"), "labels-gray"),
     **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
-    "all": ",".join(KINDS),
+    "all": ",".join(KINDS[:-1]),
 }
 _FILE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif"),
@@ -57,8 +61,11 @@ class Words:
     vocab: Sequence[str] | None = None
     show: Sequence[str] | None = None
     background: str | None = None
-    min_score: float = 0.0
+    min_score: str = "0"
     templates: str = "vild"
+    min_confidence: str = "0"
+    only: Sequence[str] | None = None
+    verbose: bool = False  # say what competes
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,15 @@ def check_output_name(output: Path) -> None:
         )
 
 
-def check_min_score(min_score: float) -> None:
-    """Raise SanError for a score that nothing can be compared with."""
-    if not math.isfinite(min_score):
-        raise SanError("--min-score is not a number", hint="Scores begin at 0; most pixels have less than 1.")
+def limits_of(words: Words) -> tuple[Limit, Limit]:
+    """Parse `--min-score` and `--min-confidence`; SanError for what nothing can be compared with."""
+    found = parse_limit("--min-score", words.min_score), parse_limit("--min-confidence", words.min_confidence)
+    for limit, option, most in zip(found, ("--min-score", "--min-confidence"), (math.inf, 1.0), strict=True):
+        for value in limit.values() if isinstance(limit, Mapping) else (limit,):
+            if not 0 <= value <= most or math.isinf(value):
+                span = "from 0 to 1" if most == 1 else "from 0 on; most pixels have less than 1"
+                raise SanError(f"{option} can't be {value:g}", hint=f"It is a number {span}.")
+    return found
 
 
 def reading_of(inputs: Inputs) -> Reading:
@@ -158,28 +170,50 @@ def our_share(plan: Plan) -> tuple[Share, Processes]:
     return parse_shard(plan.shard), ALONE
 
 
-def parse_words(words: Words, model: Model, voice: Voice) -> tuple[Vocabulary, MapOptions]:
+def parse_words(
+    words: Words, model: Model, voice: Voice, *, keep_scores: bool
+) -> tuple[Vocabulary, MapOptions]:
     """Parse the vocabulary, by default that of the model's world, and what is made of it in a label map.
 
     SanError for an unknown model, and for words that are none or not in the vocabulary.
     """
-    vocabulary = parse_vocabulary(list(words.vocab or [_own_words(model)]))
+    _refuse_other_words(words)
+    vocabulary = parse_vocabulary(list(words.only or words.vocab or [_own_words(model)]))
     for text in vocabulary.notes:
         voice.note(text)
 
     # "No object" competes under a name that no class has.
-    background = words.background
-    options = MapOptions(words.min_score, background, _shown(words, vocabulary))
+    min_score, min_confidence = limits_of(words)
+    options = MapOptions(
+        min_score,
+        words.background,
+        _shown(words, vocabulary),
+        keep_scores=keep_scores,
+        min_confidence=min_confidence,
+        only=bool(words.only),
+    )
     check_background(vocabulary, options)
+    for limit in (min_score, min_confidence):
+        limits(vocabulary, options, limit)
 
     # Of few classes one wins everywhere, which surprises.
-    if len(vocabulary) <= 3 and background is None and not words.show and not words.min_score:
-        only = "of the one class" if len(vocabulary) == 1 else f"one of {len(vocabulary)} classes"
-        voice.note(
-            f"every pixel must be {only}; with --vocab coco+… and --show … "
-            "the classes of coco compete, with --background NAME whatever is no object"
-        )
+    limited = min_score or min_confidence
+    if len(vocabulary) <= 3 and not (words.background or words.show or words.only or limited):
+        must = "of the one class" if len(vocabulary) == 1 else f"one of {len(vocabulary)} classes"
+        terms = shlex.quote(",".join(as_term(entry.name) for entry in vocabulary.entries))
+        voice.note(f"every pixel must be {must}; to find them among everything else: --only {terms}")
     return vocabulary, options
+
+
+def _refuse_other_words(words: Words) -> None:
+    """Raise SanError for what `--only`, a whole vocabulary, leaves nothing to say."""
+    if not words.only:
+        return
+    given = {"--vocab": words.vocab, "--show": words.show, "--background": words.background}
+    for option, value in given.items():
+        if value:
+            way = "To let other classes compete: --vocab … --show …, without --only."
+            raise SanError(f"--only is a whole vocabulary, {option} would change nothing", hint=way)
 
 
 def _own_words(model: Model) -> str:

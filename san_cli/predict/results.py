@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.images import os_cause
+from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import temp_path
 from san_cli.outputs.gallery import write_layer, write_photo
-from san_cli.outputs.label_map import write_label_map
+from san_cli.outputs.label_map import write_confidence, write_gray_label_map, write_label_map
 from san_cli.outputs.overlay import render_overlay, write_overlay
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.made_files import Mark, mark_of
@@ -39,7 +40,7 @@ def write_results(
     name: str,
     save: Sequence[str],
     pixels: NDArray[np.uint8],
-    label_map: NDArray[np.integer],
+    made: SegmentationMap,
     classes: Sequence[str],
 ) -> dict[str, Written]:
     """Write an image's own files, by kind, under temporary names, and remove what has theirs.
@@ -54,7 +55,7 @@ def write_results(
             path = output / relative
             make_folder(output, path.parent)
             temp = temp_path(path.parent)
-            _write(kind, temp, pixels, label_map, classes)
+            _write(kind, temp, pixels, made, classes)
             written[kind] = Written(temp, path, mark_of(temp))
             path.unlink(missing_ok=True)  # or it might be taken for the new one after a kill
     except BaseException:
@@ -67,13 +68,19 @@ def _write(
     kind: str,
     path: Path,
     pixels: NDArray[np.uint8],
-    label_map: NDArray[np.integer],
+    made: SegmentationMap,
     classes: Sequence[str],
 ) -> None:
+    label_map = made.label_map
     if kind == "overlay":
         write_overlay(path, render_overlay(pixels, label_map, classes))
     elif kind == "labels":
         write_label_map(path, label_map, classes)
+    elif kind == "labels-gray":
+        write_gray_label_map(path, label_map, classes)
+    elif kind == "scores":
+        assert made.confidence is not None, "asked for with the scores"
+        write_confidence(path, made.confidence)
     elif kind == "thumbnail":
         write_photo(path, pixels)
     else:

@@ -14,6 +14,7 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import get_preset
 from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.tables import refuse_without_pyarrow
 from san_cli.predict.finish import failed_records
 from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
 from san_cli.predict.input_hints import nothing_usable
@@ -26,8 +27,8 @@ from san_cli.predict.request import (
     Model,
     Plan,
     Words,
-    check_min_score,
     check_output_name,
+    limits_of,
     list_images,
     our_share,
     parse_words,
@@ -39,6 +40,7 @@ from san_cli.predict.summary import Summary, run_line
 from san_cli.runs.lock import refuse_unusable_folder
 from san_cli.runs.processes import default_workers, own_device
 from san_cli.runs.voice import Voice
+from san_cli.text import printable
 from san_cli.vocabulary.templates import templates as template_set
 from san_cli.weights.find import find_weights
 
@@ -54,7 +56,9 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     """
     # What is wrong with an option shows first: nothing is read for that.
     save = saved_kinds(plan.save)
-    check_min_score(words.min_score)
+    limits_of(words)
+    if "parquet" in save:
+        refuse_without_pyarrow()
     reading = reading_of(inputs)
     check_output_name(plan.output)
 
@@ -65,7 +69,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     summary = Summary(plan.output, save, voice)
 
     # Words, images and the folder of the results: seconds at most, and most mistakes are there.
-    vocabulary, options = parse_words(words, model, voice)
+    vocabulary, options = parse_words(words, model, voice, keep_scores="scores" in save)
     job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading)
     asked = asked_settings(job, template_set(words.templates))
     listing = list_images(inputs, plan.output, processes, voice)
@@ -105,10 +109,10 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         plan.output, listing, save, settings, share=share, processes=processes, overwrite=plan.overwrite
     ) as run:
         with summary.timed("text"), processes.leader_first("embedded"):  # the others find them in the cache
-            _embed(segmenter, job, voice)
+            competing = _embed(segmenter, job, voice, verbose=words.verbose)
         _do_images(run, job, segmenter, plan, summary)
         summary.warn(note_on_pictures(segmenter.pictures, segmenter.strange_pictures))
-        summary.nothing_found(job)
+        summary.nothing_found(job, competing)
 
         # What concerns all images is made from the journal, by whoever is last.
         ending = end_run(run, job.classes)
@@ -147,14 +151,25 @@ def _tell_failures(listing: Listing, job: Job, plan: Plan, summary: Summary, *, 
         raise _stopped()
 
 
-def _embed(segmenter: "Segmenter", job: Job, voice: Voice) -> None:
+def _embed(segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool) -> tuple[str, ...]:
+    """Embed the words; the names of all classes that compete, seen in the results or not."""
     from san_cli.engine.alike_words import word_notes
+    from san_cli.engine.contrast import told
 
+    names = job.classes
     with voice.progress("embedding words", len(job.vocabulary.words)) as step:
         embedded = segmenter.embed(job.vocabulary, step)
+        contrast = segmenter.contrast(job.vocabulary, step) if job.options.only else None
+    if contrast is not None:
+        names = contrast.competing.names
+    if verbose:
+        lines = [f"competing: {', '.join(map(printable, names))}"] if contrast is None else told(contrast)
+        for line in lines:
+            voice.say(line)
     length = segmenter.preset.clip.context_length
     for text in word_notes(job.vocabulary, embedded, segmenter.templates, length):
         voice.note(text)
+    return names
 
 
 def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: Summary) -> None:

@@ -1,9 +1,10 @@
 """The settings that the results of `san predict` depend on; the keys are the options' names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from san_cli.engine.map_options import Limit
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.request import Job
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
@@ -12,7 +13,7 @@ from san_cli.text import quoted
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
 
-FORMAT = 2  # of the results; raise it whenever the same settings give other bytes
+FORMAT = 3  # of the results; raise it whenever the same settings give other bytes
 
 
 def settings_file(output: Path) -> Path:
@@ -30,11 +31,17 @@ def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
         "save": list(job.save),
         "show": None if options.show is None else list(options.show),
         "background": options.background,
-        "min-score": options.min_score,
+        "only": options.only,
+        "min-score": _limit(options.min_score),
+        "min-confidence": _limit(options.min_confidence),
         "batch": job.batch,
         "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
         "bands": None if reading.bands is None else list(reading.bands),
     }
+
+
+def _limit(limit: Limit) -> object:
+    return dict(limit) if isinstance(limit, Mapping) else limit
 
 
 def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class Summary:
     work_started: float = 0.0  # once the model is loaded and the vocabulary embedded
     work_seconds: float = 0.0  # from then to the last image
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class
+    surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class
     has_regions: bool = False  # whether any image done now has some
 
     @contextmanager
@@ -74,8 +75,9 @@ class Summary:
             self.done_before += 1
         else:
             self.done += 1
-            self.has_regions |= bool(outcome.record.regions)
+            self.has_regions |= bool(outcome.record.found)
             self.highest = max(self.highest, outcome.highest)
+            self.surest = max(self.surest, outcome.surest)
         for note in outcome.notes:
             kind = re.sub(r"[-+.,\d]+", "", note)  # the same but for its numbers
             self.notes[kind] += 1
@@ -118,18 +120,28 @@ class Summary:
         files = f" ({', '.join(told_kinds(there))})" if there else ""
         self.voice.tell(f"results: {printable(str(self.output))}{files}")
 
-    def nothing_found(self, job: Job) -> None:
-        """Say why no image done now has a class, and how near it was."""
+    def nothing_found(self, job: Job, names: Sequence[str]) -> None:
+        """Say why no image done now has a class, and how near it was; `names` are of all classes that compete."""
         if self.has_regions or not self.highest[0]:
             return
-        score, class_id = self.highest
-        if score < job.options.min_score:
-            why = f"no pixel reached --min-score {job.options.min_score:g}; the largest score was {score:.2g}"
-        elif job.options.show:
-            why = f"nothing of {_named(job.options.show)} came out first anywhere; the largest score was {score:.2g}"
-        else:
+        options = job.options
+        limits = (
+            ("score", options.min_score, self.highest),
+            ("confidence", options.min_confidence, self.surest),
+        )
+        (value, class_id), why = self.highest, ""
+        for what, limit, most in limits:
+            least = max(limit.values(), default=0.0) if isinstance(limit, Mapping) else limit
+            if most[0] < least and not why:
+                (value, class_id) = most
+                why = f"no pixel reached --min-{what} {least:g}; the largest {what} was {value:.2g}"
+        shown = job.vocabulary.names if options.only else options.show
+        if not why and shown:
+            why = f"nothing of {_named(shown)} came out first anywhere; the largest score was {value:.2g}"
+        if not why:
             return
-        self.voice.note(f"nothing found: {why} ({printable(job.classes[class_id])})")
+        name = names[class_id] if class_id < len(names) else "no object"
+        self.voice.note(f"nothing found: {why} ({printable(name)})")
 
     def exit_code(self, ending: Ending) -> ExitCode:
         """Return what the counts come to, over all images where they are known."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from san_cli.engine.metrics import Metrics, confusion_of, empty_confusion, metrics_of
-from san_cli.engine.segmenter import NotFinite, Segmenter
+from san_cli.engine.results import NotFinite
+from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.runs.processes import ProcessGroup
 from san_cli.text import printable

@@ -12,7 +12,8 @@ from PIL import Image
 from program import San, tree
 from recipe import image
 
-from san_cli.engine.segmenter import NotFinite, Segmenter
+from san_cli.engine.results import NotFinite
+from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.vocabulary.grammar import vocabulary_of_names
 from san_cli.weights.checkpoint import read_checkpoint, write_checkpoint

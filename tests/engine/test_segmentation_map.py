@@ -6,7 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from san_cli.engine.segmentation_map import UNLABELLED, Frame, segmentation_map, segmentation_scores
+from san_cli.engine.segmentation_map import (
+    UNCERTAIN,
+    UNLABELLED,
+    Frame,
+    Least,
+    segmentation_map,
+    segmentation_scores,
+)
 
 KINDS = ("random", "peaked", "flat", "one class", "background", "ties", "adversarial")
 
@@ -70,6 +77,56 @@ def test_equals_the_plain_formula(case) -> None:
     # clearly worse, that means the same class.
     assert (best - chosen <= 2e-5 * best + 1e-12).all()
     assert np.allclose(made.scores, chosen, rtol=1e-4, atol=1e-12)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.floats(0, 1), st.booleans())
+def test_confidence_is_the_winners_share_of_the_plain_formula(case, least: float, holed: bool) -> None:
+    masks, classes, frame, block_rows = case
+    exact = segmentation_scores(masks.double(), classes.double(), frame)
+    total = exact.sum(dim=0)
+    share = (exact.amax(dim=0) / total).numpy()
+    told = (total > 1e-20).numpy()  # below, float32 has nothing to say
+    no_data = np.random.default_rng(block_rows).random(frame.output) < 0.3 if holed else None
+    made = segmentation_map(
+        masks,
+        classes,
+        frame,
+        keep_scores=True,
+        no_data=no_data,
+        least=Least(confidence=least),
+        block_rows=block_rows,
+    )
+    assert made.confidence is not None
+    seen = np.ones(frame.output, bool) if no_data is None else ~no_data
+    assert (made.confidence[~seen] == 0).all() and (made.label_map[~seen] == UNLABELLED).all()
+    assert made.confidence.min() >= 0 and made.confidence.max() <= 1
+    assert np.allclose(made.confidence[seen & told], share[seen & told], rtol=1e-4)
+    clear = seen & told & (np.abs(share - least) > 1e-4)
+    assert ((made.label_map == UNLABELLED) == (share < least))[clear].all()
+    if seen.any():
+        assert made.uncertain == pytest.approx((made.confidence[seen] < UNCERTAIN).mean())
+        assert made.surest[0] == pytest.approx(made.confidence.max(), abs=1e-6) or not seen.all()
+    for index in np.unique(made.label_map[made.label_map >= 0]):
+        mean = made.confidence[made.label_map == index].mean()
+        assert made.class_confidences[index] == pytest.approx(mean, rel=1e-4, abs=1e-6)
+
+
+def test_limits_by_class() -> None:
+    generator = torch.Generator().manual_seed(6)
+    masks = torch.randn(20, 5, 7, generator=generator) * 6
+    classes = probabilities("random", 20, 8, generator)
+    frame = Frame((80, 112), (75, 100), (90, 120))
+    plain = segmentation_map(masks, classes, frame, keep_scores=True)
+    common, rare = np.argsort(np.bincount(plain.label_map.ravel(), minlength=8))[[-1, -2]]
+    for kind, values in (("score", plain.scores), ("confidence", plain.confidence)):
+        assert values is not None
+        limit = np.zeros(8, np.float32)
+        limit[common], limit[rare] = np.median(values), 10.0
+        kept = segmentation_map(masks, classes, frame, least=Least(**{kind: limit})).label_map
+        expected = np.where(values < limit[plain.label_map], UNLABELLED, plain.label_map)
+        assert np.array_equal(kept, expected)
+        assert (kept == common).any() and not (kept == rare).any()
 
 
 @settings(max_examples=30, deadline=None)
@@ -144,7 +201,7 @@ def test_scores_and_threshold() -> None:
     made = segmentation_map(masks, classes, frame, keep_scores=True)
     assert np.allclose(made.scores, plain, atol=1e-5)
     threshold = float(np.median(plain))
-    kept = segmentation_map(masks, classes, frame, min_score=threshold)
+    kept = segmentation_map(masks, classes, frame, least=Least(threshold))
     clear = np.abs(plain - threshold) > 1e-4
     assert ((kept.label_map == UNLABELLED) == (plain < threshold))[clear].all()
     assert (kept.label_map[kept.label_map >= 0] == made.label_map[kept.label_map >= 0]).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from san_cli import Segmenter
+from san_cli import MapOptions, Segmenter
 from san_cli.datasets.images import load_image
 from san_cli.vocabulary.grammar import parse_vocabulary
 
@@ -27,8 +27,11 @@ def test_network_and_label_map_are_the_same_to_the_bit(
     for threads in (1, 2, 3, 4):
         torch.set_num_threads(threads)
         factors = segmenter.map_factors([resized], vocabulary)
-        (made,) = segmenter.segment_resized([resized], [pixels.shape[:2]], vocabulary)
-        found.append([*(factor.numpy() for factor in factors), made.label_map, made.class_scores])
+        (made,) = segmenter.segment_resized(
+            [resized], [pixels.shape[:2]], vocabulary, MapOptions(keep_scores=True)
+        )
+        of_classes = (made.class_scores, made.class_confidences, np.array(made.uncertain))
+        found.append([*(factor.numpy() for factor in factors), made.label_map, made.confidence, *of_classes])
     torch.set_num_threads(before)
     for other in found[1:]:
         assert all(np.array_equal(one, two) for one, two in zip(found[0], other, strict=True))

@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 from san_cli.errors import SanError
 from san_cli.outputs.coco import dataset_info, write_coco
 from san_cli.outputs.jsonl import image_line
-from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region, decode, encode_label_map
 from san_cli.text import json_text
 
@@ -29,8 +29,12 @@ LABEL_MAPS = {
 def record_of(name: str) -> ImageRecord:
     label_map = LABEL_MAPS[name]
     regions = encode_label_map(label_map)
-    scored = tuple((class_id, 1 / (3 + class_id), region) for class_id, region in regions.items())
-    return ImageRecord(name, *label_map.shape, scored)
+    found = tuple(
+        Found(class_id, region, 1 / (3 + class_id), 1 / (2 + class_id))
+        for class_id, region in regions.items()
+    )
+    notes = ("of 16 bits",) if name == "sub/ä.png" else ()
+    return ImageRecord(name, *label_map.shape, found, uncertain=0.25, notes=notes)
 
 
 RECORDS = (
@@ -71,8 +75,15 @@ def test_every_field_that_some_reader_needs() -> None:
     assert dataset["categories"][0] == {"id": 1, "name": "sky", "supercategory": ""}
     # Ids are places among all inputs: a failure that is mended later moves no other image.
     assert dataset["images"][:2] == [
-        {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3},
-        {"id": 3, "file_name": "sub/ä.png", "height": 37, "width": 21},
+        {"id": 1, "file_name": "a.jpg", "height": 2, "width": 3, "uncertain": 0.25},
+        {
+            "id": 3,
+            "file_name": "sub/ä.png",
+            "height": 37,
+            "width": 21,
+            "uncertain": 0.25,
+            "notes": ["of 16 bits"],
+        },
     ]
     assert dataset["failures"] == [{"file_name": "broken.jpg", "error": "truncated"}]
     annotations = dataset["annotations"]
@@ -86,6 +97,7 @@ def test_every_field_that_some_reader_needs() -> None:
         "bbox": [0.0, 0.0, 2.0, 1.0],
         "iscrowd": 0,
         "score": 0.333333,
+        "confidence": 0.5,
     }
     for annotation in annotations:
         assert [type(side) for side in annotation["bbox"]] == [float] * 4
@@ -94,8 +106,10 @@ def test_every_field_that_some_reader_needs() -> None:
 
 
 def test_a_region_without_a_score_has_no_score() -> None:
-    record = ImageRecord("a.jpg", 1, 1, ((0, None, Region("01", 1, (0.0, 0.0, 1.0, 1.0))),))
-    assert "score" not in json.loads(written((record,)))["annotations"][0]
+    record = ImageRecord("a.jpg", 1, 1, (Found(0, Region("01", 1, (0.0, 0.0, 1.0, 1.0))),))
+    dataset = json.loads(written((record,)))
+    assert not {"score", "confidence"} & dataset["annotations"][0].keys()
+    assert "uncertain" not in dataset["images"][0]
 
 
 def test_a_run_without_any_image(tmp_path: Path) -> None:
@@ -115,7 +129,7 @@ def test_records_are_not_kept() -> None:
         nonlocal alive
         for i in range(50):
             alive += 1
-            yield Counted(f"{i}.jpg", 2, 3, RECORDS[0].regions)
+            yield Counted(f"{i}.jpg", 2, 3, RECORDS[0].found)
             assert alive <= 2
 
     write_coco(io.BytesIO(), info={}, categories=NAMES, records=many)
@@ -143,8 +157,19 @@ records = st.builds(
     st.text(st.characters()) | st.just("caf\udce9\n.jpg"),
     st.integers(0, 10**5),
     st.integers(0, 10**5),
-    st.lists(st.tuples(st.integers(0, 900), st.none() | st.floats(0, 1), regions), max_size=3).map(tuple),
+    st.lists(
+        st.builds(
+            Found,
+            st.integers(0, 900),
+            regions,
+            *[st.none() | st.floats(0, 1)] * 2,
+            st.none() | st.integers(1, 9),
+        ),
+        max_size=3,
+    ).map(tuple),
     st.none() | st.text(),
+    st.none() | st.floats(0, 1),
+    st.lists(st.text(), max_size=2).map(tuple),
 )
 
 
@@ -165,7 +190,17 @@ def test_a_torn_line_is_an_error(record: ImageRecord, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize(
-    "line", ["", "{}", "[]", "[1,2]", '["a",1,2,[[1]],null]', '["a",1,2,3,null]', "null"]
+    "line",
+    [
+        "",
+        "{}",
+        "[]",
+        "[1,2]",
+        '["a",1,2,[[1]],null]',
+        '["a",1,2,3,null]',
+        '["a",1,2,[[1]],null,null,[]]',
+        "null",
+    ],
 )
 def test_other_json_is_not_a_record(line: str) -> None:
     with pytest.raises(ValueError, match="not the record of an image"):
@@ -204,7 +239,9 @@ def test_a_line_for_an_image() -> None:
     )
     assert "\n" not in line
     found = json.loads(line)
-    assert list(found) == ["path", "input", "width", "height", "exif_orientation", "classes", "outputs", "ms"]
+    assert list(found) == [
+        "path", "input", "width", "height", "exif_orientation", "uncertain", "classes", "notes", "outputs", "ms",
+    ]  # fmt: skip
     assert found["input"] == "../in/a.jpg"
     assert (found["path"], found["width"], found["height"]) == ("a.jpg", 3, 2)
     assert found["exif_orientation"] == 6
@@ -216,8 +253,10 @@ def test_a_line_for_an_image() -> None:
     del retriever["segmentation"]
     assert retriever == {
         "id": 3,
+        "category_id": 4,
         "name": "golden retriever",
         "score": 0.166667,
+        "confidence": 0.2,
         "area": 2,
         "fraction": 0.333333,
         "bbox": [1.0, 1.0, 2.0, 1.0],
@@ -234,7 +273,9 @@ def test_a_line_for_a_failure() -> None:
         "width": None,
         "height": None,
         "exif_orientation": None,
+        "uncertain": None,
         "classes": [],
+        "notes": [],
         "outputs": {},
         "ms": {},
         "error": "truncated",

@@ -33,7 +33,7 @@ from san_cli.outputs.gallery import (
     write_layer,
     write_photo,
 )
-from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region
 from san_cli.text import printable
 
@@ -66,15 +66,22 @@ def region(area: int) -> Region:
 
 
 def record(name: str, **areas: int) -> ImageRecord:
-    ids = [NAMES.index(key) for key in areas]
     return ImageRecord(
-        name, 20, 50, tuple((i, 0.5, region(a)) for i, a in zip(ids, areas.values(), strict=True))
+        name, 20, 50, tuple(Found(NAMES.index(key), region(area)) for key, area in areas.items())
     )
 
 
 RECORDS = [
     record("a/one.jpg", cat=100, sky=900),
-    record("two.png"),
+    ImageRecord(
+        "two.png",
+        20,
+        50,
+        (Found(0, region(200), 0.5, 1 / 3), Found(1, region(300), 0.75, 0.99999)),
+        uncertain=0.123456789,
+        notes=("CMYK,\nturned",),
+    ),
+    ImageRecord("three.png", 20, 50, uncertain=0.0),
     ImageRecord("bad", 0, 0, error="it is\nempty"),
 ]
 
@@ -107,8 +114,9 @@ def parsed(data: bytes) -> tuple[dict[str, Any], list[Any]]:
 def test_data() -> None:
     head, rows = parsed(data_of(RECORDS))
     assert rows == [
-        ["a/one.jpg", "a/one", 20, 50, [1, 900, 0, 100]],
-        ["two.png", "two", 20, 50, []],
+        ["a/one.jpg", "a/one", 20, 50, [1, 900, None, 0, 100, None], None],
+        ["two.png", "two", 20, 50, [1, 300, 1.0, 0, 200, 0.333], 0.123, ["CMYK,\\nturned"]],
+        ["three.png", "three", 20, 50, [], 0.0],
         ["bad", "it is\\nempty"],
     ]
     assert head["version"] == __version__
@@ -125,16 +133,37 @@ def test_data() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({}, {}),
+        ({"min-score": 0, "min-confidence": 0.0, "only": False}, {}),
+        ({"min-confidence": 0.5}, {"Least confidence": "0.5"}),
+        (
+            {"min-score": {"cat": 0.5}, "min-confidence": {"cat": 0.5, "*": 0.25}},
+            {"Least score": "by class", "Least confidence": "by class"},
+        ),
+        ({"only": True}, {"Competing": "a built-in contrast, unseen"}),
+    ],
+)
+def test_foot_tells_what_competes_and_the_limits(given: dict[str, Any], shown: dict[str, str]) -> None:
+    stream = BytesIO()
+    write_data(stream, info=dataset_info(given), classes=NAMES, links={}, records=iter([]), stem_of=stem_of)
+    assert dict(parsed(stream.getvalue())[0]["about"]) == shown
+
+
 def test_no_image_at_all() -> None:
     assert parsed(data_of([]))[1] == []
 
 
 @pytest.mark.parametrize("name", HARMFUL)
 def test_harmful_names(name: str) -> None:
-    data = data_of([record(f"{name}.jpg"), ImageRecord(name, 0, 0, error=name)])
+    noted = ImageRecord(f"{name}.jpg", 20, 50, notes=(name,))
+    data = data_of([noted, ImageRecord(name, 0, 0, error=name)])
     assert data.count(b"\n") == 3, "one line a record"
     _, rows = parsed(data)
     assert rows[0][0] == printable(f"{name}.jpg")
+    assert rows[0][-1] == [printable(name)]
     assert rows[1] == [printable(name), printable(name)]
 
 
@@ -278,6 +307,38 @@ def test_rows_hold_every_image_in_order_and_fill_the_width(width: int) -> None:
     assert result["widths"][-1] <= width + 1e-6
     assert all(row["height"] > 60 for row in rows)
     assert result["found"] == [[i, i] for i in range(len(rows))]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_images_by_doubt_and_classes_with_their_confidence() -> None:
+    model = (resources.files("san_cli.outputs") / "gallery_page" / "model.js").read_text("utf-8")
+    doubts = [0.25, None, 0.5, 0.0, 0.5]
+    records = [
+        ImageRecord(f"{i}.jpg", 20, 50, (Found(0, region(100 * i), 0.5, 0.2 * i),), uncertain=doubt)
+        for i, doubt in enumerate(doubts, 1)
+    ]
+    records += [record("6.jpg", cat=1000, sky=10)]
+    text = data_of(records).decode("ascii")
+    script = f"""{model}
+      function gallery(head, rows) {{ take(head, rows); }}
+      {text}
+      const ids = () => askedImages().map((image) => image.id);
+      const result = {{measured: model.isMeasured, confidences: model.classes.map(confidenceOf)}};
+      asked.order = "uncertain";
+      result.most = ids();
+      asked.one = model.classes[0];
+      asked.reversed = true;
+      result.least = ids();
+      console.log(JSON.stringify(result));
+    """
+    ran = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True)
+    result = json.loads(ran.stdout)
+    assert result["most"] == [3, 5, 1, 4, 2, 6], "those of which nothing is known last"
+    assert result["least"] == result["most"][::-1]
+    assert result["measured"] is True
+    cat, sky, other = result["confidences"]
+    assert cat == pytest.approx(sum(i * 0.2 * i for i in range(1, 6)) / 15)
+    assert sky is None and other is None
 
 
 # --- Thumbnails ---

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region
 from san_cli.predict.journal import ImageJournal, Source, image_line, source_of
 from san_cli.predict.made_files import Mark, marks_from
@@ -21,7 +21,11 @@ names = st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name)
 
 def record(name: str, error: str | None = None) -> ImageRecord:
     return ImageRecord(
-        name, 0 if error else 4, 0 if error else 5, ((3, 0.25, Region("04", 20, (0, 0, 5, 4))),), error
+        name,
+        0 if error else 4,
+        0 if error else 5,
+        (Found(3, Region("04", 20, (0, 0, 5, 4)), 0.25, 0.5, 2),),
+        error,
     )
 
 

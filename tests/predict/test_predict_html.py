@@ -31,14 +31,16 @@ def test_gallery_agrees_with_the_label_maps(predict: San, photos: Path, tmp_path
     inner = ["p00.jpg", "p02.jpg", "p04.jpg", "sub/p01.jpg", "sub/p03.jpg", "sub/p05.jpg"]
     assert names[:-1] == [f"photos/{name}" for name in inner]
     assert names[-1].endswith("nowhere.jpg")
-    assert [len(row) for row in rows] == [5, 5, 5, 2, 5, 5, 2]
-    for name, stem, height, width, areas in (row for row in rows if len(row) == 5):
+    assert [len(row) for row in rows] == [6, 6, 6, 2, 6, 6, 2]
+    for name, stem, height, width, classes, uncertain in (row for row in rows if len(row) == 6):
         label_map = read_label_map(out / f"{unquote(stem)}.labels.png")
         assert label_map.shape == (height, width)
-        found = dict(zip(areas[::2], areas[1::2], strict=True))
+        found = dict(zip(classes[::3], classes[1::3], strict=True))
         assert found == {i: (label_map == i).sum() for i in found}
         assert sum(found.values()) == label_map.size
         assert list(found.values()) == sorted(found.values(), reverse=True)
+        assert 0 <= uncertain <= 1
+        assert all(0 < confidence <= 1 for confidence in classes[2::3])
         for kind in ("photo.jpg", "classes.png"):
             with Image.open(out / "html" / f"{unquote(stem)}.{kind}") as thumbnail:
                 assert thumbnail.size == (width, height), name

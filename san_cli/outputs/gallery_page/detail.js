@@ -15,6 +15,10 @@ function openImage(index) {
   byId("detail-photo").alt = image.name;
   byId("detail-name").replaceChildren(make("bdi", "", image.name));
   byId("detail-size").textContent = `${digits.format(image.width)} × ${digits.format(image.height)} pixels, ${counted(image.parts.length, "class", "classes")}`;
+  byId("detail-doubt").textContent = `${percent(image.uncertain)} of the pixels are uncertain`;
+  byId("detail-doubt").hidden = image.uncertain === null;
+  byId("detail-notes").replaceChildren(...image.notes.map((note) => make("li", "", make("bdi", "", note))));
+  byId("detail-notes").hidden = image.notes.length === 0;
   byId("detail-place").textContent = `${digits.format(index + 1)} of ${digits.format(grid.images.length)}`;
   byId("previous").disabled = index === 0;
   byId("next").disabled = index === grid.images.length - 1;
@@ -32,8 +36,10 @@ function openImage(index) {
 }
 
 function showClasses(image) {
-  const lines = image.parts.map(({of, share}) => {
-    const button = legendLine(of, share, image.parts[0].share);
+  const isMeasured = image.parts.some(({confidence}) => confidence !== null);
+  const lines = image.parts.map(({of, share, confidence}) => {
+    const sure = confidence === null ? "–" : percent(confidence);
+    const button = legendLine(of, share, image.parts[0].share, isMeasured && sure);
     button.title = `${of.name}: show the images with it`;
     button.setAttribute("aria-pressed", of === asked.one);
     const point = () => {
@@ -53,10 +59,11 @@ function showClasses(image) {
   });
   const rest = 1 - image.parts.reduce((sum, part) => sum + part.share, 0);
   if (rest > 1e-6) {
-    const line = legendLine({name: "unlabelled", colour: "transparent"}, rest, Math.max(rest, image.parts[0]?.share ?? 0));
+    const line = legendLine({name: "unlabelled", colour: "transparent"}, rest, Math.max(rest, image.parts[0]?.share ?? 0), isMeasured && "–");
     line.disabled = true;
     lines.push(make("li", "", line));
   }
+  byId("detail-heads").lastElementChild.hidden = !isMeasured;
   byId("detail-classes").replaceChildren(...lines);
   byId("detail-classes").scrollTop = 0;
 }

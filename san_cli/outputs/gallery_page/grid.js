@@ -11,6 +11,7 @@ function showImages(images) {
   for (const card of grid.cards.values()) card.remove();
   grid.cards.clear();
   byId("grid").classList.toggle("one-class", asked.one !== null);
+  byId("grid").classList.toggle("by-doubt", asked.order === "uncertain");
   layOut();
   const above = byId("grid").getBoundingClientRect().top - toolsHeight();
   if (above < 0) window.scrollBy(0, above - GAP);
@@ -93,6 +94,14 @@ function placeRow(row, wanted) {
 
 const lastPart = (name) => name.slice(name.lastIndexOf("/") + 1);
 
+/** What the caption tells of an image beside its name. */
+function factOf(image) {
+  const fact = make("span", "fact");
+  if (asked.order !== "uncertain") fact.append(asked.one ? percent(shareOf(image, asked.one)) : counted(image.parts.length, "class", "classes"));
+  else if (image.uncertain !== null) fact.append(percent(image.uncertain), make("span", "of", " uncertain"));
+  return fact;
+}
+
 function cardOf(index) {
   const image = grid.images[index];
   const picture = make("span", isLong(image) ? "picture long" : "picture");
@@ -107,10 +116,7 @@ function cardOf(index) {
   picture.append(make("span", "cut"));
   const bar = make("span", "bar");
   bar.style.backgroundImage = barOf(image);
-  const fact = asked.one
-    ? percent(shareOf(image, asked.one))
-    : counted(image.parts.length, "class", "classes");
-  const card = make("a", "card", picture, bar, make("span", "caption", nameOf(image.name, lastPart(image.name)), make("span", "fact", fact)));
+  const card = make("a", "card", picture, bar, make("span", "caption", nameOf(image.name, lastPart(image.name)), factOf(image)));
   card.href = `#image=${image.id}`;
   card.draggable = false;
   card.tabIndex = index === grid.active ? 0 : -1;

@@ -4,6 +4,7 @@ function showLegend() {
   const lines = foundClasses().map((one, _, all) => {
     const button = legendLine(one, one.share, all[0].share, digits.format(one.images));
     button.title = `${one.name}: ${percent(one.share)} of all pixels, in ${counted(one.images, "image", "images")}`;
+    if (confidenceOf(one) !== null) button.title += `; confidence ${percent(confidenceOf(one))}`;
     button.addEventListener("click", () => choose(asked.one === one ? null : one));
     one.button = button;
     return make("li", "", button);

@@ -7,6 +7,7 @@ function refresh() {
   const one = asked.one;
   byId("order").value = asked.order;
   byId("order").querySelector("[value=coverage]").disabled = one === null;
+  byId("order").querySelector("[value=uncertain]").disabled = !model.isMeasured;
   byId("reverse").setAttribute("aria-pressed", asked.reversed);
   byId("find-name").value = asked.find;
   byId("chip").hidden = one === null;
@@ -79,6 +80,7 @@ function followAddress() {
   asked.find = parts.get("name") ?? "";
   asked.order = Object.hasOwn(orders, parts.get("sort")) ? parts.get("sort") : asked.one ? "coverage" : "input";
   if (asked.order === "coverage" && !asked.one) asked.order = "input";
+  if (asked.order === "uncertain" && !model.isMeasured) asked.order = asked.one ? "coverage" : "input";
   asked.reversed = parts.has("reversed");
   setView(parts.get("view") === "photo" ? "photo" : "overlay");
   if (["dark", "light"].includes(parts.get("theme"))) document.documentElement.dataset.theme = parts.get("theme");

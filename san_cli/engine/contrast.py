@@ -1,0 +1,62 @@
+"""The contrast of `--only`: what competes with the asked words, and what is too near to them to compete.
+
+CLIP's text embeddings all lie in a narrow cone, so that a cosine says little by itself. From the contrast's mean,
+cosines of unlike things are about 0; a word above `NEAR` is taken for another name of what is asked for and left
+out, or it would take its pixels. The learned "no object" competes, too, with a part of its probability: with all of
+it, it wins most of what it should leave (docs/confidence.md has the figures for both numbers).
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from san_cli.text import printable
+from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry
+
+NEAR = 0.7
+NO_OBJECT = 0.2  # of its probability
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The vocabulary that competes for an asked one: its classes first, then the contrast's."""
+
+    asked: Vocabulary
+    competing: Vocabulary
+    left_out: tuple[tuple[str, str], ...]  # names too near to an asked one, with that one
+
+
+def contrast_of(
+    asked: Vocabulary, candidates: tuple[VocabularyEntry, ...], embeddings: Tensor
+) -> tuple[Contrast, Tensor]:
+    """Choose among `candidates` by `embeddings` [words, D] of asked and candidate classes together.
+
+    Returns the contrast, and the rows of `embeddings` that belong to its words.
+    """
+    everything = Vocabulary((*asked.entries, *candidates))
+    first = [indices[0] for indices in everything.word_indices]  # a class's name stands for it
+    rows = embeddings[first].float().cpu()
+    centred = F.normalize(rows - rows[len(asked) :].mean(dim=0), dim=1)
+    nearness, which = (centred[len(asked) :] @ centred[: len(asked)].T).max(dim=1)  # [candidates]
+    near = (nearness > NEAR).tolist()
+    competing = Vocabulary(
+        (*asked.entries, *(entry for entry, is_near in zip(candidates, near, strict=True) if not is_near))
+    )
+    left_out = tuple(
+        (entry.name, asked.names[index])
+        for entry, is_near, index in zip(candidates, near, which.tolist(), strict=True)
+        if is_near
+    )
+    place = {word: index for index, word in enumerate(everything.words)}
+    return Contrast(asked, competing, left_out), embeddings[[place[word] for word in competing.words]]
+
+
+def told(contrast: Contrast) -> list[str]:
+    """Say what competes with the asked words, and what is left out because it may be the same."""
+    others = contrast.competing.names[len(contrast.asked) :]
+    lines = [f"competing, unseen: {', '.join(map(printable, others))}, no object"]
+    if contrast.left_out:
+        near = (f"{printable(name)} (near {printable(asked)})" for name, asked in contrast.left_out)
+        lines.append(f"left out: {', '.join(near)}")
+    return lines

@@ -1,0 +1,20 @@
+"""Words that compete with those that are asked for alone (`--only`), so that these win where they are and no more.
+
+Of photographs: COCO's 171 classes and stuff that they lack. Of tiny's world: its own names.
+"""
+
+from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry, parse_vocabulary
+from san_cli.vocabulary.terms import word_key
+
+_MORE_STUFF = (
+    "asphalt", "soil", "ice", "smoke", "steam", "foam", "pole", "rope", "cable", "pipe", "machine", "tool", "toy",
+    "box", "statue", "text", "poster", "screen", "shadow", "reflection",
+)  # fmt: skip
+
+
+def contrast_to(asked: Vocabulary, *, of_tiny: bool) -> tuple[VocabularyEntry, ...]:
+    """List the contrast's classes, but for those that have a word of the asked ones."""
+    known = parse_vocabulary(["emoji"] if of_tiny else ["coco"]).entries
+    more = () if of_tiny else tuple(VocabularyEntry(word, (word,)) for word in _MORE_STUFF)
+    taken = set(map(word_key, asked.words))
+    return tuple(entry for entry in (*known, *more) if taken.isdisjoint(map(word_key, entry.words)))
