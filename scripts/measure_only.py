@@ -3,9 +3,9 @@
     python scripts/measure_only.py [--scenes 80] [--seed 8000] [--absent 10]
 
 The bundled model `tiny` on new emoji scenes (seeds as in scripts/measure_confidence.py; `NEAR` and `NO_OBJECT` were
-first looked at on seed 7001). In every scene, one at a time, are asked for: each concept that is there, by its name
-and by a synonym; as many `--absent` names, drawn at random; the nearest name, by cosine, of each thing that is there,
-if it isn't there itself; and two and three of the things together.
+first looked at on seed 7001, 0.2 was chosen here). In every scene, one at a time, are asked for: each concept that is
+there, by its name and by a synonym; as many `--absent` names, drawn at random; the nearest name, by cosine, of each
+thing that is there, if it isn't there itself; and two and three of the things together.
 
 The network sees a scene once, and the classes that compete are chosen among its logits afterwards, by the code that
 `MapOptions(only=True)` uses; label maps are compared with those of `Segmenter.segment` in the first scenes. IoU is

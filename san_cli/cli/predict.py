@@ -9,6 +9,7 @@ from san_cli.cli import options
 from san_cli.cli.misplaced import may_be_word, refuse_stray_words
 from san_cli.cli.progress import voice_of
 from san_cli.datasets.bad_image import MAX_PIXELS
+from san_cli.vocabulary.grammar import complete_vocabulary
 
 Inputs = Annotated[
     list[str],
@@ -95,7 +96,9 @@ Only = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAMES",
-        help="Find these and nothing else: everyday classes compete, and what they win stays unlabelled.",
+        help="Find these, written as for --vocab, and nothing else: everyday classes (of tiny its own) compete, and "
+        "what they win stays unlabelled. Repeatable.",
+        autocompletion=complete_vocabulary,
         rich_help_panel=options.VOCABULARY,
     ),
 ]
@@ -111,7 +114,8 @@ MinConfidence = Annotated[
     str,
     typer.Option(
         metavar="SHARE",
-        help="The same of the confidence, the winner's share of all scores there: 0 to 1.",
+        help="Leave pixels unlabelled whose confidence, the winner's share of all scores there, is lower: 0 to 1, or "
+        "by class.",
         rich_help_panel=options.VOCABULARY,
     ),
 ]
@@ -127,7 +131,7 @@ Save = Annotated[
         metavar="KINDS",
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all), labels-gray "
-        "(the same without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet; or "
+        "(label maps without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet; or "
         "none.",
         rich_help_panel=options.OUTPUT,
         autocompletion=options.some_of(

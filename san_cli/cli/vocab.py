@@ -80,7 +80,7 @@ def show_vocabulary(
       san vocab show --only dog,leash --model tiny
     """
     if bool(expression) == bool(only):
-        hint = "Write `san vocab show coco`, or `san vocab show --only dog,leash`."
+        hint = "Write `san vocab show coco`, or `san vocab show --only dog,leash`: words with commas between."
         raise SanError("one vocabulary is to be shown: NAME or --only", hint=hint)
     vocabulary = parse_vocabulary(expression or only or [])
     for text in vocabulary.notes:
@@ -88,7 +88,12 @@ def show_vocabulary(
     if only:
         vocabulary = _with_contrast(vocabulary, model, weights, templates)
     else:
-        refuse_idle({"--model": model, "--weights": weights}, "--only", idle=True)
+        of_only = {
+            "--model": model,
+            "--weights": weights,
+            "--templates": templates if templates != "vild" else None,
+        }
+        refuse_idle(of_only, "--only", idle=True)
     if as_json:
         rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
         console.write([json.dumps(rows, ensure_ascii=False, indent=1)])

@@ -8,6 +8,7 @@ it, it wins most of what it should leave (docs/confidence.md has the figures for
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,27 +36,39 @@ def contrast_of(
     Returns the contrast, and the rows of `embeddings` that belong to its words.
     """
     everything = Vocabulary((*asked.entries, *candidates))
-    first = [indices[0] for indices in everything.word_indices]  # a class's name stands for it
-    rows = embeddings[first].float().cpu()
-    centred = F.normalize(rows - rows[len(asked) :].mean(dim=0), dim=1)
-    nearness, which = (centred[len(asked) :] @ centred[: len(asked)].T).max(dim=1)  # [candidates]
-    near = (nearness > NEAR).tolist()
+    rows = embeddings.float().cpu()
+    of_candidates = sorted({index for indices in everything.word_indices[len(asked) :] for index in indices})
+    centred = F.normalize(rows - rows[of_candidates].mean(dim=0), dim=1)
+    # A class is as near to another as the two nearest of their words.
+    by_word = torch.stack(
+        [_nearest(centred, centred[list(one)]) for one in everything.word_indices[: len(asked)]]
+    )
+    nearness, which = torch.stack(
+        [by_word[:, list(one)].amax(dim=1) for one in everything.word_indices[len(asked) :]]
+        or [torch.zeros(len(asked))]
+    ).max(dim=1)  # [candidates]
+    near = (nearness > NEAR).tolist()[: len(candidates)]
     competing = Vocabulary(
         (*asked.entries, *(entry for entry, is_near in zip(candidates, near, strict=True) if not is_near))
     )
     left_out = tuple(
         (entry.name, asked.names[index])
-        for entry, is_near, index in zip(candidates, near, which.tolist(), strict=True)
+        for entry, is_near, index in zip(candidates, near, which.tolist(), strict=False)
         if is_near
     )
     place = {word: index for index, word in enumerate(everything.words)}
     return Contrast(asked, competing, left_out), embeddings[[place[word] for word in competing.words]]
 
 
+def _nearest(rows: Tensor, words: Tensor) -> Tensor:
+    """Cosine [R] of each of the normalised `rows` [R, D] with the nearest of `words` [W, D]."""
+    return (rows @ words.T).amax(dim=1)
+
+
 def told(contrast: Contrast) -> list[str]:
     """Say what competes with the asked words, and what is left out because it may be the same."""
     others = contrast.competing.names[len(contrast.asked) :]
-    lines = [f"competing, unseen: {', '.join(map(printable, others))}, no object"]
+    lines = [f"competing, unseen: {', '.join([*map(printable, others), 'no object'])}"]
     if contrast.left_out:
         near = (f"{printable(name)} (near {printable(asked)})" for name, asked in contrast.left_out)
         lines.append(f"left out: {', '.join(near)}")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from san_cli.text import nearest
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.terms import check_word, shown, word_key
 
-Limit = float | Mapping[str, float]  # one for all classes, or one each by name; "*": the others, else 0
+# One for all classes, or one each by name ("*": the others, else 0); kept as pairs.
+Limit = float | Mapping[str, float] | tuple[tuple[str, float], ...]
 OTHERS = "*"
 
 
@@ -42,66 +44,91 @@ class MapOptions:
                     "`only` brings its own contrast, in which no object competes",
                     hint="Leave out `background`.",
                 )
+        if not isinstance(self.only, bool):
+            raise WrongType(
+                f"`only` is True or False, not {type(self.only).__name__}",
+                hint="The words are the vocabulary.",
+            )
         if self.only and self.show is not None:
             raise SanError("`only` shows nothing but the vocabulary already", hint="Leave out `show`.")
-        _check_limit("min_score", self.min_score, math.inf)
-        _check_limit("min_confidence", self.min_confidence, 1.0)
+        for name, most in (("min_score", math.inf), ("min_confidence", 1.0)):
+            object.__setattr__(
+                self, name, _checked_limit(name, getattr(self, name), most)
+            )  # frozen, but not yet
 
 
-def _check_limit(name: str, limit: object, most: float) -> None:
-    for value in limit.values() if isinstance(limit, Mapping) else (limit,):
-        if isinstance(value, str | bool) or not isinstance(value, Real):
-            raise WrongType(f"`{name}` is a number, or a dict of them by class, not {type(value).__name__}")
+def _checked_limit(name: str, limit: object, most: float) -> Limit:
+    """Return a limit as it is kept. Raises WrongType or SanError where it is none."""
+    pairs: list[tuple[Any, Any]] = [("", limit)]
+    if isinstance(limit, Mapping | tuple):
+        pairs = list(dict(limit).items())
+    for key, value in pairs:
+        if not isinstance(key, str) or isinstance(value, str | bool) or not isinstance(value, Real):
+            wrong = value if isinstance(key, str) else key
+            raise WrongType(
+                f"`{name}` is a number, or a dict of them by class name, not {type(wrong).__name__}"
+            )
         if not 0 <= float(value) <= most or math.isinf(float(value)):
             span = "a finite number from 0" if math.isinf(most) else f"a number from 0 to {most:g}"
             raise SanError(f"`{name}` is {span}, not {value}")
+    kept = tuple((key, float(value)) for key, value in pairs)
+    return kept if isinstance(limit, Mapping | tuple) else kept[0][1]
 
 
 PLAIN_ARGMAX = MapOptions()
 
 
-def parse_limit(option: str, text: str) -> Limit:
+def parse_limit(option: str, text: str, most: float = math.inf) -> Limit:
     """Parse what `--min-score` takes: a number, or `dog=0.4,*=0.2`; a name with a comma stands in double quotes.
 
     SanError for anything else.
     """
-    try:
-        return float(text)
-    except ValueError:
-        pass
+    number = _number(text)
+    if number is not None:
+        return _in_range(option, number, most)
     found: dict[str, float] = {}
     for part in next(csv.reader([" ".join(text.split())], skipinitialspace=True), []):
         name, equals, value = part.rpartition("=")
-        name = name.strip().strip("'\"")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (name and equals) or math.isnan(number):
+        name, number = name.strip().strip("'\""), _number(value)
+        if not (name and equals) or number is None:
             raise SanError(
                 f"{option} {shown(text)} is no number, nor one for each class",
                 hint=f"Write {option} 0.4, or {option} 'dog=0.4,*=0.2': * is all other classes.",
             )
         if name in found:
             raise SanError(f"{option} gives {shown(name)} twice", hint="Give each class one number.")
-        found[name] = number
+        found[name] = _in_range(option, number, most)
     if not found:
         raise SanError(f"{option} is empty", hint=f"Write {option} 0.4, or {option} 'dog=0.4,*=0.2'.")
     return found
 
 
+def _number(text: str) -> float | None:
+    try:
+        return None if "_" in text else float(text)  # Python would read 1_0 as 10
+    except ValueError:
+        return None
+
+
+def _in_range(option: str, number: float, most: float) -> float:
+    if not 0 <= number <= most or math.isinf(number):
+        span = "from 0 to 1" if most == 1 else "from 0 on; most pixels have less than 1"
+        raise SanError(f"{option} can't be {number:g}", hint=f"It is a number {span}.")
+    return number
+
+
 def limits(vocabulary: Vocabulary, options: MapOptions, limit: Limit) -> np.ndarray | float:
     """Give the limit of each class [C] that label maps index, float32, or the one number for all.
 
-    Raises SanError for a name that isn't there.
+    Raises SanError for a name that isn't there, and for a second one of the same class.
     """
-    if not isinstance(limit, Mapping):
+    if isinstance(limit, float | int):
         return float(limit)
+    by_name = dict(limit)
     named = _named(vocabulary, options)
-    found = np.full(len(shown_names(vocabulary, options)), limit.get(OTHERS, 0.0), np.float32)
-    for name, value in limit.items():
-        if name == OTHERS:
-            continue
+    found = np.full(len(shown_names(vocabulary, options)), by_name.pop(OTHERS, 0.0), np.float32)
+    given: dict[int, str] = {}
+    for name, value in by_name.items():
         if word_key(name) not in named:
             raise SanError(
                 f"there is no class {shown(name)} to set a limit for",
@@ -109,7 +136,12 @@ def limits(vocabulary: Vocabulary, options: MapOptions, limit: Limit) -> np.ndar
                     nearest(name, vocabulary.names), "Only classes of the vocabulary have one."
                 ),
             )
-        found[named[word_key(name)]] = value
+        for index in named[word_key(name)]:
+            if given.setdefault(index, name) != name:
+                raise SanError(
+                    f"{shown(given[index])} and {shown(name)} set a limit for one class", hint="Give it one."
+                )
+            found[index] = value
     return found
 
 

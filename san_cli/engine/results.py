@@ -29,7 +29,7 @@ class Segmentation:
     vocabulary: tuple[str, ...]
     class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's pixels
     class_confidences: np.ndarray  # [C] float32: mean confidence of each class's pixels, 0…1
-    uncertain: float  # share of the pixels whose confidence is below 0.5
+    uncertain: float | None  # share of the pixels with data whose confidence is below 0.5
     scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores
     confidence: np.ndarray | None = None  # [H, W] float32: its share of all evidence there, with keep_scores
     notes: tuple[str, ...] = ()  # what reading the image did to it, one line each

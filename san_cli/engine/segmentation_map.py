@@ -32,6 +32,7 @@ _CLASS_CHUNK = 96  # classes mixed at a time, so that a block's memory doesn't g
 _NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
 _SAMPLES = 128  # pixels a block whose winner is found first
 _FEW_CLASSES = 24  # too few for skipping some to pay
+_NEGLIGIBLE_IN_ALL = 1e-6  # of the sum of all scores
 _SMALLEST = 1e-30  # evidence below it is none
 _ROUNDING = 1e-5  # by which a float32 sum of 100 terms may exceed its bound, generously
 _NEGLIGIBLE = 1e-8  # of the winning score: below float32's rounding of the sum itself
@@ -70,7 +71,7 @@ class SegmentationMap:
     label_map: np.ndarray  # [H, W] int16, class index or UNLABELLED
     class_scores: np.ndarray  # [C] float32: mean winning score over a class's pixels, 0 where it has none
     class_confidences: np.ndarray  # [C] float32: the same of the confidence
-    uncertain: float  # share of the pixels that show something whose confidence is below `UNCERTAIN`
+    uncertain: float | None  # share of the pixels with data whose confidence is below `UNCERTAIN`
     scores: np.ndarray | None = (
         None  # [H, W] float32, the winning score per pixel (0: no data), where asked for
     )
@@ -110,7 +111,7 @@ def segmentation_map(
     height, width = frame.output
     classes = class_probabilities.shape[1]
     class_probabilities = class_probabilities.contiguous()
-    evidence = _as_column(class_probabilities)  # [N, 16]
+    evidence = class_probabilities.sum(dim=1)  # [N]
     limits = [torch.as_tensor(limit, dtype=torch.float32, device=mask_logits.device) for limit in least]
     label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
     kept = [np.empty((height, width), dtype=np.float32) for _ in range(2)] if keep_scores else []
@@ -119,46 +120,46 @@ def segmentation_map(
     uncertain, looked_at = 0, 0
     for block, masks in _mask_blocks(mask_logits, frame, block_rows):
         # Who wins, and its share of all that is claimed there.
-        best, winner = _winners(masks, class_probabilities)  # [pixels in the block]
-        confidence = (best / (masks @ evidence)[:, 0].clamp_min(_SMALLEST)).clamp_max(1.0)
+        best, winner, total = _winners(masks, class_probabilities, evidence)  # [pixels in the block]
+        confidence = (best / total.clamp_min_(_SMALLEST)).clamp_max_(1.0)
         values = (best, confidence)
+        seen = None
+        if no_data is not None:
+            seen = ~torch.from_numpy(no_data[block].ravel()).to(winner.device)
+            values = (best * seen, confidence * seen)
         for kind, value in enumerate(values):
             top = int(value.argmax())
             highest[kind] = max(highest[kind], (float(value[top]), int(winner[top])), key=lambda one: one[0])
-
-        # Pixels that no class is to have.
-        doubtful, seen = confidence < UNCERTAIN, None
-        if no_data is not None:
-            seen = ~torch.from_numpy(no_data[block].ravel()).to(winner.device)
-            doubtful &= seen
+        doubtful = confidence < UNCERTAIN if seen is None else (confidence < UNCERTAIN) & seen
         uncertain += int(doubtful.sum())
         looked_at += len(winner) if seen is None else int(seen.sum())
-        unlabelled = torch.zeros_like(doubtful) if seen is None else ~seen
+
+        # Pixels that no class is to have.
+        found = winner if seen is None else winner.masked_fill(~seen, UNLABELLED)
         for value, limit in zip(values, limits, strict=True):
-            unlabelled |= value < (limit if limit.ndim == 0 else limit[winner])
-        winner = winner.masked_fill(unlabelled, UNLABELLED)
+            if limit is not None:
+                found = found.masked_fill(value < (limit if limit.ndim == 0 else limit[winner]), UNLABELLED)
 
         # The block's part of the map and of the means.
-        labels = winner.to(torch.int32).cpu().numpy()
+        labels = found.to(torch.int32).cpu().numpy()
         shape = label_map[block].shape
         label_map[block] = labels.reshape(shape)
         bins = labels.astype(np.intp) + 1  # unlabelled pixels fall into bin 0
         pixels += np.bincount(bins, minlength=classes + 1)[1:]
         for kind, value in enumerate(values):
-            found = value.cpu().numpy()
-            sums[kind] += np.bincount(bins, weights=found, minlength=classes + 1)[1:]
+            numbers = value.cpu().numpy()
+            sums[kind] += np.bincount(bins, weights=numbers, minlength=classes + 1)[1:]
             if kept:
-                kept[kind][block] = (found if seen is None else found * seen.cpu().numpy()).reshape(shape)
+                kept[kind][block] = numbers.reshape(shape)
     means = (sums / np.maximum(pixels, 1)).astype(np.float32)
     return SegmentationMap(
-        label_map, means[0], means[1], uncertain / max(looked_at, 1), *(kept or (None, None)), *highest
+        label_map,
+        means[0],
+        means[1],
+        uncertain / looked_at if looked_at else None,
+        *(kept or (None, None)),
+        *highest,
     )
-
-
-def _as_column(class_probabilities: Tensor) -> Tensor:
-    """Sum probabilities [N, C] over classes, as the first column of [N, 16], see `_NARROW`."""
-    total = class_probabilities.double().sum(dim=1).float()
-    return F.pad(total[:, None], (0, _NARROW - 1)).contiguous()
 
 
 def _mask_blocks(
@@ -210,42 +211,49 @@ def _neighbours(size: int, to: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return low, np.minimum(low + 1, size - 1), (centre - low).astype(np.float32)
 
 
-def _winners(masks: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Best score [P] and its class [P] of a block's masks [P, N] under class probabilities [N, C]."""
+def _winners(masks: Tensor, probabilities: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Best score [P], its class [P] and the sum of all classes' scores [P] of a block.
+
+    Of its masks [P, N], class probabilities [N, C] and their sums over classes [N].
+    """
     if probabilities.shape[1] <= _FEW_CLASSES:
-        return _compare(masks, probabilities, None)
+        return _compare(masks, probabilities, evidence, None)
     largest = masks.amax(dim=0)  # [N]
     bound = (largest @ probabilities) * (1 + _ROUNDING)  # [C]: no pixel of the block scores higher
     sampled = masks[:: max(1, len(masks) // _SAMPLES)]
     typical = (sampled @ probabilities).amax(dim=1)  # the sample's winning scores
     active, lost = _active_queries(largest * probabilities.amax(dim=1), float(typical.min()))
     if active is None:
-        return _winners_by_bound(masks, probabilities, bound, typical)
-    best, winner = _winners_by_bound(masks[:, active], probabilities[active], bound, typical)
-    redo = (best * _NEGLIGIBLE < lost).nonzero()[:, 0]  # where what was left out is not nothing
+        return _winners_by_bound(masks, probabilities, evidence, bound, typical)
+    best, winner, total = _winners_by_bound(
+        masks[:, active], probabilities[active], evidence[active], bound, typical
+    )
+    # Where what was left out is not nothing: to a class, or to all of them together.
+    lost_in_all = float((largest * evidence).index_fill(0, active, 0.0).sum())
+    redo = ((best * _NEGLIGIBLE < lost) | (total * _NEGLIGIBLE_IN_ALL < lost_in_all)).nonzero()[:, 0]
     if len(redo):
-        best[redo], winner[redo] = _compare(masks[redo], probabilities, None)
-    return best, winner
+        best[redo], winner[redo], total[redo] = _compare(masks[redo], probabilities, evidence, None)
+    return best, winner, total
 
 
 def _winners_by_bound(
-    masks: Tensor, probabilities: Tensor, bound: Tensor, typical: Tensor
-) -> tuple[Tensor, Tensor]:
+    masks: Tensor, probabilities: Tensor, evidence: Tensor, bound: Tensor, typical: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compare the classes that can win most pixels everywhere, and the rest only where they still can win."""
     likely = bound >= torch.quantile(typical, 0.02)
     unlikely = (~likely).nonzero()[:, 0]
     if 4 * len(unlikely) < len(bound):  # little to skip
-        return _compare(masks, probabilities, None)
-    best, winner = _compare(masks, probabilities, likely.nonzero()[:, 0])
+        return _compare(masks, probabilities, evidence, None)
+    best, winner, total = _compare(masks, probabilities, evidence, likely.nonzero()[:, 0])
     undecided = (best <= bound[unlikely].max()).nonzero()[:, 0]
     if len(undecided):
         able = unlikely[bound[unlikely] >= best[undecided].min()]
-        rest_best, rest_winner = _compare(masks[undecided], probabilities, able)
+        rest_best, rest_winner, _ = _compare(masks[undecided], probabilities, evidence, able)
         so_far, by = best[undecided], winner[undecided]
         wins = (rest_best > so_far) | ((rest_best == so_far) & (rest_winner < by))
         best[undecided] = torch.where(wins, rest_best, so_far)
         winner[undecided] = torch.where(wins, rest_winner, by)
-    return best, winner
+    return best, winner, total
 
 
 def _active_queries(contribution: Tensor, lowest: float) -> tuple[Tensor | None, float]:
@@ -263,16 +271,22 @@ def _active_queries(contribution: Tensor, lowest: float) -> tuple[Tensor | None,
     return order[count:].sort().values, float(added[count - 1])
 
 
-def _compare(masks: Tensor, probabilities: Tensor, classes: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Best score [P] among `classes` (ascending, None: all) and the class it belongs to [P]."""
+def _compare(
+    masks: Tensor, probabilities: Tensor, evidence: Tensor, classes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Best score [P] among `classes` (ascending, None: all), the class it belongs to [P], and the evidence [P]."""
     chosen = probabilities if classes is None else probabilities[:, classes]
     count = chosen.shape[1]
-    if count < _NARROW:
-        chosen = F.pad(chosen, (0, _NARROW - count))
-    best, winner = (masks @ chosen[:, :_CLASS_CHUNK])[:, :count].max(dim=1)
-    for start in range(_CLASS_CHUNK, count, _CLASS_CHUNK):
+    first = min(count, _CLASS_CHUNK)
+    columns = torch.cat([chosen[:, :first], evidence[:, None]], dim=1)  # the sum is one more column
+    if first + 1 < _NARROW:
+        columns = F.pad(columns, (0, _NARROW - first - 1))
+    scores = masks @ columns
+    total = scores[:, first].clone()  # a view would keep all of them
+    best, winner = scores[:, :first].max(dim=1)
+    for start in range(first, count, _CLASS_CHUNK):
         score, index = (masks @ chosen[:, start : start + _CLASS_CHUNK]).max(dim=1)
         wins = score > best
         best = torch.where(wins, score, best)
         winner = torch.where(wins, index + start, winner)
-    return best, winner if classes is None else classes[winner]
+    return best, winner if classes is None else classes[winner], total

@@ -53,9 +53,9 @@ def write_gray_label_map(path: Path, label_map: NDArray[np.integer], names: Sequ
 
 def write_confidence(path: Path, confidence: NDArray[np.float32]) -> None:
     """Write the confidence [H, W] in 0…1 as a 16-bit gray PNG: value / 65535; the file says so in its texts."""
-    values = np.rint(confidence.astype(np.float64) * _HIGHEST).astype(np.uint16)
+    values = np.rint(confidence * np.float32(_HIGHEST)).astype(np.uint16)
     texts = PngInfo()
-    texts.add_text("Title", "san: confidence of each pixel's class")
+    texts.add_text("Title", "san: confidence of each pixel's winner")
     texts.add_text("san:scale", f"confidence = value / {_HIGHEST}")
     with atomic_write(path) as stream:
         Image.fromarray(values).save(stream, "PNG", compress_level=1, pnginfo=texts)
@@ -68,7 +68,7 @@ def _check_ids(label_map: NDArray[np.integer], names: Sequence[str]) -> None:
     if len(names) > _UNLABELLED_16:
         raise SanError(
             f"a label map holds at most {_UNLABELLED_16} classes, the vocabulary has {len(names)}",
-            hint="Leave `labels` out of --save, or use fewer classes.",
+            hint="Leave label maps out of --save, or use fewer classes.",
         )
 
 

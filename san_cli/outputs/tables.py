@@ -234,12 +234,10 @@ def _csv_cell(value: str | float | None) -> str:
 
 
 def _csv_text(name: str) -> str:
-    text = _inert(name)
-    return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
+    # Always in quotes: a program that takes ; or tabs for separators would find new cells in a name otherwise.
+    return '"' + _inert(name).replace('"', '""') + '"'
 
 
-# Blanks at the ends are quoted as well: some readers strip them otherwise.
-_TO_QUOTE = re.compile(r'[",\r\n]|^\s|\s$')
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # White space, and what has no width and is skipped by some programs just so: joiners, direction marks, a BOM.
 _BLANK = r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"

@@ -93,7 +93,7 @@ def finish(
     counted = _CountedRecords(journal, names, listing.failures)
     try:
         removed = remove_stale(output, journal, {*names, *kept}, save)
-        if "labels" in save:
+        if CLASSES in run_files(save):
             write_class_table(output / CLASSES, classes)
         if "json" in save:
             with atomic_write(output / PREDICTIONS) as stream:

@@ -97,7 +97,14 @@ def run_files(save: Sequence[str]) -> list[str]:
 
 def told_kinds(save: Sequence[str]) -> list[str]:
     """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
-    return [f"*{_SUFFIXES[kind]}" if kind in _SUFFIXES else _RUN_FILES[kind][-1] for kind in save]
+    return [
+        f"*{_SUFFIXES[kind]}"
+        if kind in _SUFFIXES
+        else gallery.PAGE
+        if kind == "html"
+        else ", ".join(_RUN_FILES[kind])
+        for kind in save
+    ]
 
 
 def check_collisions(images: Sequence[InputImage], output: Path | None = None) -> None:

@@ -365,14 +365,14 @@ class Stages:
             Found(
                 class_id,
                 region,
-                round(float(made.class_scores[class_id]), 4),
-                round(float(made.class_confidences[class_id]), 4),
+                round(float(made.class_scores[class_id]), 6),
+                round(float(made.class_confidences[class_id]), 6),
                 parts.get(class_id),
             )
             for class_id, region in regions.items()
         )
         height, width = made.label_map.shape
-        uncertain = round(made.uncertain, 6)
+        uncertain = None if made.uncertain is None else round(made.uncertain, 6)
         return ImageRecord(name, height, width, found, uncertain=uncertain, notes=image.notes), written
 
 

@@ -1,9 +1,8 @@
 """Request to `san predict`, and what of it can be checked before the model is loaded, cheap things first."""
 
-import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import BinaryIO
 
 from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
-from san_cli.engine.map_options import Limit, MapOptions, check_background, limits, parse_limit, shown_names
+from san_cli.engine.map_options import MapOptions, check_background, limits, parse_limit, shown_names
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import TINY, get_preset
 from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
@@ -31,7 +30,7 @@ _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program
     **dict.fromkeys(("csv", "areas", "tables", "excel", "xlsx"), "table"),
     **dict.fromkeys(("gray", "grey", "labels-grey", "labels_gray", "mono"), "labels-gray"),
     **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
-    "all": ",".join(KINDS[:-1]),
+    "all": ",".join(kind for kind in KINDS if kind != "parquet"),  # which needs more than san
 }
 _FILE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif"),
@@ -136,17 +135,6 @@ def check_output_name(output: Path) -> None:
         )
 
 
-def limits_of(words: Words) -> tuple[Limit, Limit]:
-    """Parse `--min-score` and `--min-confidence`; SanError for what nothing can be compared with."""
-    found = parse_limit("--min-score", words.min_score), parse_limit("--min-confidence", words.min_confidence)
-    for limit, option, most in zip(found, ("--min-score", "--min-confidence"), (math.inf, 1.0), strict=True):
-        for value in limit.values() if isinstance(limit, Mapping) else (limit,):
-            if not 0 <= value <= most or math.isinf(value):
-                span = "from 0 to 1" if most == 1 else "from 0 on; most pixels have less than 1"
-                raise SanError(f"{option} can't be {value:g}", hint=f"It is a number {span}.")
-    return found
-
-
 def reading_of(inputs: Inputs) -> Reading:
     """Return what `--range` and `--bands` say; SanError for what can't be meant."""
     return Reading(
@@ -183,25 +171,30 @@ def parse_words(
         voice.note(text)
 
     # "No object" competes under a name that no class has.
-    min_score, min_confidence = limits_of(words)
     options = MapOptions(
-        min_score,
+        parse_limit("--min-score", words.min_score),
         words.background,
         _shown(words, vocabulary),
         keep_scores=keep_scores,
-        min_confidence=min_confidence,
+        min_confidence=parse_limit("--min-confidence", words.min_confidence, 1.0),
         only=bool(words.only),
     )
     check_background(vocabulary, options)
-    for limit in (min_score, min_confidence):
+    for limit in (options.min_score, options.min_confidence):
         limits(vocabulary, options, limit)
 
     # Of few classes one wins everywhere, which surprises.
-    limited = min_score or min_confidence
+    limited = options.min_score or options.min_confidence
     if len(vocabulary) <= 3 and not (words.background or words.show or words.only or limited):
-        must = "of the one class" if len(vocabulary) == 1 else f"one of {len(vocabulary)} classes"
-        terms = shlex.quote(",".join(as_term(entry.name) for entry in vocabulary.entries))
-        voice.note(f"every pixel must be {must}; to find them among everything else: --only {terms}")
+        must, them = (
+            ("of the one class", "it")
+            if len(vocabulary) == 1
+            else (f"one of {len(vocabulary)} classes", "them")
+        )
+        terms = shlex.quote(",".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries))
+        voice.note(
+            f"every pixel must be {must}; to find {them} among everything else, instead of --vocab: --only {terms}"
+        )
     return vocabulary, options
 
 
@@ -209,11 +202,17 @@ def _refuse_other_words(words: Words) -> None:
     """Raise SanError for what `--only`, a whole vocabulary, leaves nothing to say."""
     if not words.only:
         return
-    given = {"--vocab": words.vocab, "--show": words.show, "--background": words.background}
-    for option, value in given.items():
+    if words.vocab:
+        raise SanError(
+            "--only is a whole vocabulary, and so is --vocab",
+            hint="Leave --vocab out; or, to let its classes compete, --vocab … --show … without --only.",
+        )
+    for option, value in (("--show", words.show), ("--background", words.background)):
         if value:
-            way = "To let other classes compete: --vocab … --show …, without --only."
-            raise SanError(f"--only is a whole vocabulary, {option} would change nothing", hint=way)
+            raise SanError(
+                f"{option} would change nothing: --only shows its own words, and lets no object compete",
+                hint=f"Leave {option} out.",
+            )
 
 
 def _own_words(model: Model) -> str:

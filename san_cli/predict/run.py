@@ -28,7 +28,6 @@ from san_cli.predict.request import (
     Plan,
     Words,
     check_output_name,
-    limits_of,
     list_images,
     our_share,
     parse_words,
@@ -56,7 +55,6 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     """
     # What is wrong with an option shows first: nothing is read for that.
     save = saved_kinds(plan.save)
-    limits_of(words)
     if "parquet" in save:
         refuse_without_pyarrow()
     reading = reading_of(inputs)

@@ -1,10 +1,10 @@
 """The settings that the results of `san predict` depend on; the keys are the options' names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from san_cli.engine.map_options import Limit
+from san_cli.engine.map_options import Limit, limits
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.request import Job
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
@@ -32,16 +32,21 @@ def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
         "show": None if options.show is None else list(options.show),
         "background": options.background,
         "only": options.only,
-        "min-score": _limit(options.min_score),
-        "min-confidence": _limit(options.min_confidence),
+        "min-score": _limit(job, options.min_score),
+        "min-confidence": _limit(job, options.min_confidence),
         "batch": job.batch,
         "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
         "bands": None if reading.bands is None else list(reading.bands),
     }
 
 
-def _limit(limit: Limit) -> object:
-    return dict(limit) if isinstance(limit, Mapping) else limit
+def _limit(job: Job, limit: Limit) -> object:
+    """Return a limit as JSON that is the same however it was written: by the classes' own names, those above 0."""
+    found = limits(job.vocabulary, job.options, limit)
+    if isinstance(found, float):
+        return found
+    by_class = zip(job.classes, found.tolist(), strict=True)
+    return {name: round(value, 6) for name, value in by_class if value}
 
 
 def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:

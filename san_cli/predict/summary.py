@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,23 +125,30 @@ class Summary:
         if self.has_regions or not self.highest[0]:
             return
         options = job.options
+        wanted = job.vocabulary.names if options.only else options.show
         limits = (
             ("score", options.min_score, self.highest),
             ("confidence", options.min_confidence, self.surest),
         )
-        (value, class_id), why = self.highest, ""
+        set_limits, (value, class_id), kind = [], self.highest, "score"
         for what, limit, most in limits:
-            least = max(limit.values(), default=0.0) if isinstance(limit, Mapping) else limit
-            if most[0] < least and not why:
-                (value, class_id) = most
-                why = f"no pixel reached --min-{what} {least:g}; the largest {what} was {value:.2g}"
-        shown = job.vocabulary.names if options.only else options.show
-        if not why and shown:
-            why = f"nothing of {_named(shown)} came out first anywhere; the largest score was {value:.2g}"
-        if not why:
+            if not limit:
+                continue
+            set_limits.append(f"--min-{what} {limit:g}" if isinstance(limit, float) else f"its --min-{what}")
+            if isinstance(limit, float) and most[0] < limit:  # whatever the class: that alone is the reason
+                (value, class_id), kind, wanted, set_limits = most, what, None, set_limits[-1:]
+                break
+        subject = f"of {_named(wanted)} " if wanted else ""
+        if set_limits:
+            came_first = "came out first and " if wanted else ""
+            why = f"no pixel {subject}{came_first}reached {' and '.join(set_limits)}"
+        elif wanted:
+            why = f"nothing {subject}came out first anywhere"
+        else:
             return
         name = names[class_id] if class_id < len(names) else "no object"
-        self.voice.note(f"nothing found: {why} ({printable(name)})")
+        told = f"the largest {kind} was {value:.2g} ({printable(name)})"
+        self.voice.note(f"nothing found: {why}; {told}")
 
     def exit_code(self, ending: Ending) -> ExitCode:
         """Return what the counts come to, over all images where they are known."""

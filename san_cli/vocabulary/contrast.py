@@ -13,8 +13,17 @@ _MORE_STUFF = (
 
 
 def contrast_to(asked: Vocabulary, *, of_tiny: bool) -> tuple[VocabularyEntry, ...]:
-    """List the contrast's classes, but for those that have a word of the asked ones."""
+    """List the contrast's classes, but for those that have a word of the asked ones.
+
+    COCO's `building-other`, `floor-wood` and the like are kinds of what is before the dash.
+    """
     known = parse_vocabulary(["emoji"] if of_tiny else ["coco"]).entries
     more = () if of_tiny else tuple(VocabularyEntry(word, (word,)) for word in _MORE_STUFF)
     taken = set(map(word_key, asked.words))
-    return tuple(entry for entry in (*known, *more) if taken.isdisjoint(map(word_key, entry.words)))
+    return tuple(
+        entry
+        for entry in (*known, *more)
+        if taken.isdisjoint(
+            key for word in entry.words for key in (word_key(word), word_key(word.split("-")[0]))
+        )
+    )

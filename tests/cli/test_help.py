@@ -15,6 +15,7 @@ from program import San, subprocess_environment
 
 from san_cli.cli.main import app
 from san_cli.cli.usage_errors import first_example
+from san_cli.predict.output_names import KINDS
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,8 +116,8 @@ def test_models_and_vocabularies_are_all_named(page: Any) -> None:
         ("san weights get ", {"vit-b-16", "vit-l-14", "tiny"}),
         ("san predict --device ", {"auto", "cpu", "cuda", "mps"}),
         ("san predict --precision b", {"bf16"}),
-        ("san predict --save ", {"overlay", "labels", "json", "html", "none"}),
-        ("san predict --save labels,", {"labels,overlay", "labels,json", "labels,html"}),
+        ("san predict --save ", {*KINDS, "none"}),
+        ("san predict --save labels,", {f"labels,{kind}" for kind in KINDS if kind != "labels"}),
         ("san predict --templates ", {"vild", "imagenet", "photo", "name"}),
         ("san predict --weights ", set()),  # files: the shell's own completion
         ("san predict --weights ra", {"random"}),

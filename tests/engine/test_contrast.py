@@ -45,6 +45,18 @@ def test_near_words_are_left_out_whatever_all_words_share() -> None:
     assert told(contrast)[-1] == "left out: word 0 (near asked)"
 
 
+def test_any_synonym_keeps_near_words_out(segmenter: Segmenter) -> None:
+    for words in (["quasar", "toad"], ["toad", "quasar"]):
+        contrast = segmenter.contrast(vocabulary_of_names([words]))
+        assert "frog" not in contrast.competing.names
+
+
+def test_kinds_of_what_is_asked_for_do_not_compete() -> None:
+    names = {entry.name for entry in contrast_to(vocabulary_of_names(["wall", "Building"]), of_tiny=False)}
+    assert not any(name.startswith(("wall-", "building-")) for name in names)
+    assert any(name.startswith("floor") for name in names)
+
+
 def test_only_finds_what_is_there_and_nothing_else(segmenter: Segmenter) -> None:
     scenes = EmojiScenes(SEED, all_ids(), 320)
     world, full = concepts(), parse_vocabulary(["emoji"])

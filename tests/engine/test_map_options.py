@@ -1,6 +1,7 @@
 """Limits for all classes or one each: what `--min-score` takes, and which classes of a vocabulary it is about."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ def test_any_text_is_a_limit_or_refused(text: str) -> None:
     assert "\n" not in told
 
 
-@pytest.mark.parametrize("text", ["", "dog", "dog=", "=1", "dog=x", "dog=0.1,dog=0.2", "dog=1,cat", "1,2"])
+@pytest.mark.parametrize(
+    "text", ["", "dog", "1_0", "50%", "dog=", "=1", "dog=x", "dog=0.1,dog=0.2", "dog=1,cat", "1,2"]
+)
 def test_what_no_limit_is(text: str) -> None:
     with pytest.raises(SanError, match="--min-confidence"):
         parse_limit("--min-confidence", text)
@@ -51,9 +54,26 @@ def test_limits_go_by_any_word_and_name_no_stranger() -> None:
     found = limits(vocabulary, options, {"Couch": 0.4, "*": 0.1, "nothing": 0.3})
     assert np.array_equal(found, np.array([0.4, 0.1, 0.1, 0.3], np.float32))
     assert limits(vocabulary, options, 0.5) == 0.5
+    with pytest.raises(SanError, match="for one class"):
+        limits(vocabulary, options, {"sofa": 0.4, "Couch": 0.1})
     with pytest.raises(SanError, match="no class 'dgo'") as refused:
         limits(vocabulary, options, {"dgo": 0.4})
     assert "dog" in refused.value.hint
+
+
+def test_options_keep_limits_of_their_own() -> None:
+    given_limits = {"dog": 0.4, "*": 0.1}
+    options = MapOptions(min_score=given_limits)
+    given_limits["dog"] = -3
+    assert dict(options.min_score) == {"dog": 0.4, "*": 0.1}  # type: ignore[arg-type]
+    assert hash(options) == hash(MapOptions(min_score=options.min_score))
+    assert pickle.loads(pickle.dumps(options)) == options
+    for wrong in ({3: 0.4}, {"dog": "0.4"}, {"dog": True}):
+        with pytest.raises(TypeError, match="by class name"):
+            MapOptions(min_score=wrong)  # type: ignore[arg-type]
+    for words in (("dog",), "dog"):
+        with pytest.raises(TypeError, match="`only` is True or False"):
+            MapOptions(only=words)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("odd", [-0.1, 1.5, math.nan, math.inf, {"dog": 2.0}])

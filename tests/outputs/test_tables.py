@@ -160,15 +160,15 @@ def test_a_row_says_what_was_found():
     record = record_of("a.jpg", np.array([[0, 1, 0], [-1, 1, 1]]))
     assert written(write_areas, [record], ["sky", "x,y"]).decode() == (
         "image,width,height,label,category_id,class,pixels,fraction,score,confidence,regions\r\n"
-        "a.jpg,3,2,0,1,sky,2,0.333333,0.333333,0.333333,2\r\n"
-        'a.jpg,3,2,1,2,"x,y",3,0.500000,0.250000,0.250000,1\r\n'
-        "a.jpg,3,2,255,,,1,0.166667,,,\r\n"
+        '"a.jpg",3,2,0,1,"sky",2,0.333333,0.333333,0.333333,2\r\n'
+        '"a.jpg",3,2,1,2,"x,y",3,0.500000,0.250000,0.250000,1\r\n'
+        '"a.jpg",3,2,255,,,1,0.166667,,,\r\n'
     )
     assert written(write_summary, [record, record], ["sky", "x,y", "sea"]).decode() == (
         "label,category_id,class,images,pixels,fraction,score,confidence,regions\r\n"
-        "0,1,sky,2,4,0.333333,0.333333,0.333333,4\r\n"
+        '0,1,"sky",2,4,0.333333,0.333333,0.333333,4\r\n'
         '1,2,"x,y",2,6,0.500000,0.250000,0.250000,2\r\n'
-        "2,3,sea,0,0,0.000000,,,0\r\n"
+        '2,3,"sea",0,0,0.000000,,,0\r\n'
         "255,,,2,2,0.166667,,,\r\n"
     )
 

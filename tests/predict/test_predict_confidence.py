@@ -187,6 +187,31 @@ def test_notes_on_an_image_go_where_its_results_go(predict: San, photos: Path, t
     assert lines(again.out)[0]["notes"] == line["notes"]  # done before, told all the same
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_alone(predict: San, photos: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    ended = predict(photos / "p02.jpg", "-o", tmp_path / "out", "--save", kind)
+    assert ended.code == 0, ended.err
+    assert len(tree(tmp_path / "out")) > 3
+
+
+def test_one_class_has_one_limit_however_it_is_written(predict: San, photos: Path, tmp_path: Path) -> None:
+    to = (photos / "p02.jpg", "-o", tmp_path / "out", "--save", "labels", "--vocab", "bus|coach,dog")
+    assert "for one class" in predict(*to, "--min-score", "bus=9,coach=0").err
+    assert predict(*to, "--min-score", "bus=0.1,*=0").code == 0
+    assert "nothing new" in predict(*to, "--min-score", "Coach=0.1").err
+
+
+def test_nothing_found_is_told_truly_with_limits_by_class(predict: San, photos: Path, tmp_path: Path) -> None:
+    plain = predict(photos, "-o", tmp_path / "0", "--save", "none", "--jsonl", "--show", "dog").out
+    assert any(line["classes"] for line in lines(plain))
+    said = predict(
+        photos, "-o", tmp_path / "1", "--save", "none", "--show", "dog", "--min-score", "dog=99"
+    ).err
+    assert "no pixel of dog came out first and reached its --min-score; the largest score" in said
+
+
 def test_all_kinds_have_names_of_their_own(predict: San, photos: Path, tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind != "parquet"]
     assert predict(photos / "p02.jpg", "-o", tmp_path / "out", "--save", ",".join(kinds)).code == 0

@@ -174,7 +174,8 @@ def test_background_competes_under_its_name(predict: San, photos: Path, tmp_path
 def test_few_words_are_pointed_out(predict: San, photos: Path, tmp_path: Path) -> None:
     few = predict(photos, "-o", tmp_path / "few", "--save", "none", "--vocab", "cat+dog")
     assert (
-        "every pixel must be one of 2 classes; to find them among everything else: --only cat,dog" in few.err
+        "every pixel must be one of 2 classes; to find them among everything else, instead of --vocab: --only cat,dog"
+        in few.err
     )
     strict = predict(
         photos, "-o", tmp_path / "strict", "--save", "none", "--vocab", "cat+dog", "--min-score", 0.1
