@@ -3,7 +3,7 @@
     python scripts/check_tables.py FOLDER [--program NAME]
     python scripts/check_tables.py FOLDER --sample        write tables with hard names there first (needs san)
 
-Asks those of pandas, DuckDB, pyarrow and LibreOffice that are installed (`pip install pandas duckdb pyarrow`;
+Asks those of pandas, DuckDB, pyarrow and LibreOffice that are installed (pandas, duckdb, pyarrow from the index;
 LibreOffice is `soffice` on the PATH, which converts to xlsx, read here as the XML that it is). The truth is what
 Python's csv reads, strictly; of a Parquet file, the CSV file beside it. Compared are the number of rows, the sum of
 the pixels and all names; a formula is a fault. One line per program and file, exit code 1 where something differs.
