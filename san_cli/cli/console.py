@@ -76,9 +76,8 @@ class _Stdout(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), 1
-            )  # what is buffered would fail again when Python exits
+            # What is buffered would fail again when Python exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or str(error)).lower()
             raise SanError(
                 f"can't write to standard output: {reason}",

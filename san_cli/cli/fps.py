@@ -13,13 +13,12 @@ from san_cli.errors import SanError, did_you_mean
 from san_cli.fps.published import CLASSES
 from san_cli.runs.voice import Voice
 from san_cli.text import nearest, printable
-from san_cli.vocabulary.grammar import complete_vocabulary, parse_vocabulary
+from san_cli.vocabulary.grammar import Vocabulary, complete_vocabulary, parse_vocabulary
 
 if TYPE_CHECKING:
     from san_cli.fps.end_to_end import Folder
     from san_cli.fps.run import Measured
     from san_cli.fps.systems import Setup
-    from san_cli.vocabulary.grammar import Vocabulary
 
 _SYSTEMS = ("san", "simseg", "ovseg", "maskclip")
 _KINDS = ("overlay", "labels", "json")  # of results that --end-to-end writes
@@ -153,19 +152,19 @@ def fps(
     from san_cli.fps.run import Plan, measure_systems
 
     plan = Plan(
-        asked,
-        pixels,
-        clip_sizes,
-        model,
-        classes or (CLASSES if vocab is None else len(vocabulary)),
-        batch,
-        device,
-        precision,
-        compile,
-        None if end_to_end is None else _folder(end_to_end, vocabulary),
-        csv,
-        plot,
-        ("san", *sys.argv[1:]),
+        systems=asked,
+        sizes=pixels,
+        clip_sizes=clip_sizes,
+        model=model,
+        classes=classes or (CLASSES if vocab is None else len(vocabulary)),
+        batch=batch,
+        device=device,
+        precision=precision,
+        compile=compile,
+        folder=None if end_to_end is None else _folder(end_to_end, vocabulary),
+        csv=csv,
+        plot=plot,
+        command=("san", *sys.argv[1:]),
     )
     _print(measure_systems(plan, voice_of(quiet, bars=not quiet)), as_json=as_json, markdown=markdown)
 
@@ -207,7 +206,7 @@ def _numbers(option: str, text: str) -> list[int]:
     return list(dict.fromkeys(int(part) for part in found))
 
 
-def _folder(path: Path, vocabulary: "Vocabulary") -> "Folder":
+def _folder(path: Path, vocabulary: Vocabulary) -> "Folder":
     """List the images that `san predict` is to be timed on; SanError where there are none."""
     from san_cli.engine.map_options import MapOptions
     from san_cli.engine.segmenter import Segmenter

@@ -157,7 +157,8 @@ def convert(
     _refuse_target(target)
     check_is_weights(source)
 
-    from san_cli.weights.adapter import is_adapter, read_model  # only now, as importing torch takes seconds
+    # Only now, as importing torch takes seconds.
+    from san_cli.weights.adapter import is_adapter, read_model
     from san_cli.weights.checkpoint import in_half_precision, write_checkpoint
 
     if clip_weights is not None and not is_adapter(source):
@@ -236,10 +237,8 @@ def _verified(file: Path) -> str:
 
     sha256, same_as = verify_sha256(file)
 
-    from san_cli.weights.checkpoint import (  # only now, as importing torch takes seconds
-        check_finite,
-        read_checkpoint,
-    )
+    # Only now, as importing torch takes seconds.
+    from san_cli.weights.checkpoint import check_finite, read_checkpoint
 
     checkpoint = read_checkpoint(file)
     check_finite(checkpoint.state, file)

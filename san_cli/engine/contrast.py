@@ -35,29 +35,28 @@ def contrast_of(
 
     Returns the contrast, and the rows of `embeddings` that belong to its words.
     """
+    if not candidates:
+        return Contrast(asked, asked, ()), embeddings
     everything = Vocabulary((*asked.entries, *candidates))
+    own, others = everything.word_indices[: len(asked)], everything.word_indices[len(asked) :]
     rows = embeddings.float().cpu()
-    of_candidates = sorted({index for indices in everything.word_indices[len(asked) :] for index in indices})
+    of_candidates = sorted({index for indices in others for index in indices})
     centred = F.normalize(rows - rows[of_candidates].mean(dim=0), dim=1)
     # A class is as near to another as the two nearest of their words.
-    by_word = torch.stack(
-        [_nearest(centred, centred[list(one)]) for one in everything.word_indices[: len(asked)]]
-    )
-    nearness, which = torch.stack(
-        [by_word[:, list(one)].amax(dim=1) for one in everything.word_indices[len(asked) :]]
-        or [torch.zeros(len(asked))]
-    ).max(dim=1)  # [candidates]
-    near = (nearness > NEAR).tolist()[: len(candidates)]
-    competing = Vocabulary(
-        (*asked.entries, *(entry for entry, is_near in zip(candidates, near, strict=True) if not is_near))
-    )
-    left_out = tuple(
-        (entry.name, asked.names[index])
-        for entry, is_near, index in zip(candidates, near, which.tolist(), strict=False)
-        if is_near
-    )
+    by_word = torch.stack([_nearest(centred, centred[list(indices)]) for indices in own])  # [asked, words]
+    by_class = torch.stack(
+        [by_word[:, list(indices)].amax(dim=1) for indices in others]
+    )  # [candidates, asked]
+    nearness, which = by_class.max(dim=1)
+    kept, left_out = [], []
+    for entry, near, index in zip(candidates, nearness.tolist(), which.tolist(), strict=True):
+        if near > NEAR:
+            left_out.append((entry.name, asked.names[index]))
+        else:
+            kept.append(entry)
+    competing = Vocabulary((*asked.entries, *kept))
     place = {word: index for index, word in enumerate(everything.words)}
-    return Contrast(asked, competing, left_out), embeddings[[place[word] for word in competing.words]]
+    return Contrast(asked, competing, tuple(left_out)), embeddings[[place[word] for word in competing.words]]
 
 
 def _nearest(rows: Tensor, words: Tensor) -> Tensor:

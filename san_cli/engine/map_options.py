@@ -41,7 +41,7 @@ class MapOptions:
             check_word(self.background)
             if self.only:
                 raise SanError(
-                    "`only` brings its own contrast, in which no object competes",
+                    '`only` lets "no object" compete already, unseen like the rest of its contrast',
                     hint="Leave out `background`.",
                 )
         if not isinstance(self.only, bool):
@@ -52,9 +52,8 @@ class MapOptions:
         if self.only and self.show is not None:
             raise SanError("`only` shows nothing but the vocabulary already", hint="Leave out `show`.")
         for name, most in (("min_score", math.inf), ("min_confidence", 1.0)):
-            object.__setattr__(
-                self, name, _checked_limit(name, getattr(self, name), most)
-            )  # frozen, but not yet
+            kept = _checked_limit(name, getattr(self, name), most)
+            object.__setattr__(self, name, kept)  # a dict of the caller's might change
 
 
 def _checked_limit(name: str, limit: object, most: float) -> Limit:
@@ -68,11 +67,18 @@ def _checked_limit(name: str, limit: object, most: float) -> Limit:
             raise WrongType(
                 f"`{name}` is a number, or a dict of them by class name, not {type(wrong).__name__}"
             )
-        if not 0 <= float(value) <= most or math.isinf(float(value)):
-            span = "a finite number from 0" if math.isinf(most) else f"a number from 0 to {most:g}"
-            raise SanError(f"`{name}` is {span}, not {value}")
+        _check_range(f"`{name}`", float(value), most)
     kept = tuple((key, float(value)) for key, value in pairs)
     return kept if isinstance(limit, Mapping | tuple) else kept[0][1]
+
+
+def _check_range(name: str, value: float, most: float) -> None:
+    """Raise SanError for a limit that nothing can be compared with."""
+    if not 0 <= value <= most or math.isinf(value):
+        span, hint = f"a number from 0 to {most:g}", "It is the winner's share of all classes' scores."
+        if math.isinf(most):
+            span, hint = "a finite number from 0 on", "Few pixels have a score above 7."
+        raise SanError(f"{name} is {span}, not {value:g}", hint=hint)
 
 
 PLAIN_ARGMAX = MapOptions()
@@ -85,7 +91,8 @@ def parse_limit(option: str, text: str, most: float = math.inf) -> Limit:
     """
     number = _number(text)
     if number is not None:
-        return _in_range(option, number, most)
+        _check_range(option, number, most)
+        return number
     found: dict[str, float] = {}
     for part in next(csv.reader([" ".join(text.split())], skipinitialspace=True), []):
         name, equals, value = part.rpartition("=")
@@ -97,7 +104,8 @@ def parse_limit(option: str, text: str, most: float = math.inf) -> Limit:
             )
         if name in found:
             raise SanError(f"{option} gives {shown(name)} twice", hint="Give each class one number.")
-        found[name] = _in_range(option, number, most)
+        _check_range(option, number, most)
+        found[name] = number
     if not found:
         raise SanError(f"{option} is empty", hint=f"Write {option} 0.4, or {option} 'dog=0.4,*=0.2'.")
     return found
@@ -108,13 +116,6 @@ def _number(text: str) -> float | None:
         return None if "_" in text else float(text)  # Python would read 1_0 as 10
     except ValueError:
         return None
-
-
-def _in_range(option: str, number: float, most: float) -> float:
-    if not 0 <= number <= most or math.isinf(number):
-        span = "from 0 to 1" if most == 1 else "from 0 on; most pixels have less than 1"
-        raise SanError(f"{option} can't be {number:g}", hint=f"It is a number {span}.")
-    return number
 
 
 def limits(vocabulary: Vocabulary, options: MapOptions, limit: Limit) -> np.ndarray | float:

@@ -72,9 +72,7 @@ class SegmentationMap:
     class_scores: np.ndarray  # [C] float32: mean winning score over a class's pixels, 0 where it has none
     class_confidences: np.ndarray  # [C] float32: the same of the confidence
     uncertain: float | None  # share of the pixels with data whose confidence is below `UNCERTAIN`
-    scores: np.ndarray | None = (
-        None  # [H, W] float32, the winning score per pixel (0: no data), where asked for
-    )
+    scores: np.ndarray | None = None  # [H, W] float32, where asked for: the winning score, 0 without data
     confidence: np.ndarray | None = None  # [H, W] float32 in 0…1, with the scores
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, limits or not
     surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class, limits or not
@@ -112,7 +110,10 @@ def segmentation_map(
     classes = class_probabilities.shape[1]
     class_probabilities = class_probabilities.contiguous()
     evidence = class_probabilities.sum(dim=1)  # [N]
-    limits = [torch.as_tensor(limit, dtype=torch.float32, device=mask_logits.device) for limit in least]
+    limits = [
+        torch.as_tensor(limit, dtype=torch.float32, device=mask_logits.device) if np.any(limit) else None
+        for limit in least
+    ]
     label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
     kept = [np.empty((height, width), dtype=np.float32) for _ in range(2)] if keep_scores else []
     pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros((2, classes), dtype=np.float64)

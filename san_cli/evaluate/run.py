@@ -53,11 +53,7 @@ def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | N
     leads = plan.processes.leads
     if not leads:
         plan = replace(plan, voice=Voice(say=plan.voice.say))
-    for task in tasks:
-        for note in task.notes:
-            plan.voice.note(note)
-    if plan.output is not None and not plan.resume and (plan.output / "results.json").exists():
-        plan.voice.note(f"the report in {quoted(plan.output)} will be replaced")
+    _tell_before(tasks, plan)
 
     # Model by model, dataset by dataset. Importing torch takes seconds: only now.
     from san_cli.evaluate.sources import evaluations_of
@@ -109,6 +105,15 @@ def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | N
             with _unwritable(plan.output):
                 write_report(plan.output, report)
         return report
+
+
+def _tell_before(tasks: Sequence[Task], plan: Plan) -> None:
+    """Say what there is to know before anything is counted."""
+    for task in tasks:
+        for note in task.notes:
+            plan.voice.note(note)
+    if plan.output is not None and not plan.resume and (plan.output / "results.json").exists():
+        plan.voice.note(f"the report in {quoted(plan.output)} will be replaced")
 
 
 def count(evaluation: Evaluation, plan: Plan) -> Counts | None:

@@ -48,9 +48,8 @@ class ImageRecord:
     def to_json_line(self) -> str:
         """Return the record as one line of plain ASCII without a line end; `from_json_line` gives an equal one."""
         found = [
-            [one.class_id, one.score, one.confidence, one.parts, r.counts, r.area, r.bbox]
-            for one in self.found
-            for r in (one.region,)
+            [class_id, score, confidence, parts, region.counts, region.area, region.bbox]
+            for class_id, region, score, confidence, parts in self.found
         ]
         fields = [self.file_name, self.height, self.width, found, self.error, self.uncertain, self.notes]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)

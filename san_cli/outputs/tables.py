@@ -5,6 +5,7 @@ for the image's unlabelled pixels where it has any. The pixels of an image's row
 
     image          path relative to the input root, with `/`, as `file_name` in predictions.json
     width, height  of the displayed image (EXIF orientation applied)
+    uncertain      share of its pixels with data whose confidence is below 0.5, to 6 digits
     label          value in the label maps; of unlabelled pixels 255, with more than 255 classes 65535
     category_id    id in predictions.json, label + 1            empty in rows of unlabelled pixels
     class          name of the class                            the same
@@ -77,6 +78,7 @@ _AREA_COLUMNS = (
     _Column("image", "string"),
     _Column("width", "int32"),
     _Column("height", "int32"),
+    _Column("uncertain", "float64", nullable=True),
     *_CLASS_COLUMNS,
     _Column("pixels", "int64"),
     _Column("fraction", "float64"),
@@ -131,7 +133,7 @@ def _area_rows(classes: Sequence[str], records: Iterable[ImageRecord]) -> Iterat
     for record in records:
         if record.error is not None:
             continue
-        image = (record.file_name, record.width, record.height)
+        image = (record.file_name, record.width, record.height, _rounded(record.uncertain))
         pixels = record.width * record.height
         for class_id, region, score, confidence, parts in record.found:
             yield (

@@ -19,16 +19,8 @@ from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.search import IMAGE_SUFFIXES, InputImage, real_path
 from san_cli.text import printable
 
-KINDS = (
-    "overlay",
-    "labels",
-    "json",
-    "html",
-    "labels-gray",
-    "scores",
-    "table",
-    "parquet",
-)  # what --save takes
+# What --save takes.
+KINDS = ("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet")
 PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
 _SUFFIXES = {
@@ -97,14 +89,8 @@ def run_files(save: Sequence[str]) -> list[str]:
 
 def told_kinds(save: Sequence[str]) -> list[str]:
     """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
-    return [
-        f"*{_SUFFIXES[kind]}"
-        if kind in _SUFFIXES
-        else gallery.PAGE
-        if kind == "html"
-        else ", ".join(_RUN_FILES[kind])
-        for kind in save
-    ]
+    told = {kind: f"*{suffix}" for kind, suffix in _SUFFIXES.items()} | {"html": gallery.PAGE}
+    return [told.get(kind) or ", ".join(_RUN_FILES[kind]) for kind in save]
 
 
 def check_collisions(images: Sequence[InputImage], output: Path | None = None) -> None:

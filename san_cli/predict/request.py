@@ -13,6 +13,7 @@ from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_rang
 from san_cli.engine.map_options import MapOptions, check_background, limits, parse_limit, shown_names
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import TINY, get_preset
+from san_cli.outputs.tables import refuse_without_pyarrow
 from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
 from san_cli.predict.output_names import KINDS, check_collisions
 from san_cli.runs.processes import ALONE, Processes, meet, own_share
@@ -111,7 +112,10 @@ class Job:
 
 
 def saved_kinds(save: str) -> tuple[str, ...]:
-    """List the kinds of results that `--save` names, in their usual order; SanError for what is none."""
+    """List the kinds of results that `--save` names, in their usual order.
+
+    SanError for what is none, and for Parquet without pyarrow.
+    """
     asked = [kind.strip().lower() for kind in save.split(",")]
     if asked in ([""], ["none"]):
         return ()
@@ -120,6 +124,8 @@ def saved_kinds(save: str) -> tuple[str, ...]:
             near = _KINDS_ELSEWHERE.get(kind) or nearest(kind, KINDS)
             hint = did_you_mean(near, f"There are {', '.join(KINDS)}, or none.")
             raise SanError(f"--save knows no '{kind}'", hint=hint)
+    if "parquet" in asked:
+        refuse_without_pyarrow()
     return tuple(kind for kind in KINDS if kind in asked)
 
 
@@ -186,11 +192,9 @@ def parse_words(
     # Of few classes one wins everywhere, which surprises.
     limited = options.min_score or options.min_confidence
     if len(vocabulary) <= 3 and not (words.background or words.show or words.only or limited):
-        must, them = (
-            ("of the one class", "it")
-            if len(vocabulary) == 1
-            else (f"one of {len(vocabulary)} classes", "them")
-        )
+        must, them = f"one of {len(vocabulary)} classes", "them"
+        if len(vocabulary) == 1:
+            must, them = "of the one class", "it"
         terms = shlex.quote(",".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries))
         voice.note(
             f"every pixel must be {must}; to find {them} among everything else, instead of --vocab: --only {terms}"

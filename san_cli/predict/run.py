@@ -14,7 +14,6 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import get_preset
 from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.record import ImageRecord
-from san_cli.outputs.tables import refuse_without_pyarrow
 from san_cli.predict.finish import failed_records
 from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
 from san_cli.predict.input_hints import nothing_usable
@@ -55,8 +54,6 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     """
     # What is wrong with an option shows first: nothing is read for that.
     save = saved_kinds(plan.save)
-    if "parquet" in save:
-        refuse_without_pyarrow()
     reading = reading_of(inputs)
     check_output_name(plan.output)
 
@@ -150,7 +147,7 @@ def _tell_failures(listing: Listing, job: Job, plan: Plan, summary: Summary, *, 
 
 
 def _embed(segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool) -> tuple[str, ...]:
-    """Embed the words; the names of all classes that compete, seen in the results or not."""
+    """Embed the words; returns the names of all classes that compete, seen in the results or not."""
     from san_cli.engine.alike_words import word_notes
     from san_cli.engine.contrast import told
 
@@ -163,7 +160,7 @@ def _embed(segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool) -> 
     if verbose:
         lines = [f"competing: {', '.join(map(printable, names))}"] if contrast is None else told(contrast)
         for line in lines:
-            voice.say(line)
+            voice.tell(line)
     length = segmenter.preset.clip.context_length
     for text in word_notes(job.vocabulary, embedded, segmenter.templates, length):
         voice.note(text)

@@ -45,8 +45,10 @@ def _limit(job: Job, limit: Limit) -> object:
     found = limits(job.vocabulary, job.options, limit)
     if isinstance(found, float):
         return found
-    by_class = zip(job.classes, found.tolist(), strict=True)
-    return {name: round(value, 6) for name, value in by_class if value}
+    values = [round(value, 6) for value in found.tolist()]
+    if len(set(values)) == 1:
+        return values[0]
+    return {name: value for name, value in zip(job.classes, values, strict=True) if value}
 
 
 def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:

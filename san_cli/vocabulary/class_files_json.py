@@ -178,7 +178,7 @@ def _check_count(value: dict[str, Any], key: str, entries: list[Entry]) -> None:
 
 
 def _check_ids_beside(value: dict[str, Any], key: str, entries: list[Entry]) -> None:
-    """A list of ids beside the names numbers them, and may do it otherwise than by their place."""
+    """Refuse a list of ids beside the names that numbers them otherwise than by their place."""
     for other, ids in value.items():
         is_ids = re.sub("[-_]", "", other).lower().removesuffix("s") in {"id", *_OTHER_IDS}
         if is_ids and isinstance(ids, list) and list(map(_as_id, ids)) != list(range(len(entries))):

@@ -17,13 +17,18 @@ def contrast_to(asked: Vocabulary, *, of_tiny: bool) -> tuple[VocabularyEntry, .
 
     COCO's `building-other`, `floor-wood` and the like are kinds of what is before the dash.
     """
-    known = parse_vocabulary(["emoji"] if of_tiny else ["coco"]).entries
-    more = () if of_tiny else tuple(VocabularyEntry(word, (word,)) for word in _MORE_STUFF)
+    if of_tiny:
+        entries, general = parse_vocabulary(["emoji"]).entries, word_key
+    else:
+        more = tuple(VocabularyEntry(word, (word,)) for word in _MORE_STUFF)
+        entries, general = (*parse_vocabulary(["coco"]).entries, *more), _before_dash
     taken = set(map(word_key, asked.words))
     return tuple(
         entry
-        for entry in (*known, *more)
-        if taken.isdisjoint(
-            key for word in entry.words for key in (word_key(word), word_key(word.split("-")[0]))
-        )
+        for entry in entries
+        if taken.isdisjoint(key for word in entry.words for key in (word_key(word), general(word)))
     )
+
+
+def _before_dash(word: str) -> str:
+    return word_key(word.partition("-")[0])

@@ -51,6 +51,14 @@ def test_any_synonym_keeps_near_words_out(segmenter: Segmenter) -> None:
         assert "frog" not in contrast.competing.names
 
 
+def test_without_candidates_nothing_competes() -> None:
+    asked = vocabulary_of_names(["cat"])
+    rows = torch.ones(1, 4)
+    contrast, chosen = contrast_of(asked, (), rows)
+    assert (contrast.competing, contrast.left_out) == (asked, ()) and torch.equal(chosen, rows)
+    assert told(contrast) == ["competing, unseen: no object"]
+
+
 def test_kinds_of_what_is_asked_for_do_not_compete() -> None:
     names = {entry.name for entry in contrast_to(vocabulary_of_names(["wall", "Building"]), of_tiny=False)}
     assert not any(name.startswith(("wall-", "building-")) for name in names)

@@ -4,6 +4,7 @@ import csv
 import io
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -157,12 +158,12 @@ def test_rows_of_an_image_add_up_to_its_pixels(maps):
 
 
 def test_a_row_says_what_was_found():
-    record = record_of("a.jpg", np.array([[0, 1, 0], [-1, 1, 1]]))
+    record = replace(record_of("a.jpg", np.array([[0, 1, 0], [-1, 1, 1]])), uncertain=0.25)
     assert written(write_areas, [record], ["sky", "x,y"]).decode() == (
-        "image,width,height,label,category_id,class,pixels,fraction,score,confidence,regions\r\n"
-        '"a.jpg",3,2,0,1,"sky",2,0.333333,0.333333,0.333333,2\r\n'
-        '"a.jpg",3,2,1,2,"x,y",3,0.500000,0.250000,0.250000,1\r\n'
-        '"a.jpg",3,2,255,,,1,0.166667,,,\r\n'
+        "image,width,height,uncertain,label,category_id,class,pixels,fraction,score,confidence,regions\r\n"
+        '"a.jpg",3,2,0.250000,0,1,"sky",2,0.333333,0.333333,0.333333,2\r\n'
+        '"a.jpg",3,2,0.250000,1,2,"x,y",3,0.500000,0.250000,0.250000,1\r\n'
+        '"a.jpg",3,2,0.250000,255,,,1,0.166667,,,\r\n'
     )
     assert written(write_summary, [record, record], ["sky", "x,y", "sea"]).decode() == (
         "label,category_id,class,images,pixels,fraction,score,confidence,regions\r\n"

@@ -66,7 +66,7 @@ def test_every_kind_of_result_tells_the_same(out: Path) -> None:
             assert (annotation["confidence"], annotation["score"]) == (found["confidence"], found["score"])
             assert (int(row["category_id"]), int(row["label"])) == (found["category_id"], found["id"])
             assert (int(row["pixels"]), float(row["confidence"])) == (found["area"], found["confidence"])
-            assert int(row["regions"]) >= 1
+            assert int(row["regions"]) >= 1 and float(row["uncertain"]) == image["uncertain"]
         of_image = [int(row["pixels"]) for row in areas if row["image"] == image["file_name"]]
         assert sum(of_image) == image["width"] * image["height"]
     summary = table(out / "out/summary.csv")
@@ -153,7 +153,7 @@ def test_only_finds_one_word_among_everything(predict: San, photos: Path, tmp_pa
     assert dataset["info"]["san"]["only"] is True
     found = [read_label_map(path) for path in (tmp_path / "out").rglob("*.labels.png")]
     assert all(set(np.unique(one)) <= {-1, 0, 1} for one in found)
-    assert np.mean([(one >= 0).mean() for one in found]) < 1
+    assert all((one == -1).any() for one in found)  # without --only every pixel is one of the two
     plain = predict(photos, "-o", tmp_path / "out", "--vocab", "dragon,cat", "--save", "labels,json")
     assert (plain.code, "only" in plain.err) == (2, True)
 
@@ -201,6 +201,9 @@ def test_one_class_has_one_limit_however_it_is_written(predict: San, photos: Pat
     assert "for one class" in predict(*to, "--min-score", "bus=9,coach=0").err
     assert predict(*to, "--min-score", "bus=0.1,*=0").code == 0
     assert "nothing new" in predict(*to, "--min-score", "Coach=0.1").err
+    assert predict(*to, "--min-score", "bus=0.1,dog=0.1").code == 2
+    assert predict(*to, "--min-score", "0.1", "--overwrite").code == 0
+    assert "nothing new" in predict(*to, "--min-score", "*=0.1").err
 
 
 def test_nothing_found_is_told_truly_with_limits_by_class(predict: San, photos: Path, tmp_path: Path) -> None:
