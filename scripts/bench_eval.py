@@ -26,8 +26,8 @@ from san_cli.datasets.labels import write_label
 from san_cli.datasets.own_pairs import list_own_pairs
 from san_cli.datasets.task import Task
 from san_cli.engine.ensemble import Ensemble, Member
+from san_cli.engine.mask_blocks import Frame
 from san_cli.engine.metrics import metrics_of
-from san_cli.engine.segmentation_map import Frame
 from san_cli.evaluate.counting import Evaluation, Origin
 from san_cli.evaluate.plan import Plan
 from san_cli.evaluate.run import count

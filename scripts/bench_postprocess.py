@@ -18,7 +18,8 @@ import time
 import torch
 
 from san_cli.engine.device import reuse_freed_memory
-from san_cli.engine.segmentation_map import Frame, segmentation_map, segmentation_scores
+from san_cli.engine.mask_blocks import Frame
+from san_cli.engine.segmentation_map import segmentation_map, segmentation_scores
 
 FRAMES = {
     "640×640": Frame((640, 640), (640, 640), (640, 640)),

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from san_cli import MapOptions, RawOutput, Segmentation, Segmenter, parse_vocabulary
 from san_cli.datasets.emoji.scenes import EmojiScenes, Scene
-from san_cli.engine.segmentation_map import UNCERTAIN, frame_of, segmentation_scores
+from san_cli.engine.mask_blocks import frame_of
+from san_cli.engine.segmentation_map import UNCERTAIN, segmentation_scores
 from san_cli.vocabulary.emoji_concepts import all_ids, unseen_ids
 
 SIZE = 320  # pixels, the side of a scene, as in `san eval emoji`

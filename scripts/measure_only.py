@@ -27,7 +27,8 @@ from torch import Tensor
 from san_cli import MapOptions, Segmenter, Vocabulary
 from san_cli.datasets.emoji.scenes import EmojiScenes
 from san_cli.engine import contrast
-from san_cli.engine.segmentation_map import UNLABELLED, frame_of, segmentation_scores
+from san_cli.engine.mask_blocks import frame_of
+from san_cli.engine.segmentation_map import UNLABELLED, segmentation_scores
 from san_cli.vocabulary.contrast import contrast_to
 from san_cli.vocabulary.emoji_concepts import all_ids, concepts
 from san_cli.vocabulary.grammar import vocabulary_of_names

@@ -153,7 +153,9 @@ def prepare(
 def check(
     name: _Name,
     data_root: _DataRoot = None,
-    split: Annotated[str, typer.Option(metavar="SPLIT", help="val, train or all.")] = "val",
+    split: Annotated[
+        str, typer.Option(metavar="SPLIT", help="val, train or all; of emoji also val-2, val-3 and mosaics.")
+    ] = "val",
     quiet: Quiet = False,
 ) -> None:
     """Check a prepared benchmark: pairs, sizes, label values, classes.
@@ -165,10 +167,10 @@ def check(
     """
     from san_cli.datasets.catalogue import EMOJI, dataset_name, find_root, get_dataset
     from san_cli.datasets.check import check_dataset
-    from san_cli.datasets.emoji.pairs import SEEDS
+    from san_cli.datasets.emoji.pairs import SPLITS
 
     if dataset_name(name) == EMOJI:
-        for each in SEEDS if split == "all" else (split,):
+        for each in SPLITS if split == "all" else (split,):
             _check_emoji(each)
         return
     dataset, root = get_dataset(name), find_root(data_root)
@@ -198,7 +200,8 @@ def _check_emoji(split: str) -> None:
     task = dataset_task(EMOJI, None, split=split)
     task.pairs[0].read_image()
     _print(
-        f"{EMOJI} {split}: {len(task.pairs):,} scenes, rendered as they are read; {len(task.classes)} classes"
+        f"{EMOJI} {split}: {counted(len(task.pairs), 'picture')}, rendered as they are read; "
+        f"{len(task.classes)} classes"
     )
 
 

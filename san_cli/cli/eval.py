@@ -28,7 +28,12 @@ Names = Annotated[
 ]
 Split = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Default: the one of the benchmark.", rich_help_panel=options.DATA),
+    typer.Option(
+        metavar="NAME",
+        help="Default: the one of the benchmark. emoji has val, val-2, val-3, and mosaics: larger pictures of "
+        "val's scenes, for --tile.",
+        rich_help_panel=options.DATA,
+    ),
 ]
 Limit = Annotated[int | None, options.limit(options.DATA)]
 Predictions = Annotated[
@@ -146,6 +151,7 @@ def evaluate(
     vocab: OtherVocab = None,
     synonyms: Synonyms = None,
     templates: options.Templates = "vild",
+    tile: options.Tile = "off",
     output: Output = None,
     save_predictions: SavePredictions = None,
     worst: Worst = None,
@@ -167,16 +173,20 @@ def evaluate(
       san eval voc pc59 --data-root /data -o report
       san eval all --weights san_vit_b_16.pth --json
       san eval ade847 --synonyms ade847_with_prompt_eng.txt
+      san eval emoji --split mosaics --tile auto --model tiny
       san eval coco --predictions sem_seg_predictions.json
       torchrun --nproc-per-node 8 -m san_cli eval all -o report
     """
     with _interruptible(output):
+        from san_cli.engine.tiling import parse_tile
+
         names, weights = _sort_out(names or [], weights or [])
-        own = own_labels_given(images, labels, classes)
+        own, windows = own_labels_given(images, labels, classes), parse_tile(tile)
         of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
         of_models = {
             "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
             "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
+            "--tile": windows,
         }  # fmt: skip
         refuse_idle(of_own, "labels of your own", idle=not own)
         refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own)
@@ -195,7 +205,7 @@ def evaluate(
         if images is not None and labels is not None and classes is not None:
             own_data = OwnData(images, labels, classes, ignored_values(ignore), image_name, label_name)
         data = Data(names, data_root, split, own_data, limit, vocab, synonyms)
-        models = Models(model, weights or [None], ensemble, device, precision, templates)
+        models = Models(model, weights or [None], ensemble, device, precision, templates, windows)
         voice = voice_of(quiet, bars=not quiet and not as_json)
         most = _WORST if worst is None else worst
         plan = Plan(output, resume, keep_going, workers, save_predictions, most, paper, voice=voice)

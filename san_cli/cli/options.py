@@ -102,6 +102,16 @@ Precision = Annotated[
         autocompletion=one_of("auto", "fp32", "bf16", "fp16"),
     ),
 ]
+Tile = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Look at large pictures through overlapping windows of so many pixels a side; auto: at the scale of "
+        "training, where a picture would be seen at less than half its size; off: whole, as in the benchmarks.",
+        rich_help_panel=MODEL,
+        autocompletion=one_of("auto", "off"),
+    ),
+]
 Compile = Annotated[
     bool,
     typer.Option(

@@ -131,11 +131,20 @@ Save = Annotated[
         metavar="KINDS",
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all), labels-gray "
-        "(label maps without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet; or "
-        "none.",
+        "(label maps without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet, "
+        "geojson (polygons, of pictures that lie on a map); or none.",
         rich_help_panel=options.OUTPUT,
         autocompletion=options.some_of(
-            "overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", alone="none"
+            "overlay",
+            "labels",
+            "json",
+            "html",
+            "labels-gray",
+            "scores",
+            "table",
+            "parquet",
+            "geojson",
+            alone="none",
         ),
     ),
 ]
@@ -160,7 +169,10 @@ Overwrite = Annotated[
 Batch = Annotated[
     int,
     typer.Option(
-        metavar="N", min=1, help="Images of equal size per forward pass.", rich_help_panel=options.SPEED
+        metavar="N",
+        min=1,
+        help="Images of equal size, or windows of one, per forward pass.",
+        rich_help_panel=options.SPEED,
     ),
 ]
 Workers = Annotated[
@@ -199,6 +211,7 @@ def predict(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compile: options.Compile = False,
+    tile: options.Tile = "off",
     save: Save = "overlay,labels,json",
     jsonl: Jsonl = False,
     overwrite: Overwrite = False,
@@ -227,6 +240,7 @@ def predict(
       san predict examples/scenes --model tiny
       san predict photos --vocab coco+"golden retriever"
       san predict photos --only dog,leash --save table,html
+      san predict scans --tile auto --batch 4
       san predict street.jpg --vocab cityscapes+graffiti --show graffiti
       san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
@@ -243,7 +257,7 @@ def predict(
                 inputs, recursive, exclude or (), null, limit, range, bands, max_pixels, max_bytes
             ),
             request.Words(vocab, show, background, min_score, templates, min_confidence, only, verbose),
-            request.Model(model, weights, device, precision, compile),
+            request.Model(model, weights, device, precision, compile, tile),
             request.Plan(output, save, jsonl, overwrite, fail_fast, batch, workers, shard),
             voice_of(quiet, bars=not quiet),
         )

@@ -3,14 +3,17 @@
 import io
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from san_cli.datasets.bad_image import BadImage
 
 _MANY_BYTES, _BYTES_A_PIXEL = 256 * 2**20, 64  # a larger file must have so many pixels
+_READ_AT_ONCE = 128 * 2**20  # bytes; photographs have fewer
+_PIECE = 2**22  # bytes of a packed stream that are read at once
 _FILE_KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -26,29 +29,6 @@ def os_cause(error: OSError | ValueError) -> str:
         return "not a possible file name"  # a NUL inside
     reason = error.strerror or type(error).__name__
     return reason[:1].lower() + reason[1:]
-
-
-def read_file(
-    path: str | os.PathLike[str],
-    max_pixels: int,
-    max_bytes: int | None,
-    header_size: Callable[[BinaryIO], tuple[int, int]],
-) -> bytes:
-    """Read the whole file at once, so that a file that changes meanwhile is decoded from one state.
-
-    `header_size` gives (height, width) as the header promises them; it is asked about large files. Raises BadImage
-    for what is no file, can't be read, or is larger than `max_bytes` (None: than its pixels can account for).
-    """
-    try:
-        with open_file(path) as file:
-            _check_bytes(file, os.fstat(file.fileno()).st_size, max_pixels, max_bytes, header_size)
-            return file.read()
-    except FileNotFoundError as error:
-        raise BadImage("broken link" if Path(path).is_symlink() else "no such file") from error
-    except (OSError, ValueError) as error:
-        raise BadImage(os_cause(error)) from error
-    except MemoryError as error:
-        raise BadImage("not enough memory to read it") from error
 
 
 class _FewReads:
@@ -76,7 +56,111 @@ class FileBytes(_FewReads, io.BytesIO):
 
 
 class _File(_FewReads, io.BufferedReader):
-    pass
+    def read_piece(self, size: int, /) -> bytes:
+        """Read what is known to be a piece of a picture, of which there may be many."""
+        return io.BufferedReader.read(self, size)
+
+
+class Content:
+    """The bytes of a file, of a large one read as they are wanted. For one thread."""
+
+    def __init__(self, source: bytes | BinaryIO) -> None:
+        self._whole = source if isinstance(source, bytes) else None
+        self._file = io.BytesIO(source) if isinstance(source, bytes) else source
+        self._read = self._file.read_piece if isinstance(self._file, _File) else self._file.read
+        self._size = self._file.seek(0, io.SEEK_END)
+
+    def __len__(self) -> int:
+        """In bytes, as it was at first."""
+        return self._size
+
+    def read_at(self, start: int, size: int) -> bytes:
+        """Return `size` bytes from `start` on, or as many as there are."""
+        self._file.seek(start)
+        return self._read(max(0, size))
+
+    def whole(self) -> bytes:
+        """Return all bytes."""
+        return self.read_at(0, self._size) if self._whole is None else self._whole
+
+    def stream(self) -> BinaryIO:
+        """Open the bytes as a file of their own, for a decoder.
+
+        It has no descriptor, as libtiff would map that: a file cut short meanwhile would end the process.
+        """
+        if self._whole is not None:
+            return FileBytes(self._whole)
+        return cast("BinaryIO", _File(_Part(self), 2**16))
+
+
+def inflater(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Return what gives, at each call, so many bytes more of a zlib stream: fewer where there are no more.
+
+    `read` gives at most so many bytes of the stream, none at its end.
+    """
+    unpacker = zlib.decompressobj()
+
+    def take(size: int) -> bytes:
+        parts = []
+        while size > 0 and not unpacker.eof:
+            raw = unpacker.unconsumed_tail or read(_PIECE)
+            parts.append(unpacker.decompress(raw, size))
+            size -= len(parts[-1])
+            if not raw and not parts[-1]:
+                break
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    return take
+
+
+class _Part(io.RawIOBase):
+    """A content as what a buffered reader reads."""
+
+    def __init__(self, content: Content) -> None:
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + (0, self._at, len(self._content))[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._content.read_at(self._at, len(buffer))
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+
+@contextmanager
+def open_content(
+    path: str | os.PathLike[str],
+    max_pixels: int,
+    max_bytes: int | None,
+    header_size: Callable[[BinaryIO], tuple[int, int]],
+) -> Iterator[Content]:
+    """Open a file's bytes, read at once unless they are many: so it is decoded from one state if it changes.
+
+    `header_size` gives (height, width) as the header promises them; it is asked about large files. Raises BadImage
+    for what is no file, can't be read, or is larger than `max_bytes` (None: than its pixels can account for).
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_file(path))
+            size = os.fstat(file.fileno()).st_size
+            _check_bytes(file, size, max_pixels, max_bytes, header_size)
+            content = Content(file.read() if size <= _READ_AT_ONCE else file)
+        except FileNotFoundError as error:
+            raise BadImage("broken link" if Path(path).is_symlink() else "no such file") from error
+        except (OSError, ValueError) as error:
+            raise BadImage(os_cause(error)) from error
+        except MemoryError as error:
+            raise BadImage("not enough memory to read it") from error
+        yield content
 
 
 @contextmanager

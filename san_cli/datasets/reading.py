@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.errors import SanError
 from san_cli.text import quoted
 
@@ -16,6 +17,7 @@ class Reading:
 
     range: Range | None = None  # what becomes black and white, for samples of more than 8 bits
     bands: tuple[int, ...] | None = None  # from 1: those shown as red, green, blue, or one as grey
+    max_pixels: int = MAX_PIXELS  # of a file that the Python API is given; the command has --max-pixels
 
     def __post_init__(self) -> None:
         """SanError for what can't be meant."""

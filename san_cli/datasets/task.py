@@ -47,18 +47,18 @@ class Task:
 
 
 def _emoji_task(split: str, limit: int | None, words: Vocabulary | None) -> Task:
-    """Make a task of scenes of all concepts, the unseen ones among them, with all names competing."""
-    from san_cli.datasets.emoji.pairs import SEEDS, scene_pairs
+    """Make a task of scenes, or mosaics, of all concepts, the unseen ones among them, with all names competing."""
+    from san_cli.datasets.emoji.pairs import MOSAICS, SPLITS, scene_pairs
     from san_cli.datasets.emoji.source import IGNORE_LABEL
     from san_cli.vocabulary.emoji_concepts import concepts, seen_ids, unseen_ids
 
-    if split not in SEEDS:
-        raise SanError(f"emoji has no split {quoted(split)}", hint=f"There are: {', '.join(SEEDS)}.")
+    if split not in SPLITS:
+        raise SanError(f"emoji has no split {quoted(split)}", hint=f"There are: {', '.join(SPLITS)}.")
     pairs = scene_pairs(split)
     names = tuple(concept.name for concept in concepts())
     return Task(
         EMOJI,
-        "Emoji scenes",
+        "Mosaics of emoji scenes" if split == MOSAICS else "Emoji scenes",
         split,
         pairs[:limit],
         names,

@@ -6,7 +6,7 @@ here. `tiff_samples` reads what `is_for_pillow` doesn't leave to Pillow.
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import BinaryIO, Literal
 
@@ -15,6 +15,7 @@ from san_cli.datasets.reading import Reading
 _HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Types of tags, and struct's letters for them.
 _INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_REALS = {11: "f", 12: "d"}  # of tags that say where on earth
 _TEXT = 2
 _THUMBNAIL, _MASK = 1, 4  # bits of the subfile type
 COLOURS = {0: 1, 1: 1, 2: 3, 5: 4}  # photometric → samples that are colour
@@ -29,6 +30,7 @@ _MOST_PAGES, _MOST_TAGS = 1000, 4096
 _MOST_VALUES = 2**23  # of a file's tags in all: many pages may point at one table
 _MOST_SAMPLES = 65535  # what the tag's own type holds; damage may give it another
 _MOST_TEXT = 2**16  # bytes; what matters stands at the beginning
+_MOST_GEO = 2**16  # values of a tag; more than 10,000 ground control points
 
 
 class Tag(IntEnum):
@@ -57,11 +59,19 @@ class Tag(IntEnum):
     SUB_PAGES = 330
     EXTRA = 338
     FORMAT = 339
+    PIXEL_SCALE = 33550
+    TIE_POINTS = 33922
+    TRANSFORM = 34264
+    GEO_KEYS = 34735
+    GEO_DOUBLES = 34736
+    GEO_TEXT = 34737
     NODATA = 42113
     DNG = 50706
 
 
 _WANTED = frozenset(Tag)
+_GEO_REALS = frozenset({Tag.PIXEL_SCALE, Tag.TIE_POINTS, Tag.TRANSFORM, Tag.GEO_DOUBLES})
+GEO_TAGS = _GEO_REALS | {Tag.GEO_KEYS, Tag.GEO_TEXT}  # where on earth the picture lies
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Page:
     start: int  # where the page's directory is in the file
     order: Literal["<", ">"]
     tags: dict[int, tuple[int, ...] | bytes]
+    reals: dict[int, tuple[float, ...]] = field(default_factory=dict)  # tags that hold such
 
     def number(self, tag: int, default: int = 0) -> int:
         """Return the first value of a tag."""
@@ -230,7 +241,7 @@ def _pages(file: BinaryIO) -> Iterator[Page]:
             page, following = _page(file, start, order, is_big, left)
         except (struct.error, OSError, ValueError, OverflowError):
             continue
-        left -= sum(map(len, page.tags.values()))
+        left -= sum(map(len, page.tags.values())) + sum(map(len, page.reals.values()))
         waiting.append(following)
         waiting.extend(reversed(page.numbers(Tag.SUB_PAGES)[:_MOST_PAGES]))
         yield page
@@ -246,25 +257,47 @@ def _page(
         raise ValueError("no directory")
     rows = _bytes_at(file, start + count_size, count * entry_size + value_size)
     tags: dict[int, tuple[int, ...] | bytes] = {}
+    reals: dict[int, tuple[float, ...]] = {}
     for at in range(0, count * entry_size, entry_size):
         tag, kind = struct.unpack_from(order + "HH", rows, at)
-        if tag not in _WANTED or tag in tags or (kind not in _INTEGERS and kind != _TEXT):
+        code = _code(tag, kind)
+        if code is None or tag in tags or tag in reals:
             continue
         number = struct.unpack_from(offset, rows, at + 4)[0]
-        number = min(number, _MOST_TEXT) if kind == _TEXT else number
+        most = _MOST_GEO if tag in GEO_TAGS else _MOST_TEXT if kind == _TEXT else number
+        number = min(number, most)
         most_values -= number
         if most_values < 0:
             raise ValueError("too much")
-        code = "s" if kind == _TEXT else _INTEGERS[kind]
-        size = number * (1 if code == "s" else struct.calcsize(order + code))
-        raw = rows[at + 4 + value_size : at + 4 + value_size + size]
-        if size > value_size:
-            raw = _bytes_at(file, struct.unpack_from(offset, rows, at + 4 + value_size)[0], size)
-        tags[tag] = raw if code == "s" else struct.unpack(f"{order}{number}{code}", raw)
-    page = Page(start, order, tags)
+        place = rows[at + 4 + value_size : at + 4 + 2 * value_size]
+        try:
+            raw = _bytes_of(file, place, number * struct.calcsize(order + code), offset)
+        except (OSError, ValueError, OverflowError):
+            if tag not in GEO_TAGS:
+                raise
+            number, raw = 0, b""  # damage that is no matter of the picture
+        if kind in _REALS:
+            reals[tag] = struct.unpack(f"{order}{number}{code}", raw)
+        else:
+            tags[tag] = raw if code == "s" else struct.unpack(f"{order}{number}{code}", raw)
+    page = Page(start, order, tags, reals)
     if not 0 <= page.samples <= _MOST_SAMPLES:
         raise ValueError("no number of bands")
     return page, struct.unpack_from(offset, rows, count * entry_size)[0]
+
+
+def _code(tag: int, kind: int) -> str | None:
+    """Return struct's letter for the values of a tag, s for text; None for those that aren't read."""
+    if tag not in _WANTED:
+        return None
+    if kind == _TEXT:
+        return "s"
+    return _REALS.get(kind) if tag in _GEO_REALS else _INTEGERS.get(kind)
+
+
+def _bytes_of(file: BinaryIO, place: bytes, size: int, offset: str) -> bytes:
+    """Return the bytes of a tag's values: its `place` in the directory holds them, or says where they are."""
+    return place[:size] if size <= len(place) else _bytes_at(file, struct.unpack(offset, place)[0], size)
 
 
 def _bytes_at(file: BinaryIO, start: int, size: int) -> bytes:

@@ -90,3 +90,9 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait for a device to end its work, for those who take the time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

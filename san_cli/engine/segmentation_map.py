@@ -14,7 +14,7 @@ The confidence of a pixel is its winner's share of all evidence there, S[c] / Σ
 score: Σ_c' S[c'] = Σ_q sigmoid(M[q]) · Σ_c' P[q, c'], one more column of the matrix product.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,11 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from san_cli.models.presets import PAD_TO
+from san_cli.engine.mask_blocks import Frame, block_pixels, resized_masks
 
 UNLABELLED = -1
-_CPU_BLOCK = 1 << 14  # pixels a block: a block's masks (100 × 16,384 floats) stay in the last-level cache
-_GPU_BLOCK = 1 << 19
 _CLASS_CHUNK = 96  # classes mixed at a time, so that a block's memory doesn't grow with the vocabulary
 _NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
 _SAMPLES = 128  # pixels a block whose winner is found first
@@ -39,21 +37,6 @@ _NEGLIGIBLE = 1e-8  # of the winning score: below float32's rounding of the sum 
 UNCERTAIN = 0.5  # confidence below which a pixel counts as uncertain: others have more evidence together
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The three sizes (height, width) in pixels that a mask passes through on its way to the output."""
-
-    padded: tuple[int, int]  # the network's input
-    resized: tuple[int, int]  # the part of it that is image (top left)
-    output: tuple[int, int]  # the label map
-
-
-def frame_of(resized: np.ndarray, output: tuple[int, int]) -> Frame:
-    """Give the sizes on the way from an image [h, w, 3] at network size to a label map of `output`."""
-    height, width = resized.shape[:2]
-    return Frame((height + -height % PAD_TO, width + -width % PAD_TO), (height, width), output)
-
-
 class Least(NamedTuple):
     """What a pixel's winner must reach: one number for all classes, or one for each [C]."""
 
@@ -62,6 +45,15 @@ class Least(NamedTuple):
 
 
 NO_LIMIT = Least()
+
+
+class Block(NamedTuple):
+    """Part of the output with all that is needed for its scores, `masks @ probabilities`."""
+
+    place: tuple[slice, slice]  # rows and columns
+    masks: Tensor  # [P, N] of its P pixels, row by row
+    probabilities: Tensor  # [N, C]
+    evidence: Tensor  # [N], their sums over classes
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,27 @@ class SegmentationMap:
     confidence: np.ndarray | None = None  # [H, W] float32 in 0…1, with the scores
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, limits or not
     surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class, limits or not
+
+
+@dataclass
+class Unfinished:
+    """A label map that is whole down to a row, with all that was counted above it."""
+
+    label_map: np.ndarray  # [H, W] int16, int32 for very many classes; UNLABELLED from `rows` on
+    pixels: np.ndarray  # [C] int64, with each label
+    sums: np.ndarray  # [2, C] float64, of the winning scores and of the confidences
+    highest: list[tuple[float, int]]  # the largest of both, and its class
+    uncertain: int = 0  # pixels
+    looked_at: int = 0  # pixels
+    rows: int = 0  # that are whole, from the top
+    on_rows: Callable[["Unfinished"], object] = lambda so_far: None  # told whenever there are more
+
+    @classmethod
+    def new(cls, output: tuple[int, int], classes: int) -> "Unfinished":
+        """Begin a map of `output` (height, width)."""
+        label_map = np.full(output, UNLABELLED, dtype=np.int16 if classes <= 1 << 15 else np.int32)
+        pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros((2, classes), dtype=np.float64)
+        return cls(label_map, pixels, sums, [(0.0, 0), (0.0, 0)])
 
 
 def segmentation_scores(mask_logits: Tensor, class_probabilities: Tensor, frame: Frame) -> Tensor:
@@ -106,20 +119,46 @@ def segmentation_map(
     is below the `least` stay UNLABELLED, and so do those where `no_data` [H, W] is true.
     Peak memory grows neither with C nor, beyond the result, with the output.
     """
-    height, width = frame.output
+    blocks = _blocks(mask_logits, class_probabilities.contiguous(), frame, block_rows)
     classes = class_probabilities.shape[1]
-    class_probabilities = class_probabilities.contiguous()
-    evidence = class_probabilities.sum(dim=1)  # [N]
-    limits = [
-        torch.as_tensor(limit, dtype=torch.float32, device=mask_logits.device) if np.any(limit) else None
-        for limit in least
-    ]
-    label_map = np.empty((height, width), dtype=np.int16 if classes <= 1 << 15 else np.int32)
-    kept = [np.empty((height, width), dtype=np.float32) for _ in range(2)] if keep_scores else []
-    pixels, sums = np.zeros(classes, dtype=np.int64), np.zeros((2, classes), dtype=np.float64)
-    highest = [(0.0, 0), (0.0, 0)]
-    uncertain, looked_at = 0, 0
-    for block, masks in _mask_blocks(mask_logits, frame, block_rows):
+    return map_of_blocks(blocks, frame.output, classes, least=least, keep_scores=keep_scores, no_data=no_data)
+
+
+def _blocks(
+    mask_logits: Tensor, probabilities: Tensor, frame: Frame, block_rows: int | None
+) -> Iterator[Block]:
+    """Yield the blocks of one forward pass: as many whole rows at a time as are best."""
+    height, width = frame.output
+    most = block_pixels(mask_logits.device)
+    columns = min(width, most)
+    evidence = probabilities.sum(dim=1)  # [N]
+    resized = resized_masks(mask_logits, frame)
+    for left in range(0, width, columns):
+        place = slice(left, min(left + columns, width))
+        for rows, masks in resized.blocks(slice(0, height), place, block_rows or max(1, most // columns)):
+            yield Block((rows, place), masks, probabilities, evidence)
+
+
+def map_of_blocks(
+    blocks: Iterable[Block],
+    output: tuple[int, int],
+    classes: int,
+    *,
+    least: Least = NO_LIMIT,
+    keep_scores: bool = False,
+    no_data: np.ndarray | None = None,
+    so_far: Unfinished | None = None,
+) -> SegmentationMap:
+    """The argmax of an `output` (height, width) that comes in blocks, see `segmentation_map`.
+
+    No pixel is in two blocks; one in none stays UNLABELLED. `so_far` is filled, and may have rows already, which the
+    blocks then don't have, unless scores are kept.
+    """
+    so_far = so_far or Unfinished.new(output, classes)
+    assert not (keep_scores and so_far.rows), "scores of the rows that are done are not there"
+    label_map, pixels, sums, highest = so_far.label_map, so_far.pixels, so_far.sums, so_far.highest
+    kept = [np.zeros(output, dtype=np.float32) for _ in range(2)] if keep_scores else []
+    for block, masks, class_probabilities, evidence in blocks:
         # Who wins, and its share of all that is claimed there.
         best, winner, total = _winners(masks, class_probabilities, evidence)  # [pixels in the block]
         confidence = (best / total.clamp_min_(_SMALLEST)).clamp_max_(1.0)
@@ -132,14 +171,15 @@ def segmentation_map(
             top = int(value.argmax())
             highest[kind] = max(highest[kind], (float(value[top]), int(winner[top])), key=lambda one: one[0])
         doubtful = confidence < UNCERTAIN if seen is None else (confidence < UNCERTAIN) & seen
-        uncertain += int(doubtful.sum())
-        looked_at += len(winner) if seen is None else int(seen.sum())
+        so_far.uncertain += int(doubtful.sum())
+        so_far.looked_at += len(winner) if seen is None else int(seen.sum())
 
         # Pixels that no class is to have.
         found = winner if seen is None else winner.masked_fill(~seen, UNLABELLED)
-        for value, limit in zip(values, limits, strict=True):
-            if limit is not None:
-                found = found.masked_fill(value < (limit if limit.ndim == 0 else limit[winner]), UNLABELLED)
+        for value, limit in zip(values, least, strict=True):
+            if np.any(limit):
+                bound = torch.as_tensor(limit, dtype=torch.float32, device=value.device)
+                found = found.masked_fill(value < (bound if bound.ndim == 0 else bound[winner]), UNLABELLED)
 
         # The block's part of the map and of the means.
         labels = found.to(torch.int32).cpu().numpy()
@@ -157,59 +197,10 @@ def segmentation_map(
         label_map,
         means[0],
         means[1],
-        uncertain / looked_at if looked_at else None,
+        so_far.uncertain / so_far.looked_at if so_far.looked_at else None,
         *(kept or (None, None)),
         *highest,
     )
-
-
-def _mask_blocks(
-    mask_logits: Tensor, frame: Frame, block_rows: int | None
-) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """Yield (place in the output, masks [rows * columns, N] in 0..1)."""
-    height, width = frame.output
-    device, queries = mask_logits.device, mask_logits.shape[0]
-    most = _CPU_BLOCK if device.type == "cpu" else _GPU_BLOCK
-    columns = min(width, most)
-    step = block_rows or max(1, most // columns)
-    down = _two_resizes(mask_logits.shape[1], frame.padded[0], frame.resized[0], height)  # [H, h]
-    across = _two_resizes(mask_logits.shape[2], frame.padded[1], frame.resized[1], width)  # [W, w]
-    queries_last = mask_logits.permute(1, 2, 0).contiguous()  # [h, w, N]
-    for left in range(0, width, columns):
-        place = slice(left, min(left + columns, width))
-        weights = torch.from_numpy(across[place]).to(device)
-        wide, first = torch.empty(0, len(weights), queries, device=device), 0  # coarse rows from `first` on
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            used = np.flatnonzero(down[rows].any(axis=0))
-            start, stop = int(used[0]), int(used[-1]) + 1
-            have = max(start, first + len(wide))  # rows above are there from the block before
-            fresh = weights @ queries_last[have:stop]  # [new coarse rows, columns, N]
-            wide, first = torch.cat([wide[start - first :], fresh]), start
-            share = torch.from_numpy(down[rows, start:stop].copy()).to(device)
-            yield (rows, place), (share @ wide.flatten(1)).sigmoid_().view(-1, queries)
-
-
-def _two_resizes(coarse: int, padded: int, resized: int, output: int) -> np.ndarray:
-    """The weights [output, coarse] of both bilinear resizes and the crop between, along one axis."""
-    low, high, share = _neighbours(coarse, padded)
-    first = np.zeros((padded, coarse))
-    np.add.at(first, (np.arange(padded), low), 1 - share)
-    np.add.at(first, (np.arange(padded), high), share)
-    low, high, share = _neighbours(resized, output)
-    share = share[:, None]
-    return (first[low] * (1 - share) + first[high] * share).astype(np.float32)
-
-
-def _neighbours(size: int, to: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two sources of each of `to` pixels and the second one's share, in bilinear resizing from `size`.
-
-    As in `F.interpolate(align_corners=False)`, coordinates being computed in float32 so that they round alike.
-    """
-    scale = np.float32(size) / np.float32(to)
-    centre = np.maximum(scale * (np.arange(to, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
-    low = np.minimum(centre.astype(np.int64), size - 1)
-    return low, np.minimum(low + 1, size - 1), (centre - low).astype(np.float32)
 
 
 def _winners(masks: Tensor, probabilities: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,19 +1,20 @@
 """The Python API: a loaded model that segments images with any vocabulary."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from san_cli.datasets.images import as_rgb_array
+from san_cli.datasets.images import LoadedImage, as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
+from san_cli.engine.asked import asked_of
+from san_cli.engine.bar import bar
 from san_cli.engine.contrast import NO_OBJECT, Contrast, contrast_of
-from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
+from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory, wait_for
 from san_cli.engine.given import (
     ImageLike,
     Names,
@@ -29,12 +30,14 @@ from san_cli.engine.map_options import (
     MapOptions,
     check_background,
     limits,
-    shown_ids,
     shown_names,
 )
-from san_cli.engine.results import NotFinite, RawOutput, Segmentation
-from san_cli.engine.segmentation_map import UNLABELLED, Least, SegmentationMap, frame_of, segmentation_map
+from san_cli.engine.mask_blocks import frame_of
+from san_cli.engine.results import NotFinite, RawOutput, Segmentation, is_finite
+from san_cli.engine.segmentation_map import SegmentationMap, Unfinished, map_of_blocks, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
+from san_cli.engine.tiles import see_windows, tiled_blocks
+from san_cli.engine.tiling import Tile, Tiling, check_tile, tiling_of
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
 from san_cli.errors import SanError, WrongType
 from san_cli.models.presets import Preset
@@ -118,15 +121,18 @@ class Segmenter:
         options: MapOptions = PLAIN_ARGMAX,
         *,
         reading: Reading = AS_STORED,
+        tile: Tile | None = None,
     ) -> Segmentation:
         """Segment one image: a PIL image, a path, or a uint8 RGB array [H, W, 3].
 
         Preprocessed as in the benchmarks: EXIF orientation applied, short side 640 (at most 2560 long),
         bilinear. `reading` says which range of values and which bands are shown of an image that has more than
-        8 bits or more than three bands. Raises BadImage (a SanError) for an image that can't be read, WrongType
-        (a SanError and a TypeError) for what is none. OpenCV's arrays are BGR: give array[..., ::-1].
+        8 bits or more than three bands. `tile` is a window's side in pixels for an image that is larger than the
+        network's view, or "auto", see `engine/tiles.py`. Raises BadImage (a SanError) for an image that can't be
+        read, WrongType (a SanError and a TypeError) for what is none. OpenCV's arrays are BGR: give
+        array[..., ::-1].
         """
-        return self.segment_batch([given_image(image)], vocabulary, options, reading=reading)[0]
+        return self.segment_batch([given_image(image)], vocabulary, options, reading=reading, tile=tile)[0]
 
     def segment_batch(
         self,
@@ -136,11 +142,13 @@ class Segmenter:
         *,
         batch: int = 8,
         reading: Reading = AS_STORED,
+        tile: Tile | None = None,
         progress: bool = False,
     ) -> list[Segmentation]:
         """Segment the images of any iterable; up to `batch` of equal size after resizing share a forward pass.
 
-        `progress` shows a bar of tqdm's: in a notebook, or on stderr. Raises as `segment` does.
+        So do windows of one image (`tile`). `progress` shows a bar of tqdm's: in a notebook, or on stderr. Raises
+        as `segment` does.
         """
         images = given_images(images)
         if not isinstance(options, MapOptions):
@@ -152,22 +160,27 @@ class Segmenter:
         names = shown_names(words, options)
         for limit in (options.min_score, options.min_confidence):
             limits(words, options, limit)
+        tile = check_tile(tile)
         # Everything is read before the network runs: a file that can't be read costs no time on the others.
         loaded = [as_rgb_array(image, reading) for image in images]
-        pixels = [image.pixels for image in loaded]
-        # Images share a forward pass where the network sees them at one size.
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for index, array in enumerate(pixels):
-            height, width = array.shape[:2]
+        # Images share a forward pass where the network sees them at one size; tiled ones are alone.
+        tilings: list[Tiling | None] = []
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(loaded):
+            height, width = image.pixels.shape[:2]
+            tilings.append(tiling_of(height, width, tile, self.preset))
             size = benchmark_size(height, width, self.preset.input_size, self.preset.longest_side)
-            by_size.setdefault(size, []).append(index)
-        chunks = [found[at : at + batch] for found in by_size.values() for at in range(0, len(found), batch)]
+            alike.setdefault((index,) if tilings[-1] else size, []).append(index)
+        chunks = [group[at : at + batch] for group in alike.values() for at in range(0, len(group), batch)]
         found: dict[int, Segmentation] = {}
-        with _bar(len(images), shown=progress) as advance:
+        with bar(len(images), shown=progress) as advance:
             for chunk in chunks:
-                sizes = [pixels[i].shape[:2] for i in chunk]
-                resized, no_data = [self.resize(pixels[i]) for i in chunk], [loaded[i].no_data for i in chunk]
-                maps = self.segment_resized(resized, sizes, words, options, no_data=no_data)
+                chosen, tiling = [loaded[i] for i in chunk], tilings[chunk[0]]
+                maps = (
+                    self._segment_alike(chosen, words, options)
+                    if tiling is None
+                    else [self.segment_tiled(chosen[0], tiling, words, options, batch)]
+                )
                 for index, made in zip(chunk, maps, strict=True):
                     if made is None:
                         raise NotFinite(self.precision)
@@ -183,6 +196,17 @@ class Segmenter:
                     )
                 advance(len(chunk))
         return [found[index] for index in range(len(images))]
+
+    def _segment_alike(
+        self, images: Sequence[LoadedImage], words: Vocabulary, options: MapOptions
+    ) -> list[SegmentationMap | None]:
+        return self.segment_resized(
+            [self.resize(image.pixels) for image in images],
+            [image.pixels.shape[:2] for image in images],
+            words,
+            options,
+            no_data=[image.no_data for image in images],
+        )
 
     def resize(self, pixels: np.ndarray) -> np.ndarray:
         """Resize a uint8 RGB image [H, W, 3] to the network's size, as in the benchmark."""
@@ -204,50 +228,83 @@ class Segmenter:
         Pixels where an image's `no_data` [H, W] is true stay unlabelled.
         `on_network_done` is called between the network and the making of the maps, for those who time them.
         """
-        competing = self.contrast(vocabulary).competing if options.only else vocabulary
-        mask_logits, probabilities, finite = self._factors(
-            resized, competing, background=options.background is not None or options.only
-        )
-        if options.only:
-            probabilities[..., -1] *= NO_OBJECT
+        mask_logits, probabilities, finite = self._asked_factors(resized, vocabulary, options)
         if on_network_done is not None:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            wait_for(self.device)
             on_network_done()
-        shown, classes_shown = shown_ids(vocabulary, options), len(shown_names(vocabulary, options))
-        least = Least(
-            *(
-                _with_contrast(limits(vocabulary, options, limit), probabilities.shape[-1])
-                for limit in (options.min_score, options.min_confidence)
-            )
-        )
+        asked = asked_of(vocabulary, options, probabilities.shape[-1])
         holes = [None] * len(sizes) if no_data is None else no_data
-        maps: list[SegmentationMap | None] = []
-        for usable, masks, classes, size, hole in zip(
-            finite.tolist(), mask_logits, probabilities, sizes, holes, strict=True
-        ):
-            if not usable:
-                maps.append(None)
-                continue
-            made = segmentation_map(
-                masks,
-                classes,
-                frame_of(resized[0], size),
-                least=least,
-                keep_scores=options.keep_scores,
-                no_data=hole,
-            )
-            if shown is not None:
-                made.label_map[~np.isin(made.label_map, shown)] = UNLABELLED
-            if options.only:
-                made.label_map[made.label_map >= classes_shown] = UNLABELLED
-                scores, confidences = (
-                    made.class_scores[:classes_shown],
-                    made.class_confidences[:classes_shown],
+        return [
+            asked.shown_of(
+                segmentation_map(
+                    masks,
+                    classes,
+                    frame_of(resized[0], size),
+                    least=asked.least,
+                    keep_scores=options.keep_scores,
+                    no_data=hole,
                 )
-                made = replace(made, class_scores=scores, class_confidences=confidences)
-            maps.append(made)
-        return maps
+            )
+            if usable
+            else None
+            for usable, masks, classes, size, hole in zip(
+                finite.tolist(), mask_logits, probabilities, sizes, holes, strict=True
+            )
+        ]
+
+    @torch.inference_mode()
+    def segment_tiled(
+        self,
+        image: LoadedImage,
+        tiling: Tiling,
+        vocabulary: Vocabulary,
+        options: MapOptions = PLAIN_ARGMAX,
+        batch: int = 1,
+        on_windows: Callable[[int, float], object] = lambda count, seconds: None,
+        begin: Callable[[tuple[int, int], int], Unfinished] = Unfinished.new,
+    ) -> SegmentationMap:
+        """Make the label map of one image through the windows of `tiling`, blended exactly, see `engine/tiles.py`.
+
+        Up to `batch` windows of a row share a forward pass. `on_windows` is told how many windows the network has
+        seen and in how many seconds, once for each pass. `begin` gives the map of (height, width) and so many classes
+        to go on with; not for `keep_scores`. Raises NotFinite.
+        """
+        pictures, strange = self.pictures, self.strange_pictures
+
+        def factors(resized: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+            start = time.perf_counter()
+            mask_logits, probabilities, finite = self._asked_factors(resized, vocabulary, options)
+            if not finite.all():
+                raise NotFinite(self.precision)
+            wait_for(self.device)
+            on_windows(len(resized), time.perf_counter() - start)
+            return mask_logits, probabilities
+
+        classes = len(self._competing(vocabulary, options)) + (options.background is not None or options.only)
+        asked = asked_of(vocabulary, options, classes)
+        windows = see_windows(image, tiling, self.resize, factors, batch)
+        so_far = begin(image.pixels.shape[:2], classes)
+        made = map_of_blocks(
+            tiled_blocks(tiling, windows, so_far), image.pixels.shape[:2], classes,
+            least=asked.least, keep_scores=options.keep_scores, no_data=image.no_data, so_far=so_far,
+        )  # fmt: skip
+        # One picture, however many windows: strange where most of them are.
+        odd = 2 * (self.strange_pictures - strange) > self.pictures - pictures
+        self.pictures, self.strange_pictures = pictures + 1, strange + odd
+        return asked.shown_of(made)
+
+    def _competing(self, vocabulary: Vocabulary, options: MapOptions) -> Vocabulary:
+        return self.contrast(vocabulary).competing if options.only else vocabulary
+
+    def _asked_factors(
+        self, resized: Sequence[np.ndarray], vocabulary: Vocabulary, options: MapOptions
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute `_factors` of all that competes."""
+        background = options.background is not None or options.only
+        factors = self._factors(resized, self._competing(vocabulary, options), background=background)
+        if options.only:
+            factors[1][..., -1] *= NO_OBJECT
+        return factors
 
     def contrast(self, asked: Vocabulary, progress: Progress | None = None) -> Contrast:
         """Choose, or look up, what competes with the asked words where nothing else is to be shown (`only`)."""
@@ -283,7 +340,7 @@ class Segmenter:
         probabilities = class_logits.softmax(dim=-1)
         if not background:
             probabilities = probabilities[..., :-1]
-        return mask_logits, probabilities, _is_finite(mask_logits, class_logits, regions)
+        return mask_logits, probabilities, is_finite(mask_logits, class_logits, regions)
 
     @torch.inference_mode()
     def raw(self, array: np.ndarray, vocabulary: Names) -> RawOutput:
@@ -295,7 +352,7 @@ class Segmenter:
         check_pixels(array)
         words = given_vocabulary(vocabulary)
         mask_logits, class_logits, regions = self._forward(array[None], words)
-        if not _is_finite(mask_logits, class_logits, regions).all():
+        if not is_finite(mask_logits, class_logits, regions).all():
             raise NotFinite(self.precision)
         return RawOutput(
             mask_logits[0].cpu().numpy(),
@@ -331,36 +388,6 @@ class Segmenter:
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
         self._embedded = {vocabulary: embeddings.to(self.device)}
-
-
-def _with_contrast(limit: np.ndarray | float, competing: int) -> np.ndarray | float:
-    """Let a limit for each asked class be one for each that competes; the contrast has none."""
-    if isinstance(limit, float) or len(limit) == competing:
-        return limit
-    return np.concatenate([limit, np.zeros(competing - len(limit), np.float32)])
-
-
-@contextmanager
-def _bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    """Show how many images of `total` are done; the function given takes how many more."""
-    if not shown:
-        yield lambda _: None
-        return
-    from tqdm.auto import tqdm  # only now: in a notebook without widgets the import itself warns
-
-    with tqdm(total=total, unit="image") as bar:
-        yield bar.update
-
-
-def _is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Tensor:
-    """Tell which images [B] of a batch have an output without NaN or infinity; the three are small (h, w: 1/16).
-
-    A region embedding that overflowed before it was normalised has length 0 where it isn't NaN.
-    """
-    finite = (regions.square().sum(dim=-1) > 0.5).all(dim=1)
-    for logits in (mask_logits.flatten(1), class_logits.flatten(1)):  # extremes: a tenth of isfinite()'s time
-        finite = finite & logits.amax(dim=1).isfinite() & logits.amin(dim=1).isfinite()
-    return finite
 
 
 def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -34,9 +34,12 @@ class LabelMaps(Protocol):
         ...
 
     def label_map(
-        self, loaded: NDArray[Any], size: tuple[int, int], on_network_done: Callable[[], None]
+        self, loaded: NDArray[Any], size: tuple[int, int], lap: Callable[[str], None]
     ) -> NDArray[np.integer]:
-        """Make the label map [H, W] of `size`: train ids, below 0 where a pixel has no class."""
+        """Make the label map [H, W] of `size`: train ids, below 0 where a pixel has no class.
+
+        `lap` is told the stage that the time was spent on since it was told before.
+        """
         ...
 
 
@@ -133,7 +136,7 @@ def load_pair(evaluation: Evaluation, position: int) -> Loaded:
 def label_map_of(evaluation: Evaluation, position: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Make the label map and read the truth of one pair once more, both [H, W]."""
     image = load_pair(evaluation, position)
-    return evaluation.maps.label_map(image.loaded, _size(image.truth), lambda: None), image.truth
+    return evaluation.maps.label_map(image.loaded, _size(image.truth), lambda stage: None), image.truth
 
 
 def image_iou(confusion: Confusion) -> float:
@@ -190,9 +193,7 @@ def _segmented(
             yield image
             continue
         try:
-            label_map = evaluation.maps.label_map(
-                image.loaded, _size(image.truth), lambda: clock.lap("model")
-            )
+            label_map = evaluation.maps.label_map(image.loaded, _size(image.truth), clock.lap)
         except SanError as fault:
             where = printable(str(evaluation.task.pairs[image.position].image))
             fault = SanError(f"{where}: {fault.message}", hint=fault.hint, code=fault.code)

@@ -203,10 +203,10 @@ class PredictedMaps:
         return read_label_map(entries, size, self.train_ids, f"{name} (label {printable(str(pair.label))})")
 
     def label_map(
-        self, loaded: NDArray[np.int16], size: tuple[int, int], on_network_done: Callable[[], None]
+        self, loaded: NDArray[np.int16], size: tuple[int, int], lap: Callable[[str], None]
     ) -> NDArray[np.int16]:
         """Return what was loaded."""
-        on_network_done()
+        lap("model")
         return loaded
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from san_cli.datasets.task import OwnData
+from san_cli.engine.tiling import Tile
 from san_cli.runs.processes import ALONE, Processes
 from san_cli.runs.voice import Voice
 
@@ -32,6 +33,7 @@ class Models:
     device: str
     precision: str
     templates: str
+    tile: Tile | None = None  # how large images are seen; None: whole, as in the benchmarks
 
 
 @dataclass(frozen=True)

@@ -285,6 +285,7 @@ def _settings(
         ],
         "ensemble": None if models is None else models.ensemble,
         "templates": "vild" if models is None else models.templates,
+        "tile": "off" if models is None or models.tile is None else models.tile,
         "words": data.synonyms or words,
         "device": last.device,
         "precision": last.precision,

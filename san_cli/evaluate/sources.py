@@ -51,18 +51,29 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
                 "precision": precision,
                 "device": device.type,
                 "words": [list(entry.words) for entry in task.vocabulary.entries],
+                "tile": models.tile,
             }
             origin = Origin(
                 preset,
                 weights or own_weights(preset),
                 segmenter.weights_sha256,
                 settings,
-                notes=(f"ensemble with {printable(models.ensemble)}",) if models.ensemble else (),
-                comparable=models.ensemble is None and models.templates == "vild",
+                notes=_notes(models),
+                comparable=models.ensemble is None and models.tile is None and models.templates == "vild",
                 device=_device_name(device),
                 precision=precision,
             )
-            yield Evaluation(name, task, Ensemble(members, task.vocabulary), origin, workers)
+            yield Evaluation(name, task, Ensemble(members, task.vocabulary, models.tile), origin, workers)
+
+
+def _notes(models: Models) -> tuple[str, ...]:
+    """Say what a reader of the numbers has to know."""
+    notes = [f"ensemble with {printable(models.ensemble)}"] if models.ensemble else []
+    if models.tile is not None:
+        notes.append(
+            f"large images were seen through windows (--tile {models.tile}), not whole as in the benchmarks"
+        )
+    return tuple(notes)
 
 
 def own_weights(model: str) -> str:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from san_cli.engine.segmentation_map import Frame, segmentation_scores
+from san_cli.engine.mask_blocks import Frame
+from san_cli.engine.segmentation_map import segmentation_scores
 from san_cli.fps.paper_form import paper_form
 from san_cli.fps.published import CLASSES
 from san_cli.fps.rivals.maskformer import QUERIES, TEXT_WIDTH

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
-from san_cli.engine.segmentation_map import Frame, SegmentationMap, segmentation_map
+from san_cli.engine.mask_blocks import Frame
+from san_cli.engine.segmentation_map import SegmentationMap, segmentation_map
 from san_cli.fps.clock import StageClock
 from san_cli.fps.rivals.maskclip import MaskCLIP
 from san_cli.fps.rivals.simseg import SimSeg

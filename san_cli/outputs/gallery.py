@@ -40,6 +40,7 @@ from PIL import Image
 
 from san_cli.files import atomic_write
 from san_cli.outputs.colours import colour_of
+from san_cli.outputs.large import averaged, is_large, nearest
 from san_cli.outputs.record import ImageRecord
 from san_cli.text import counted, json_text, printable
 
@@ -167,9 +168,10 @@ def _about(settings: Mapping[str, Any]) -> Iterator[list[str]]:
 def write_photo(path: Path, image: NDArray[np.uint8]) -> None:
     """Write `image` [H, W, 3] as a JPEG, made smaller if its longest side is above `LONGEST_SIDE`."""
     height, width = image.shape[:2]
-    photo = Image.fromarray(image)
-    if (height, width) != thumbnail_size(height, width):
-        photo = photo.resize(thumbnail_size(height, width)[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0)
+    size = thumbnail_size(height, width)
+    photo = averaged(image, size) if is_large(height, width) else Image.fromarray(image)
+    if photo.size != size[::-1]:
+        photo = photo.resize(size[::-1], Image.Resampling.BICUBIC, reducing_gap=2.0)
     with atomic_write(path) as stream:
         photo.save(stream, "JPEG", quality=80)
 
@@ -180,7 +182,7 @@ def write_layer(path: Path, label_map: NDArray[np.integer], names: Sequence[str]
     Opaque class colours with white outlines between them; what is unlabelled is transparent, and so are the
     smallest classes where there are more than 254.
     """
-    labels = _thinned(label_map, thumbnail_size(*label_map.shape))
+    labels = nearest(label_map, thumbnail_size(*label_map.shape))
     area = np.bincount(np.add(labels, 1, dtype=np.intp).ravel(), minlength=len(names) + 1)[1:]
     shown = np.argsort(-area, kind="stable")[: min(_LAYER_CLASSES, np.count_nonzero(area))]
     index = np.full(len(names) + 1, _UNLABELLED, np.uint8)
@@ -197,15 +199,6 @@ def thumbnail_size(height: int, width: int) -> tuple[int, int]:
     """Return height and width of the thumbnail of an image."""
     scale = min(1.0, LONGEST_SIDE / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def _thinned(label_map: NDArray[np.integer], size: tuple[int, int]) -> NDArray[np.integer]:
-    """Return `label_map` at another size, each pixel that of the nearest centre."""
-    rows, columns = (
-        ((np.arange(small) + 0.5) * large / small).astype(np.intp)
-        for small, large in zip(size, label_map.shape, strict=True)
-    )
-    return label_map[rows[:, None], columns]
 
 
 def _outlines(labels: NDArray[np.integer]) -> NDArray[np.bool_]:

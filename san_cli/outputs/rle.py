@@ -5,15 +5,21 @@ ones, and so on. All classes share one list of runs of equal labels: sorted by c
 its ones and the distances between them its zeros, so nothing of size H×W×C is ever built.
 At 3 megapixels and 20 classes this takes about 8 ms, where encoding a stack of masks takes 421 ms.
 
+Memory grows with the runs, not with the pixels: columns are looked at in blocks, classes encoded in groups.
+
 R runs over all classes, K classes present.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 _IntArray = NDArray[np.int32]
+
+_BLOCK_PIXELS = 2**21  # whose columns are looked at in one go
+_GROUP_RUNS = 2**18  # encoded in one go, some 100 bytes each; a class with more is one group
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,23 @@ def encode_label_map(label_map: NDArray[np.integer], *, unlabelled: int = -1) ->
     if len(label) == 0:
         return {}
     first = _run_starts(label)
+    # Classes that begin among the same so many runs are a group.
+    heads = first[np.flatnonzero(np.diff(first // _GROUP_RUNS, prepend=-1))]
+    regions: dict[int, Region] = {}
+    for begin, end in pairwise([*heads.tolist(), len(label)]):
+        regions |= _regions(start[begin:end], stop[begin:end], label[begin:end], label_map.shape)
+    return regions
+
+
+def _regions(
+    start: _IntArray, stop: _IntArray, label: NDArray[np.integer], size: tuple[int, ...]
+) -> dict[int, Region]:
+    """Encode the classes of which all runs [R] are given, by label, then position, in a map of `size` = (H, W)."""
+    first = _run_starts(label)
     last = np.append(first[1:], len(label)) - 1
     area = np.add.reduceat(stop - start, first).tolist()
-    bbox = _bounding_boxes(start, stop, first, last, height)
-    counts = _compressed_counts(start, stop, first, last, height * width)
+    bbox = _bounding_boxes(start, stop, first, last, size[0])
+    counts = _compressed_counts(start, stop, first, last, size[0] * size[1])
     return {
         class_id: Region(*fields)
         for class_id, *fields in zip(label[first].tolist(), counts, area, bbox, strict=True)
@@ -80,17 +99,32 @@ def run_lengths(counts: str, size: tuple[int, int]) -> NDArray[np.int64]:
     return stored
 
 
-def _labelled_runs(label_map: NDArray[np.integer], unlabelled: int) -> tuple[_IntArray, _IntArray, _IntArray]:
+def _labelled_runs(
+    label_map: NDArray[np.integer], unlabelled: int
+) -> tuple[_IntArray, _IntArray, NDArray[np.integer]]:
     """Start, stop (exclusive) and label [R] of the runs down the columns, sorted by label, then position."""
-    columns = _transposed(label_map).ravel()
-    start = _run_starts(columns)
-    stop = np.append(start[1:], np.int32(columns.size))
-    label = columns[start]
+    start, label = _column_runs(label_map)
+    stop = np.append(start[1:], np.int32(label_map.size))
     if label.min() >= -(2**15) and label.max() < 2**15:
         label = label.astype(np.int16)  # 16-bit keys are sorted by radix: 4 times faster on a noisy map
     order = np.argsort(label, kind="stable")
     order = order[label[order] != unlabelled]
-    return start[order], stop[order], label[order].astype(np.int64)
+    return start[order], stop[order], label[order]
+
+
+def _column_runs(label_map: NDArray[np.integer]) -> tuple[_IntArray, NDArray[np.integer]]:
+    """Start and label [R] of the runs down the columns."""
+    height, width = label_map.shape
+    columns = max(1, _BLOCK_PIXELS // height)
+    starts, labels = [], []
+    for left in range(0, width, columns):
+        block = _transposed(label_map[:, left : left + columns]).ravel()
+        start = _run_starts(block)
+        if left and block[0] == label_map[-1, left - 1]:  # the run from the block before goes on
+            start = start[1:]
+        starts.append(start + np.int32(left * height))
+        labels.append(block[start])
+    return np.concatenate(starts), np.concatenate(labels)
 
 
 def _transposed(label_map: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -28,7 +28,8 @@ from san_cli.predict.finish import (
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
 from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
-from san_cli.predict.output_names import result_paths
+from san_cli.predict.output_names import PLACED, result_paths
+from san_cli.predict.partial import remove_rows
 from san_cli.predict.results import foreign_file, make_folder, stopping
 from san_cli.predict.search import InputImage
 from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
@@ -68,7 +69,11 @@ class Run:
     def _marked(self, image: InputImage) -> list[tuple[Path, Mark | None]]:
         marks = marks_from(self.journal.entries[image.name].marks)
         paths = result_paths(image.name, self.save)
-        return [(self.output / path, marks.get(kind)) for kind, path in paths.items()]
+        return [
+            (self.output / path, marks.get(kind))
+            for kind, path in paths.items()
+            if kind in marks or kind not in PLACED
+        ]
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,7 @@ def _claim(
 
 def _forget(output: Path, listing: Listing, settings: Settings) -> None:
     """Remove what a run before has made, but for results of inputs not given now that are as they would be made."""
+    remove_rows(output)
     journal = open_journal(output, listing.images)
     try:
         same = not other_settings(kept_settings(output) or {}, settings)
@@ -259,7 +265,9 @@ def _end_together(run: Run, classes: Sequence[str]) -> Ending:
 
 
 def _finish(run: Run, journal: ImageJournal, classes: Sequence[str]) -> Tally | None:
-    return finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
+    ending = finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
+    remove_rows(run.output)  # all images are done: what is left is of others that were begun once
+    return ending
 
 
 def _read_journal(output: Path, images: Sequence[InputImage]) -> ImageJournal:

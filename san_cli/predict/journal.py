@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from san_cli.datasets.georeference import world_files_state
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.made_files import Mark, marks_from, marks_text
 from san_cli.runs.journal import Journal, Line, encode_line
@@ -29,7 +30,10 @@ _HEAD_LENGTH = 7
 
 
 class Source(NamedTuple):
-    """State of a file, by which we know the one that was done; size and time are -1 where there is none."""
+    """State of a file, by which we know the one that was done; size and time are -1 where there is none.
+
+    A world file's are added to those of its picture, so that its coming, going and changing shows.
+    """
 
     size: int
     mtime_ns: int
@@ -56,7 +60,8 @@ def source_of(path: str | os.PathLike[str]) -> Source:
         return Source(-1, -1, where)
     if not readable:
         return Source(-1, -1, where)
-    return Source(status.st_size, status.st_mtime_ns, where)
+    size, mtime_ns = world_files_state(os.fspath(path))
+    return Source(status.st_size + size, status.st_mtime_ns + mtime_ns, where)
 
 
 def same_content(one: Source, other: Source) -> bool:

@@ -7,12 +7,24 @@ and is left alone; what belongs to an input that is gone is removed only while i
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 _ENDS = (b"IEND\xaeB`\x82", b"\xff\xd9")  # of a whole PNG or JPEG
+_TIFF = {  # by the first bytes: byte order, and struct's letters for the number of tags and for an offset
+    b"II*\0": ("<", "H", "I"),
+    b"MM\0*": (">", "H", "I"),
+    b"II+\0": ("<", "Q", "Q"),
+    b"MM\0+": (">", "Q", "Q"),
+}
+_MOST_TAGS = 1000
+_BYTES = dict(
+    zip((3, 4, 5, 8, 9, 10, 11, 12, 13, 16, 17, 18), (2, 4, 8, 2, 4, 8, 4, 8, 4, 8, 8, 8), strict=True)
+)
+_PIECE = 2**20  # bytes hashed at a time: the results of a huge picture have hundreds of millions
 
 
 class Mark(NamedTuple):
@@ -24,8 +36,12 @@ class Mark(NamedTuple):
 
 def mark_of(path: Path) -> Mark:
     """Return the mark of a file as it is now; OSError where it can't be read."""
-    data = path.read_bytes()
-    return Mark(len(data), hashlib.blake2b(data, digest_size=8).hexdigest())
+    digest, size = hashlib.blake2b(digest_size=8), 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return Mark(size, digest.hexdigest())
 
 
 def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
@@ -37,14 +53,44 @@ def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
 
 
 def was_edited(path: str | os.PathLike[str], mark: Mark | None) -> bool:
-    """Tell whether a picture is there, up to its last bytes, and of another length than its mark says."""
+    """Tell whether a picture, or a GeoJSON, is there as a whole, and of another length than its mark says."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (as has_size)
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 12))
-            return mark is not None and size != mark.size and file.read().endswith(_ENDS)
+            return mark is not None and size != mark.size and _is_whole(file, size)
     except (OSError, ValueError):
         return False
+
+
+def _is_whole(file: BinaryIO, size: int) -> bool:
+    """Tell whether a PNG, JPEG, TIFF or GeoJSON is there up to its end, as far as a few bytes tell."""
+    file.seek(0)
+    head = file.read(16)
+    if head[:4] in _TIFF:
+        return _ends_within(file, size, *_TIFF[head[:4]])
+    file.seek(max(0, size - 64))
+    end = file.read()
+    return end.endswith(_ENDS) or b"".join(end.split()).endswith(b"]}")
+
+
+def _ends_within(file: BinaryIO, size: int, order: str, count: str, offset: str) -> bool:
+    """Tell whether the first directory of a TIFF, which is last in ours, and all its values lie before `size`."""
+    room = struct.calcsize(order + offset)
+    try:
+        file.seek(room)  # 4, or 8 of a BigTIFF
+        (at,) = struct.unpack(order + offset, file.read(room))
+        file.seek(at)
+        (entries,) = struct.unpack(order + count, file.read(struct.calcsize(order + count)))
+        if entries > _MOST_TAGS:
+            return False
+        for _ in range(entries):
+            _, kind, number, place = struct.unpack(order + "HH" + 2 * offset, file.read(4 + 2 * room))
+            length = number * _BYTES.get(kind, 1)
+            if length > room and place + length > size:
+                return False
+    except struct.error:  # cut short
+        return False
+    return True
 
 
 def marks_text(marks: Mapping[str, Mark]) -> str:

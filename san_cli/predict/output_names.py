@@ -20,7 +20,7 @@ from san_cli.predict.search import IMAGE_SUFFIXES, InputImage, real_path
 from san_cli.text import printable
 
 # What --save takes.
-KINDS = ("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet")
+KINDS = ("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", "geojson")
 PREDICTIONS, CLASSES = "predictions.json", "classes.json"
 LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
 _SUFFIXES = {
@@ -28,7 +28,11 @@ _SUFFIXES = {
     "labels": ".labels.png",
     "labels-gray": ".labels-gray.png",
     "scores": ".confidence.png",
+    "labels-tiff": ".labels.tif",
+    "geojson": ".geojson",
 }
+# Results that only pictures have which say where on earth they lie; the first comes with the labels.
+PLACED = ("labels-tiff", "geojson")
 _THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}  # of the page
 _RUN_FILES = {
     "json": [PREDICTIONS],
@@ -69,17 +73,22 @@ def _cut(stem: str) -> str:
 
 
 def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
-    """Give kind and path below the folder of the results of each file that belongs to the image `name` alone."""
+    """Give kind and path below the folder of the results of each file that belongs to the image `name` alone.
+
+    Not every image has those that are `PLACED`.
+    """
     stem = output_stem(name)
     paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
+    placed = {"labels-tiff": "labels" in save, "geojson": "geojson" in save}
+    paths |= {kind: stem + _SUFFIXES[kind] for kind in PLACED if placed[kind]}
     if "html" in save:
         paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
     return paths
 
 
 def result_suffixes(save: Sequence[str]) -> dict[str, str]:
-    """Give kind and suffix of the full-size results of an image; they stand at its stem."""
-    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES}
+    """Give kind and suffix of the full-size results that every image has; they stand at its stem."""
+    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES and kind not in PLACED}
 
 
 def run_files(save: Sequence[str]) -> list[str]:

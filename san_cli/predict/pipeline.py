@@ -15,103 +15,31 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from san_cli.datasets.images import (
-    BadImage,
-    LoadedImage,
-    displayed_size,
-    load_image,
-    raise_pillow_limit,
-    silence_decoders,
-)
+from san_cli.datasets.images import BadImage, displayed_size, load_image, raise_pillow_limit, silence_decoders
 from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.pipeline import threaded
-from san_cli.engine.results import NotFinite
-from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.engine.segmenter import Segmenter
+from san_cli.engine.tiling import tiling_of
 from san_cli.outputs.parts import count_parts
 from san_cli.outputs.record import Found, ImageRecord
 from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.outputs.tables import TABLES
-from san_cli.predict.batches import Size, group_by, plan_batches
+from san_cli.predict.batches import Size, plan_batches
 from san_cli.predict.folder import Run
-from san_cli.predict.journal import Source, image_line, source_of
+from san_cli.predict.journal import image_line, source_of
+from san_cli.predict.made_files import marks_from, remove_made
+from san_cli.predict.output_names import PLACED, result_paths
+from san_cli.predict.partial import remove_rows
 from san_cli.predict.request import Job
-from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
+from san_cli.predict.results import Picture, Written, cause_of_one_image, discard, stopping, write_results
+from san_cli.predict.segmenting import Segmenting
+from san_cli.predict.states import Failed, Loaded, Outcome, Planned, Saved, Segmented
+from san_cli.predict.turns import Turns
 from san_cli.text import counted, printable
 
-Ms = Mapping[str, float]  # stage → milliseconds; a batch's are shared out
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One image, done now or before."""
-
-    record: ImageRecord  # of an image done before: without its regions, unless they were asked for
-    exif_orientation: int = 1
-    done_before: bool = False
-    ms: Ms = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class, of an image done now
-    surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class
-
-
-@dataclass(frozen=True)
-class Planned:
-    """An image that is to go through the pipeline."""
-
-    position: int  # in the list
-    is_wanted: bool  # the other images of a batch are computed again only because they share a forward pass
-    ends_batch: bool
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An image that is decoded."""
-
-    planned: Planned
-    source: Source
-    image: LoadedImage
-    resized: NDArray[np.uint8]  # [h, w, 3], at the network's size
-    ms: Ms
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """An image with its label map."""
-
-    planned: Planned
-    source: Source
-    pixels: NDArray[np.uint8]  # [H, W, 3]
-    made: SegmentationMap
-    exif_orientation: int
-    notes: tuple[str, ...]
-    ms: Ms
-
-
-@dataclass(frozen=True)
-class Failed:
-    """An image that comes to nothing, and why."""
-
-    planned: Planned
-    source: Source
-    cause: str
-    exif_orientation: int
-    notes: tuple[str, ...]
-    ms: Ms
-
-
-@dataclass(frozen=True)
-class Saved:
-    """An image whose files are written, still under temporary names, or that failed."""
-
-    position: int
-    written: Mapping[str, Written]  # by kind
-    line: bytes  # for the journal
-    outcome: Outcome
+# Pictures of more pixels (which --max-pixels has to allow) are in memory one at a time; the size of others isn't even
+# looked up: a file of so few bytes is no such picture, however well it is packed.
+_ALONE, _SMALL_FILE = 200_000_000, 100_000
 
 
 def predict_images(
@@ -122,10 +50,12 @@ def predict_images(
     workers: int,
     reread: bool,
     say: Callable[[str], None],
+    on_windows: Callable[[int, int], None] = lambda seen, all: None,
 ) -> Generator[Outcome, None, None]:
     """Do what is not done yet of our share of the images; yields all its outcomes, in the list's order.
 
-    `workers` threads load and as many save. `reread` gives the regions of images done before, too.
+    `workers` threads load and as many save. `reread` gives the regions of images done before, too. `on_windows` is
+    told how many windows of how many of a tiled picture the network has just seen.
     Raises SanError where results can't be written; what is journalled by then is complete.
     """
     raise_pillow_limit(job.max_pixels)
@@ -146,11 +76,12 @@ def predict_images(
         )
 
     # Batches may end out of turn: what is finished early waits, at most a window of batches.
-    stages = Stages(run, job, segmenter, say)
+    stages = Stages(run, job, segmenter)
+    segmenting = Segmenting(run, job, segmenter, say, on_windows)
     held: dict[int, Saved] = {}
     with ExitStack() as stack:
         stack.callback(stages.discard_unnamed)
-        finished = stack.enter_context(closing(_through(stages, wanted, workers)))
+        finished = stack.enter_context(closing(_through(stages, segmenting, wanted, workers)))
         for position in positions:
             if not wanted[position]:
                 yield _done_before(run, images[position].name, reread)
@@ -164,6 +95,8 @@ def predict_images(
                 stages.name_results(image)
             except OSError as error:
                 raise stopping(error, run.output) from error
+            if job.tile is not None:
+                remove_rows(run.output, images[position].name)
             yield image.outcome
 
 
@@ -172,39 +105,52 @@ def _done_before(run: Run, name: str, reread: bool) -> Outcome:
     return Outcome(record, run.journal.entries[name].exif_orientation, done_before=True)
 
 
-def _through(stages: "Stages", wanted: bytearray, workers: int) -> Generator[Saved, None, None]:
+def _through(
+    stages: "Stages", segmenting: Segmenting, wanted: bytearray, workers: int
+) -> Generator[Saved, None, None]:
     """Send the wanted images through all stages, batch by batch."""
     batch = stages.job.batch
     batches = plan_batches(
         len(wanted), batch, stages.run.share, lambda i: bool(wanted[i]), stages.network_size
     )
-    planned = (
-        Planned(position, bool(wanted[position]), ends_batch=position == group[-1])
-        for group in batches
-        for position in group
-    )
+    planned = _planned(batches, wanted)
     ahead = workers + batch - 1
     with (
-        closing(threaded(stages.load, planned, threads=workers, ahead=ahead)) as loaded,
-        closing(threaded(stages.save, stages.segment(loaded), threads=workers, ahead=ahead)) as saved,
+        closing(
+            threaded(stages.load, planned, threads=workers, ahead=ahead, on_end=stages.turns.end)
+        ) as loaded,
+        closing(
+            threaded(
+                stages.save,
+                segmenting.through(loaded),
+                threads=workers,
+                ahead=ahead,
+                at_once=True,
+                on_end=stages.turns.end,
+            )
+        ) as saved,
     ):
         yield from saved
 
 
+def _planned(batches: Iterable[Sequence[int]], wanted: bytearray) -> Iterator[Planned]:
+    before = 0
+    for group in batches:
+        for position in group:
+            yield Planned(position, bool(wanted[position]), ends_batch=position == group[-1], before=before)
+        before += sum(map(wanted.__getitem__, group))
+
+
 @dataclass
 class Stages:
-    """Stages of an image's way: `load` and `save` run in threads, `segment` between them in this one."""
+    """Stages of an image's way that run in threads; `Segmenting` is between them."""
 
     run: Run
     job: Job
     segmenter: Segmenter
-    say: Callable[[str], None]
-    most: int = field(init=False)  # images that fit into memory together
+    turns: Turns = field(default_factory=Turns)
     unnamed: dict[int, Mapping[str, Written]] = field(default_factory=dict)  # results under temporary names
     ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.most = self.job.batch
 
     def name_results(self, image: Saved) -> None:
         """Give an image's results their names, now that the journal has its line; OSError where that fails."""
@@ -220,10 +166,15 @@ class Stages:
         self.unnamed.clear()
 
     def network_size(self, position: int) -> Size | None:
-        """Return the size at the network's input that the file's header promises, None if it promises none."""
+        """Return the size at the network's input that the file's header promises, None if it promises none.
+
+        A picture that is seen through windows shares its forward passes with none: nothing is of its size.
+        """
         size = displayed_size(self.run.listing.images[position].path)
         preset = self.segmenter.preset
         try:
+            if size is not None and tiling_of(*size, self.job.tile, preset) is not None:
+                return (position, 0)
             return None if size is None else benchmark_size(*size, preset.input_size, preset.longest_side)
         except BadImage:
             return None
@@ -233,6 +184,9 @@ class Stages:
         start = time.perf_counter()
         path = self.run.listing.images[planned.position].path
         source = source_of(path)  # before reading: a later change is noticed by the next run
+        size = displayed_size(path) if source.size > _SMALL_FILE else None
+        if size is not None and size[0] * size[1] > _ALONE:
+            self.turns.wait(planned.before)
         try:
             image = load_image(
                 path,
@@ -240,101 +194,34 @@ class Stages:
                 max_bytes=self.job.max_bytes,
                 reading=self.job.reading,
             )
-            resized = self.segmenter.resize(image.pixels)
+            height, width = image.pixels.shape[:2]
+            tiling = tiling_of(height, width, self.job.tile, self.segmenter.preset)
+            seen = tiling or self.segmenter.resize(image.pixels)
         except BadImage as fault:
             if isinstance(fault.__cause__, OSError) and fault.__cause__.errno in (errno.EMFILE, errno.ENFILE):
                 raise stopping(fault.__cause__, self.run.output) from fault
             return Failed(planned, source, fault.cause, 1, (), {"decode": _ms_since(start)})
-        return Loaded(planned, source, image, resized, {"decode": _ms_since(start)})
-
-    def segment(self, loaded: Iterable[Loaded | Failed]) -> Iterator[Segmented | Failed]:
-        """Make label maps for batch after batch, in this thread; yields the wanted images."""
-        batch: list[Loaded | Failed] = []
-        for image in loaded:
-            batch.append(image)
-            if not image.planned.ends_batch:
-                continue
-            wanted = [image.planned.position for image in batch if image.planned.is_wanted]
-            done = self._segment_batch(batch)
-            batch = []
-            for position in wanted:  # each is let go of as it is handed on: pixels are most of the memory
-                yield done.pop(position)
-
-    def _segment_batch(self, batch: Sequence[Loaded | Failed]) -> dict[int, Segmented | Failed]:
-        """Segment a batch, in as many forward passes as it takes; by position."""
-        made: dict[int, Segmented | Failed] = {
-            image.planned.position: image for image in batch if isinstance(image, Failed)
-        }
-        readable = [image for image in batch if isinstance(image, Loaded)]
-        if any(image.planned.is_wanted for image in readable):
-            # The header may have promised another size than the image has.
-            for alike in group_by(readable, lambda image: image.resized.shape, len(batch)):
-                made |= {image.planned.position: image for image in self._segment_alike(alike)}
-        return made
-
-    def _segment_alike(self, images: Sequence[Loaded]) -> Iterator[Segmented | Failed]:
-        """Segment images of one size, as many at a time as fit into memory."""
-        while images:
-            made = self._segment_together(images[: self.most])
-            if made:
-                yield from made
-                images = images[self.most :]
-            elif min(self.most, len(images)) > 1:
-                if self.most == self.job.batch:
-                    self.say("out of memory: going on with smaller batches")
-                self.most = min(self.most, len(images)) // 2
-            else:
-                yield _failed(images[0], "not enough memory for an image of this size", {})
-                images = images[1:]
-
-    def _segment_together(self, images: Sequence[Loaded]) -> list[Segmented | Failed]:
-        """Segment images in one forward pass; none if the memory is not enough for it."""
-        times = [time.perf_counter()]
-        try:
-            maps = self.segmenter.segment_resized(
-                [image.resized for image in images],
-                [image.image.pixels.shape[:2] for image in images],
-                self.job.vocabulary,
-                self.job.options,
-                lambda: times.append(time.perf_counter()),
-                [image.image.no_data for image in images],
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            maps = []
-        if not maps:  # only here, as the exception has kept the tensors alive
-            if self.segmenter.device.type == "cuda":
-                torch.cuda.empty_cache()
-            return []
-        start, between, end = times[0], times[-1], time.perf_counter()
-        ms = {
-            "model": (between - start) * 1000 / len(images),
-            "post": (end - between) * 1000 / len(images),
-        }
-        return [
-            _failed(image, NotFinite(self.segmenter.precision).cause, ms)
-            if made is None
-            else Segmented(
-                image.planned,
-                image.source,
-                image.image.pixels,
-                made,
-                image.image.exif_orientation,
-                image.image.notes,
-                {**image.ms, **ms},
-            )
-            for image, made in zip(images, maps, strict=True)
-        ]
+        return Loaded(planned, source, image, seen, {"decode": _ms_since(start)})
 
     def save(self, image: Segmented | Failed) -> Saved:
         """Write the image's files and make its journal line, in a thread."""
+        try:
+            return self._save(image)
+        finally:
+            self.turns.saved()
+
+    def _save(self, image: Segmented | Failed) -> Saved:
         start = time.perf_counter()
         position = image.planned.position
         name = self.run.listing.images[position].name
         written: Mapping[str, Written] = {}
+        orientation, notes = (
+            (image.exif_orientation, image.notes)
+            if isinstance(image, Failed)
+            else (image.image.exif_orientation, image.image.notes)
+        )
         if isinstance(image, Failed):
-            record = ImageRecord(name, 0, 0, error=image.cause, notes=image.notes)
+            record = ImageRecord(name, 0, 0, error=image.cause, notes=notes)
         else:
             try:
                 record, written = self._write(name, image)
@@ -342,21 +229,17 @@ class Stages:
                 cause = cause_of_one_image(error)
                 if cause is None:
                     raise stopping(error, self.run.output) from error
-                record = ImageRecord(name, 0, 0, error=cause, notes=image.notes)
+                record = ImageRecord(name, 0, 0, error=cause, notes=notes)
         marks = {kind: result.mark for kind, result in written.items()}
-        line = image_line(image.source, image.exif_orientation, record, marks)
+        line = image_line(image.source, orientation, record, marks)
         ms = {**image.ms, "write": _ms_since(start)}
-        outcome = Outcome(record, image.exif_orientation, ms=ms, notes=image.notes)
+        outcome = Outcome(record, orientation, windows=image.windows, ms=ms, notes=record.notes)
         if isinstance(image, Segmented):
             outcome = replace(outcome, highest=image.made.highest, surest=image.made.surest)
         return Saved(position, written, line, outcome)
 
     def _write(self, name: str, image: Segmented) -> tuple[ImageRecord, Mapping[str, Written]]:
         made, save = image.made, self.job.save
-        written = write_results(self.run.output, name, save, image.pixels, made, self.job.classes)
-        self.unnamed[image.planned.position] = written
-        if self.ended:  # a thread that a second interrupt didn't wait for
-            discard(written)
         regions = encode_label_map(made.label_map)
         parts = count_parts(made.label_map, regions) if set(TABLES) & set(save) else {}
         if "json" not in save:  # only its areas are wanted, and run lengths are most of a journal
@@ -371,25 +254,26 @@ class Stages:
             )
             for class_id, region in regions.items()
         )
+        picture = Picture(image.image.pixels, made, found, image.image.geo_tags)
+        written, notes = write_results(self.run.output, name, save, picture, self.job.classes)
+        self.unnamed[image.planned.position] = written
+        if self.ended:  # a thread that a second interrupt didn't wait for
+            discard(written)
+        self._remove_former(name, written)
         height, width = made.label_map.shape
         uncertain = None if made.uncertain is None else round(made.uncertain, 6)
-        return ImageRecord(name, height, width, found, uncertain=uncertain, notes=image.notes), written
+        notes = (*image.image.notes, *notes)
+        return ImageRecord(name, height, width, found, uncertain=uncertain, notes=notes), written
 
-
-def _failed(image: Loaded, cause: str, ms: Ms) -> Failed:
-    return Failed(
-        image.planned,
-        image.source,
-        cause,
-        image.image.exif_orientation,
-        image.image.notes,
-        {**image.ms, **ms},
-    )
-
-
-def _is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """PyTorch has a class for it on CUDA, and on the CPU a RuntimeError of "can't allocate memory"."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
+    def _remove_former(self, name: str, written: Mapping[str, Written]) -> None:
+        """Remove what an earlier state of the image had and this one can't have: it lies nowhere any more."""
+        entry = self.run.journal.entries.get(name)
+        if entry is None:
+            return
+        paths = result_paths(name, self.job.save)
+        for kind, mark in marks_from(entry.marks).items():
+            if kind in PLACED and kind not in written and kind in paths:
+                remove_made(self.run.output, paths[kind], mark)
 
 
 def _ms_since(start: float) -> float:

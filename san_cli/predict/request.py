@@ -11,8 +11,10 @@ from typing import BinaryIO
 from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
 from san_cli.engine.map_options import MapOptions, check_background, limits, parse_limit, shown_names
+from san_cli.engine.tiling import Tile
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import TINY, get_preset
+from san_cli.outputs.geojson import refuse_without_rasterio
 from san_cli.outputs.tables import refuse_without_pyarrow
 from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
 from san_cli.predict.output_names import KINDS, check_collisions
@@ -31,11 +33,13 @@ _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program
     **dict.fromkeys(("csv", "areas", "tables", "excel", "xlsx"), "table"),
     **dict.fromkeys(("gray", "grey", "labels-grey", "labels_gray", "mono"), "labels-gray"),
     **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
-    "all": ",".join(kind for kind in KINDS if kind != "parquet"),  # which needs more than san
+    **dict.fromkeys(("polygons", "vector", "shapes", "shapefile", "gis", "qgis"), "geojson"),
+    **dict.fromkeys(("tif", "tiff", "geotiff", "geotif"), "labels"),
+    "all": ",".join(kind for kind in KINDS if kind not in ("parquet", "geojson")),  # which need more than san
 }
 _FILE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif"),
-    *(".json", ".jsonl", ".html", ".zip"),
+    *(".json", ".jsonl", ".geojson", ".html", ".zip"),
 )
 
 
@@ -70,13 +74,14 @@ class Words:
 
 @dataclass(frozen=True)
 class Model:
-    """The model to segment with."""
+    """The model to segment with, and how it looks at a picture."""
 
     name: str | None = None
     weights: str | None = None
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    tile: str = "off"
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class Job:
     max_pixels: int = MAX_PIXELS
     max_bytes: int | None = None
     reading: Reading = AS_STORED
+    tile: Tile | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,7 +120,7 @@ class Job:
 def saved_kinds(save: str) -> tuple[str, ...]:
     """List the kinds of results that `--save` names, in their usual order.
 
-    SanError for what is none, and for Parquet without pyarrow.
+    SanError for what is none, for Parquet without pyarrow, and for GeoJSON without rasterio.
     """
     asked = [kind.strip().lower() for kind in save.split(",")]
     if asked in ([""], ["none"]):
@@ -126,6 +132,8 @@ def saved_kinds(save: str) -> tuple[str, ...]:
             raise SanError(f"--save knows no '{kind}'", hint=hint)
     if "parquet" in asked:
         refuse_without_pyarrow()
+    if "geojson" in asked:
+        refuse_without_rasterio()
     return tuple(kind for kind in KINDS if kind in asked)
 
 

@@ -5,11 +5,12 @@ inputs (inputs.py)  →  folder (folder.py)  →  images done (pipeline.py), kep
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from san_cli.engine.tiling import is_squeezed, parse_tile
 from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import get_preset
 from san_cli.outputs.jsonl import image_line
@@ -19,7 +20,7 @@ from san_cli.predict.folder import Run, all_records, check_folder, end_run, open
 from san_cli.predict.input_hints import nothing_usable
 from san_cli.predict.inputs import Listing, fail_unreadable
 from san_cli.predict.journal import STATE_FOLDER
-from san_cli.predict.output_names import result_paths
+from san_cli.predict.output_names import PLACED, result_paths
 from san_cli.predict.request import (
     Inputs,
     Job,
@@ -37,14 +38,14 @@ from san_cli.predict.settings import asked_settings, with_model
 from san_cli.predict.summary import Summary, run_line
 from san_cli.runs.lock import refuse_unusable_folder
 from san_cli.runs.processes import default_workers, own_device
-from san_cli.runs.voice import Voice
+from san_cli.runs.voice import Step, Voice
 from san_cli.text import printable
 from san_cli.vocabulary.templates import templates as template_set
 from san_cli.weights.find import find_weights
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.predict.pipeline import Outcome
+    from san_cli.predict.states import Outcome
 
 
 def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice) -> ExitCode:
@@ -54,7 +55,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     """
     # What is wrong with an option shows first: nothing is read for that.
     save = saved_kinds(plan.save)
-    reading = reading_of(inputs)
+    reading, tile = reading_of(inputs), parse_tile(model.tile)
     check_output_name(plan.output)
 
     # The leading one of several processes speaks for all; the others tell of their failures.
@@ -65,7 +66,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
 
     # Words, images and the folder of the results: seconds at most, and most mistakes are there.
     vocabulary, options = parse_words(words, model, voice, keep_scores="scores" in save)
-    job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading)
+    job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading, tile)
     asked = asked_settings(job, template_set(words.templates))
     listing = list_images(inputs, plan.output, processes, voice)
     refuse_unusable_folder(plan.output)
@@ -174,9 +175,18 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
     images, prints = run.listing.images, plan.jsonl and run.processes.world == 1
     positions = list(run.share.positions(len(images), job.batch))
     workers = plan.workers or default_workers(segmenter.device.type)
-    outcomes = predict_images(run, job, segmenter, workers=workers, reread=prints, say=summary.warn)
     summary.work_started = time.monotonic()
-    with closing(outcomes), summary.voice.progress("images", len(positions)) as step:
+    with ExitStack() as stack:
+        what = "images" if job.tile is None else "windows"
+        bar = WindowCount(stack.enter_context(summary.voice.progress(what, len(positions))), len(positions))
+        outcomes = stack.enter_context(
+            closing(
+                predict_images(
+                    run, job, segmenter,
+                    workers=workers, reread=prints, say=summary.warn, on_windows=bar.seen,
+                )
+            )
+        )  # fmt: skip
         for number, outcome in enumerate(outcomes):
             summary.outcome(outcome)
             if prints:
@@ -185,7 +195,11 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
                     plan.output, job, path, outcome.record, outcome.exif_orientation, outcome.ms
                 )
                 summary.voice.data(line)
-            step(number + 1)
+            bar.image(outcome.windows)
+            record = outcome.record
+            is_new = not outcome.done_before and record.height
+            if is_new and outcome.windows == 1 and is_squeezed(record.height, record.width, segmenter.preset):
+                summary.seen_small(record)
             if plan.fail_fast and outcome.record.error is not None:
                 raise _stopped()
     summary.work_seconds = time.monotonic() - summary.work_started
@@ -193,6 +207,32 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
         failures = run.listing.failures
         for failure, record in zip(failures, failed_records(failures), strict=True):
             summary.voice.data(_json_line(plan.output, job, failure.path, record))
+
+
+class WindowCount:
+    """Counts windows for a bar: as many as there are images, until one turns out to have more."""
+
+    def __init__(self, step: Step, images: int) -> None:
+        """Begin a bar for so many images."""
+        self._step, self._total = step, images
+        self._done = self._of_this = 0
+
+    def seen(self, windows: int, of: int) -> None:
+        """Count windows of a tiled image that has `of`; below 0: all that were counted are to be seen again."""
+        if windows and not self._of_this:
+            self._total += of - 1
+        self._of_this += windows
+        self._done += windows
+        if windows < 0:
+            self._total -= of - 1
+        if self._of_this == of:
+            self._of_this = 0
+        self._step(self._done, self._total)
+
+    def image(self, windows: int) -> None:
+        """Count an image that is finished; a tiled one's windows have been."""
+        self._done += windows == 1
+        self._step(self._done, self._total)
 
 
 def _json_line(
@@ -205,6 +245,9 @@ def _json_line(
 ) -> str:
     """One input, which is at `path`, as a line of JSON."""
     outputs = {} if record.error else result_paths(record.file_name, job.save)
+    outputs = {
+        kind: path for kind, path in outputs.items() if kind not in PLACED or (output / path).is_file()
+    }
     return image_line(
         record,
         job.classes,

@@ -13,7 +13,7 @@ from san_cli.text import quoted
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
 
-FORMAT = 3  # of the results; raise it whenever the same settings give other bytes
+FORMAT = 4  # of the results; raise it whenever the same settings give other bytes
 
 
 def settings_file(output: Path) -> Path:
@@ -35,6 +35,7 @@ def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
         "min-score": _limit(job, options.min_score),
         "min-confidence": _limit(job, options.min_confidence),
         "batch": job.batch,
+        "tile": "off" if job.tile is None else job.tile,
         "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,
         "bands": None if reading.bands is None else list(reading.bands),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from san_cli.errors import ExitCode
+from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import Tally
 from san_cli.predict.folder import Ending
 from san_cli.predict.output_names import told_kinds
@@ -21,7 +22,7 @@ from san_cli.text import counted, duration, printable
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
-    from san_cli.predict.pipeline import Outcome
+    from san_cli.predict.states import Outcome
 
 _NOTES_SHOWN = 3  # of each kind
 _CLASSES_SHOWN = 12
@@ -45,6 +46,7 @@ class Summary:
     work_seconds: float = 0.0  # from then to the last image
     highest: tuple[float, int] = (0.0, 0)  # the largest winning score and its class
     surest: tuple[float, int] = (0.0, 0)  # the largest confidence and its class
+    told_size: bool = False  # of a picture that is larger than the network's view
     has_regions: bool = False  # whether any image done now has some
 
     @contextmanager
@@ -85,6 +87,16 @@ class Summary:
                 self.voice.note(f"{printable(outcome.record.file_name)}: {printable(note)}")
             elif self.notes[kind] == _NOTES_SHOWN + 1:
                 self.voice.note("further images of which the same is to be said are not named")
+
+    def seen_small(self, record: ImageRecord) -> None:
+        """Say once that pictures are larger than the network's view."""
+        if self.told_size:
+            return
+        self.told_size = True
+        self.voice.note(
+            f"{printable(record.file_name)} ({record.width:,} × {record.height:,} pixels) is seen at less than half "
+            "its size, so small things are missed, here and in others as large: --tile auto looks closer"
+        )
 
     def end(self, ending: Ending, classes: Sequence[str], share: Share) -> None:
         """Tell what was done, how fast, and what was found."""

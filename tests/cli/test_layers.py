@@ -117,7 +117,7 @@ def test_every_import_is_a_dependency() -> None:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["report"], *extras["table"]]
+    lines = [*project["dependencies"], *extras["report"], *extras["table"], *extras["geo"]]
     declared = {re.split(r"[^\w.-]", line)[0] for line in lines}
     known = {IMPORTED_AS.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"san_cli"}
     strangers = {name.split(".")[0] for found in IMPORTS.values() for name in found} - known

@@ -8,7 +8,7 @@ import numpy as np
 from emoji_font import needs_font
 from program import San
 
-from san_cli.datasets.emoji.pairs import SEEDS, SIZE, scene_pairs
+from san_cli.datasets.emoji.pairs import MOSAIC_SIDE, SCENES, SIZE, SPLITS, scene_pairs
 from san_cli.datasets.emoji.source import EmojiSource
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 from san_cli.vocabulary.emoji_concepts import all_ids, seen_ids, unseen_ids
@@ -32,7 +32,7 @@ def test_an_unknown_split_is_refused(san: San) -> None:
     ended = san("eval", "emoji", "--split", "train", "--weights", "random")
     assert ended.code == 2
     assert "emoji has no split 'train'" in ended.err
-    assert all(split in ended.err for split in SEEDS)
+    assert all(split in ended.err for split in SPLITS)
 
 
 def test_a_slip_in_its_name_is_noticed(san: San) -> None:
@@ -50,6 +50,32 @@ def test_a_scene_to_evaluate_has_one_label_for_each_pixel() -> None:
     assert labels.shape == (SIZE, SIZE)
     assert labels.max() < len(all_ids())
     assert not np.array_equal(image, scene_pairs("val-2")[7].read_image())
+
+
+@needs_font
+def test_mosaics_hold_the_pixels_of_the_scenes() -> None:
+    scenes, mosaics = scene_pairs("val"), scene_pairs("mosaics")
+    assert len(mosaics) * MOSAIC_SIDE**2 == len(scenes) == SCENES
+    assert len({pair.stem for pair in (*scenes, *mosaics)}) == len(scenes) + len(mosaics)
+    image, labels = mosaics[19].read_image(), mosaics[19].read_labels(len(all_ids()), 65535)
+    assert image.shape == (MOSAIC_SIDE * SIZE, MOSAIC_SIDE * SIZE, 3)
+    for number, scene in enumerate(scenes[19 * MOSAIC_SIDE**2 :]):
+        row, column = divmod(number, MOSAIC_SIDE)
+        place = slice(row * SIZE, (row + 1) * SIZE), slice(column * SIZE, (column + 1) * SIZE)
+        assert np.array_equal(image[place], scene.read_image())
+        assert np.array_equal(labels[place], scene.read_labels(len(all_ids()), 65535))
+
+
+@needs_font
+def test_all_its_splits_are_checked(san: San) -> None:
+    ended = san("data", "check", "emoji", "--split", "all")
+    assert ended.code == 0, ended.err
+    assert [line.split(",")[0] for line in ended.out.splitlines()] == [
+        "emoji val: 500 pictures",
+        "emoji val-2: 500 pictures",
+        "emoji val-3: 500 pictures",
+        "emoji mosaics: 20 pictures",
+    ]
 
 
 @needs_font

@@ -10,7 +10,7 @@ from tiff_files import assembled, write_tiff
 
 from san_cli.datasets.images import BadImage, load_image_bytes
 from san_cli.datasets.tiff import Page
-from san_cli.datasets.tiff_samples import _segment
+from san_cli.datasets.tiff_samples import _numbers
 
 
 def test_pages_that_share_a_long_table() -> None:
@@ -81,9 +81,9 @@ def test_tiles_that_each_claim_the_whole_file(monkeypatch: pytest.MonkeyPatch) -
 
     def noted(page: Page, raw: bytes, *shape: int) -> np.ndarray:
         given.append(len(raw))
-        return _segment(page, raw, *shape)
+        return _numbers(page, raw, *shape)
 
-    monkeypatch.setattr("san_cli.datasets.tiff_samples._segment", noted)
+    monkeypatch.setattr("san_cli.datasets.tiff_samples._numbers", noted)
     assert load_image_bytes(data).pixels.shape == (side, side, 3)
     assert len(given) == count and max(given) < filling // 100
 

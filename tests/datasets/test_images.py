@@ -243,6 +243,9 @@ def test_pixel_limit() -> None:
     assert "10,000 × 10,000" not in cause(huge_png(10_000, 10_000))  # below the limit, above Pillow's warning
     assert "limit" in cause(encode(PHOTO), max_pixels=H * W - 1)
     assert load_image_bytes(encode(PHOTO), max_pixels=H * W).pixels.shape == (H, W, 3)
+    for kind in ("PNG", "TIFF"):  # the way out is exactly right
+        told = cause(encode(PHOTO, kind), max_pixels=100)
+        assert f"more than the limit of 100; --max-pixels {H * W} reads it" in told
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -61,3 +62,49 @@ def test_threads_end_with_the_iterator() -> None:
     results.close()
     assert threading.active_count() == before
     assert list(threaded(str, [], threads=4, ahead=4)) == []
+
+
+def test_what_is_there_is_handed_out_before_an_item_that_takes_long() -> None:
+    taken: list[int] = []
+
+    def slow() -> Iterator[int]:
+        for number in range(3):
+            taken.append(number)
+            time.sleep(0.2)
+            yield number
+
+    results = threaded(lambda number: number, slow(), threads=1, ahead=3, at_once=True)
+    assert next(results) == 0
+    assert taken in ([0], [0, 1])  # without it all three are taken first
+    assert list(results) == [1, 2]
+
+
+def test_who_waits_is_told_before_the_end() -> None:
+    told = threading.Event()
+    results = threaded(
+        lambda number: number == 0 or told.wait(10), range(2), threads=2, ahead=1, on_end=told.set
+    )
+    assert next(results) is True
+    started = time.monotonic()
+    results.close()
+    assert told.is_set() and time.monotonic() - started < 5
+
+
+def test_an_item_is_let_go_of_while_the_next_is_awaited() -> None:
+    class Large:
+        pass
+
+    last: list[weakref.ref[Large]] = []
+
+    def items() -> Iterator[Large]:
+        for _ in range(3):
+            until = time.monotonic() + 5  # the thread lets go of it a moment after its result is there
+            while last and last[-1]() is not None and time.monotonic() < until:
+                time.sleep(0.01)
+            assert not last or last[-1]() is None
+            large = Large()
+            last.append(weakref.ref(large))
+            yield large
+            del large
+
+    assert list(threaded(lambda large: 1, items(), threads=1, ahead=0)) == [1, 1, 1]

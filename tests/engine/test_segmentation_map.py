@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from san_cli.engine import mask_blocks
+from san_cli.engine.mask_blocks import Frame
 from san_cli.engine.segmentation_map import (
     UNCERTAIN,
     UNLABELLED,
-    Frame,
     Least,
     segmentation_map,
     segmentation_scores,
@@ -168,8 +169,6 @@ def test_a_hole_between_samples_keeps_its_class() -> None:
 
 
 def test_wide_images_are_cut_into_columns(monkeypatch) -> None:
-    import san_cli.engine.segmentation_map as module
-
     generator = torch.Generator().manual_seed(9)
     masks, classes = (
         torch.randn(10, 3, 40, generator=generator) * 5,
@@ -177,7 +176,7 @@ def test_wide_images_are_cut_into_columns(monkeypatch) -> None:
     )
     frame = Frame((48, 640), (45, 633), (61, 901))
     whole = segmentation_map(masks, classes, frame, keep_scores=True)
-    monkeypatch.setattr(module, "_CPU_BLOCK", 128)
+    monkeypatch.setattr(mask_blocks, "_CPU_BLOCK", 128)
     cut = segmentation_map(masks, classes, frame, keep_scores=True)
     assert np.allclose(whole.scores, cut.scores, rtol=1e-5)
     assert (whole.label_map != cut.label_map).mean() < 1e-4

@@ -59,6 +59,48 @@ def test_batches_give_what_single_images_give(segmenter: Segmenter) -> None:
         segmenter.segment_batch("cat.jpg", words)
 
 
+def test_large_images_are_seen_through_windows(segmenter: Segmenter, tmp_path: Path) -> None:
+    """However they are given, whatever shares the call, and small ones as ever."""
+    large, small = recipe.image(1, 170, 230), recipe.image(2, 60, 80)
+    Image.fromarray(large).save(tmp_path / "large.png")
+    words = ["cat", "dog", "tree", "sky"]
+    alone = segmenter.segment(large, words, tile="auto")
+    assert alone.label_map.shape == (170, 230) and alone.label_map.dtype == np.int16
+    plain = segmenter.segment(large, words)
+    assert (alone.label_map != plain.label_map).any()
+    assert (segmenter.segment(large, words, tile=230).label_map == plain.label_map).all()  # one window
+    for image in (tmp_path / "large.png", Image.fromarray(large), np.asfortranarray(large)):
+        assert (segmenter.segment(image, words, tile="auto").label_map == alone.label_map).all()
+    given = [small, large, small, tmp_path / "large.png", recipe.image(3, 90, 60), Image.fromarray(small)]
+    for batch in (1, 3):
+        mixed = segmenter.segment_batch(given, words, batch=batch, tile="auto")
+        untiled = segmenter.segment_batch(given, words, batch=batch)
+        for place, result in enumerate(mixed):
+            if place in (1, 3):
+                assert (result.label_map != alone.label_map).mean() < 1e-3
+                assert np.allclose(result.class_scores, alone.class_scores, atol=1e-3)
+            else:
+                assert (result.label_map == untiled[place].label_map).all()
+
+
+def test_options_and_scores_hold_in_windows(segmenter: Segmenter) -> None:
+    pixels, words = recipe.image(4, 150, 150), ["cat", "dog", "sky"]
+    whole = segmenter.segment(pixels, words, MapOptions(keep_scores=True), tile=64)
+    assert whole.scores is not None and whole.confidence is not None
+    assert whole.scores.shape == (150, 150) and (whole.scores > 0).all()
+    threshold = float(np.median(whole.scores))
+    kept = segmenter.segment(pixels, words, MapOptions(min_score=threshold), tile=64)
+    assert (kept.label_map == np.where(whole.scores < threshold, -1, whole.label_map)).all()
+    shown = segmenter.segment(pixels, words, MapOptions(show=("dog",)), tile=64)
+    assert (shown.label_map == np.where(whole.label_map == 1, 1, -1)).all()
+
+
+@pytest.mark.parametrize("tile", [0, 63, -640, "big", "640x640", 640.0, True, (640, 640)])
+def test_tiles_that_are_none(segmenter: Segmenter, tile: Any) -> None:
+    with pytest.raises(SanError):
+        segmenter.segment(recipe.image(4, 64, 64), ["cat"], tile=tile)
+
+
 def test_a_class_is_as_likely_as_its_best_word(segmenter: Segmenter) -> None:
     pixels = recipe.image(2, 64, 64)
     single = segmenter.raw(pixels, ["cat", "tv", "television"]).class_logits

@@ -21,7 +21,8 @@ from torch.distributed import HashStore
 
 from san_cli.datasets.task import Task, dataset_task
 from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
-from san_cli.engine.segmentation_map import frame_of, segmentation_scores
+from san_cli.engine.mask_blocks import frame_of
+from san_cli.engine.segmentation_map import segmentation_scores
 from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.evaluate.counting import Evaluation, Origin
@@ -294,12 +295,12 @@ def test_an_ensemble_is_the_sum_of_its_maps(tiny_weights: Path) -> None:
     for member in members:
         masks, classes = member.segmenter.map_factors([resized], vocabulary)
         total += member.share * segmentation_scores(masks[0], classes[0], frame_of(resized, size))
-    both = Ensemble(members, vocabulary).label_map(resized, size, lambda: None)
+    both = Ensemble(members, vocabulary).label_map(resized, size, lambda stage: None)
     best = total.topk(2, dim=0)
     clear = (best.values[0] - best.values[1] > 1e-5).numpy()
     assert clear.mean() > 0.99
     assert np.array_equal(both[clear], best.indices[0].numpy()[clear])
-    alone = Ensemble(members[:1], vocabulary).label_map(resized, size, lambda: None)
+    alone = Ensemble(members[:1], vocabulary).label_map(resized, size, lambda stage: None)
     made = members[0].segmenter.segment_resized([resized], [size], vocabulary)[0].label_map
     assert np.array_equal(alone, made)
     assert not np.array_equal(alone, both)

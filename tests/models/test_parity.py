@@ -9,7 +9,8 @@ import torch
 from presets import GOLDEN_TINY
 
 from san_cli import Segmenter
-from san_cli.engine.segmentation_map import Frame, segmentation_map, segmentation_scores
+from san_cli.engine.mask_blocks import Frame
+from san_cli.engine.segmentation_map import segmentation_map, segmentation_scores
 from san_cli.models.presets import VIT_B_16, VIT_L_14, Preset
 from san_cli.models.san import PAD_TO
 

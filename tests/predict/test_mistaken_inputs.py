@@ -148,8 +148,9 @@ def test_results_of_a_former_run_are_no_photographs() -> None:
 
 
 def test_files_that_only_have_names_of_results_are_taken() -> None:
-    photo(*(f"in/a{suffix}" for _, suffix in RESULTS))
-    assert len(names("in")) == len(RESULTS)
+    pictures = [f"in/a{suffix}" for _, suffix in RESULTS if suffix != ".geojson"]
+    photo(*pictures)
+    assert len(names("in")) == len(pictures)
 
 
 # --exclude

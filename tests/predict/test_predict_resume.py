@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from program import San, make_photos, subprocess_environment, tree
 
-from san_cli.predict.pipeline import Stages
 from san_cli.predict.results import write_results
+from san_cli.predict.segmenting import Segmenting
 from san_cli.runs.journal import Journal
 
 
@@ -350,9 +350,9 @@ def test_batches_are_those_of_the_whole_list(
     """With one image missing, its whole batch is computed again, and only its files are written."""
     make_photos(photos, 12)
     sizes: list[int] = []
-    real = Stages._segment_together
+    real = Segmenting._whole
     monkeypatch.setattr(
-        Stages, "_segment_together", lambda self, images: sizes.append(len(images)) or real(self, images)
+        Segmenting, "_whole", lambda self, images: sizes.append(len(images)) or real(self, images)
     )
     predict(photos, "-o", tmp_path / "out", "--batch", 3)
     assert sizes == [3, 3, 3, 1, 1, 1]

@@ -135,7 +135,7 @@ def test_help_loads_no_heavy_module() -> None:
 def test_check_knows_the_emoji_that_eval_knows(san: San) -> None:
     ended = san("data", "check", "emoji")
     assert ended.code == 0
-    assert "emoji val: 500 scenes" in ended.out
+    assert "emoji val: 500 pictures" in ended.out
     assert san("data", "check", "EMOJI", "--split", "nowhere").code == 2
     ended = san("data", "prepare", "emoji")
     assert (ended.code, "nothing to prepare" in ended.err) == (2, True)

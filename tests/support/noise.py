@@ -32,10 +32,10 @@ class Noise:
         return np.append(generator.integers(0, 20, size).ravel(), int(pair.stem[1:]))
 
     def label_map(
-        self, loaded: NDArray[Any], size: tuple[int, int], on_network_done: Callable[[], None]
+        self, loaded: NDArray[Any], size: tuple[int, int], lap: Callable[[str], None]
     ) -> NDArray[Any]:
         self.before_image(f"p{loaded[-1]:02d}")
-        on_network_done()
+        lap("model")
         return loaded[:-1].reshape(size).astype(np.int16)
 
 

@@ -1,4 +1,8 @@
-"""Scenes to evaluate on: like an image and a label file, but rendered when they are read."""
+"""Scenes to evaluate on: like an image and a label file, but rendered when they are read.
+
+A mosaic is a larger picture of the scenes of a split in their order: the pixels are the same, so the metrics of
+mosaics and of single scenes may be compared.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +18,10 @@ from san_cli.vocabulary.emoji_concepts import all_ids
 
 SIZE = 320  # pixels, the side of a scene
 SCENES = 500  # of a split
-SEEDS = {"val": 1000, "val-2": 2000, "val-3": 3000}  # splits; training has others
+SEEDS = {"val": 1000, "val-2": 2000, "val-3": 3000}  # of scenes; training has others
+MOSAICS = "mosaics"  # those of `val`
+MOSAIC_SIDE = 5  # scenes
+SPLITS = (*SEEDS, MOSAICS)
 
 
 @dataclass(frozen=True)
@@ -26,19 +33,32 @@ class ScenePair(Pair):
 
     def read_image(self) -> NDArray[np.uint8]:
         """RGB [SIZE, SIZE, 3]. SanError where the font is missing."""
-        return _scene(self.seed, self.index).image
+        return self._scene().image
 
     def read_labels(self, classes: int, ignore_label: int) -> Labels:
         """Ids [SIZE, SIZE] of concepts; nothing is ignored."""
-        return _scene(self.seed, self.index).labels
+        return self._scene().labels
+
+    def _scene(self) -> Scene:
+        return _scene(self.seed, self.index)
+
+
+@dataclass(frozen=True)
+class MosaicPair(ScenePair):
+    """Mosaic `index` of `seed`: MOSAIC_SIDE² scenes, row by row; its side is MOSAIC_SIDE · SIZE pixels."""
+
+    def _scene(self) -> Scene:
+        return _mosaic(self.seed, self.index)
 
 
 def scene_pairs(split: str) -> tuple[ScenePair, ...]:
-    """The scenes of a split of `SEEDS`."""
-    seed = SEEDS[split]
-    stems = [f"emoji-{split}-{index:05d}" for index in range(SCENES)]
+    """The scenes, or mosaics, of a split of `SPLITS`."""
+    seed, count, kind = SEEDS.get(split, SEEDS["val"]), SCENES, ScenePair
+    if split == MOSAICS:
+        count, kind = SCENES // MOSAIC_SIDE**2, MosaicPair
+    stems = [f"emoji-{split}-{index:05d}" for index in range(count)]
     return tuple(
-        ScenePair(Path(f"{stem}.png"), Path(f"{stem}.labels"), stem, seed, index)
+        kind(Path(f"{stem}.png"), Path(f"{stem}.labels"), stem, seed, index)
         for index, stem in enumerate(stems)
     )
 
@@ -46,3 +66,17 @@ def scene_pairs(split: str) -> tuple[ScenePair, ...]:
 @lru_cache(maxsize=32)
 def _scene(seed: int, index: int) -> Scene:
     return EmojiScenes(seed, all_ids(), SIZE)[index]
+
+
+@lru_cache(maxsize=4)
+def _mosaic(seed: int, index: int) -> Scene:
+    scenes = EmojiScenes(seed, all_ids(), SIZE)
+    first = index * MOSAIC_SIDE**2
+    rows = [
+        [scenes[first + row * MOSAIC_SIDE + column] for column in range(MOSAIC_SIDE)]
+        for row in range(MOSAIC_SIDE)
+    ]
+    return Scene(
+        np.concatenate([np.concatenate([one.image for one in row], axis=1) for row in rows]),
+        np.concatenate([np.concatenate([one.labels for one in row], axis=1) for row in rows]),
+    )
