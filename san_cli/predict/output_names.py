@@ -99,6 +99,7 @@ def run_files(save: Sequence[str]) -> list[str]:
 def told_kinds(save: Sequence[str]) -> list[str]:
     """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
     told = {kind: f"*{suffix}" for kind, suffix in _SUFFIXES.items()} | {"html": gallery.PAGE}
+    told["geojson"] += " of pictures that lie on a map"
     return [told.get(kind) or ", ".join(_RUN_FILES[kind]) for kind in save]
 
 
