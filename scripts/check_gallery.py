@@ -32,7 +32,7 @@ from san_cli.outputs.gallery import (
     write_photo,
 )
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region, encode_label_map
+from san_cli.regions.rle import Region, encode_label_map
 from san_cli.text import printable
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 

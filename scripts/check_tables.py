@@ -169,9 +169,9 @@ def write_sample(folder: Path) -> None:
     import numpy as np
 
     from san_cli.outputs import tables
-    from san_cli.outputs.parts import count_parts
     from san_cli.outputs.record import Found, ImageRecord
-    from san_cli.outputs.rle import encode_label_map
+    from san_cli.regions.parts import count_parts
+    from san_cli.regions.rle import encode_label_map
 
     # Without names such as 007 and 1/2, which a spreadsheet reads as a number or a date whatever one writes.
     hard = ["=1+1", "+1", "-1", "@SUM(1)", "=cmd|' /C calc'!A0", "\t=1", "\r1", " =1", "＝1+1", "'=1", "'80s"]

@@ -139,6 +139,7 @@ def evaluate(
     labels: options.Labels = None,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
+    label_map: options.LabelMap = None,
     label_name: options.LabelName = None,
     image_name: options.ImageName = None,
     predictions: Predictions = None,
@@ -182,7 +183,9 @@ def evaluate(
 
         names, weights = _sort_out(names or [], weights or [])
         own, windows = own_labels_given(images, labels, classes), parse_tile(tile)
-        of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
+        of_own = {
+            "--ignore": ignore, "--label-map": label_map, "--label-name": label_name, "--image-name": image_name,
+        }  # fmt: skip
         of_models = {
             "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
             "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
@@ -196,14 +199,23 @@ def evaluate(
         refuse_stray_words(names, lambda name: name != "all" and not nearest(name, DATASET_NAMES))
 
         from san_cli.datasets.own_pairs import ignored_values
+        from san_cli.datasets.relabelling import read_relabelling
         from san_cli.datasets.task import OwnData
         from san_cli.evaluate.plan import Data, Models, Plan
         from san_cli.evaluate.report import print_report, report_json
         from san_cli.evaluate.run import run_evaluations
 
         own_data = None
-        if images is not None and labels is not None and classes is not None:
-            own_data = OwnData(images, labels, classes, ignored_values(ignore), image_name, label_name)
+        if images is not None and labels is not None:
+            own_data = OwnData(
+                images,
+                labels,
+                classes,
+                ignored_values(ignore),
+                image_name,
+                label_name,
+                read_relabelling(label_map),
+            )
         data = Data(names, data_root, split, own_data, limit, vocab, synonyms)
         models = Models(model, weights or [None], ensemble, device, precision, templates, windows)
         voice = voice_of(quiet, bars=not quiet and not as_json)

@@ -12,6 +12,7 @@ import typer
 from san_cli import __version__
 from san_cli.cli import console
 from san_cli.cli.commands import Group, make_ours
+from san_cli.cli.convert import convert
 from san_cli.cli.data import app as data_app
 from san_cli.cli.eval import evaluate
 from san_cli.cli.fps import fps
@@ -67,6 +68,7 @@ app = typer.Typer(
 )
 app.command()(predict)
 app.command("eval")(evaluate)
+app.command()(convert)
 app.command()(fps)
 app.command()(train)
 make_ours(app)

@@ -53,8 +53,11 @@ def refuse_idle(options: Mapping[str, object], what: str, *, idle: bool) -> None
 
 
 def own_labels_given(images: object, labels: object, classes: object) -> bool:
-    """Tell whether the user gives labelled images; SanError for a part of what belongs together."""
+    """Tell whether the user gives labelled images; SanError for a part of what belongs together.
+
+    Whether `classes` may be missing is known when the labels have been looked at.
+    """
     given = [one is not None for one in (images, labels, classes)]
-    if any(given) and not all(given):
+    if any(given) and not all(given[:2]):
         raise SanError("--images, --labels and --classes belong together", hint="Give all three.")
-    return all(given)
+    return all(given[:2])

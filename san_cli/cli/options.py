@@ -155,8 +155,9 @@ Images = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR",
-        help="Label maps (PNG, TIFF, BMP, GIF, .npy) under the names of the images; values are ids from 0.",
+        metavar="DIR|FILE",
+        help="Label maps (PNG, TIFF, BMP, GIF, .npy) under the names of the images; values are ids from 0. Or drawn "
+        "labels: labelme JSON, a YOLO folder, a COCO or Label Studio JSON, a CVAT XML; names decide the class.",
         rich_help_panel=DATA,
     ),
 ]
@@ -182,7 +183,8 @@ Classes = Annotated[
     str | None,
     typer.Option(
         metavar="FILE",
-        help="The classes of your labels, one a line from id 0 on; `a|b` for synonyms.",
+        help="The classes of your labels, one a line from id 0 on; `a|b` for synonyms. COCO, CVAT, YOLO and Label "
+        "Studio name theirs, if this is left out.",
         rich_help_panel=DATA,
     ),
 ]
@@ -195,5 +197,43 @@ Ignore = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE|OLD=NEW",
+        help="What stands for what in your labels: an id, range of ids, colour or name = an id, class or `ignore`: "
+        "255=1, 1-150=0-149, '128,0,0=road', 'truck=ignore'. Repeatable.",
+        rich_help_panel=DATA,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with every error.")]
+
+# What becomes of connected regions.
+Regions = Annotated[
+    bool,
+    typer.Option(
+        "--regions",
+        help="Each connected region of a class for itself in predictions.json (and --jsonl).",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MinArea = Annotated[
+    int,
+    typer.Option(
+        metavar="PIXELS",
+        min=0,
+        help="Give smaller regions, specks, to the class that surrounds them most; in all results.",
+        rich_help_panel=VOCABULARY,
+    ),
+]
+Simplify = Annotated[
+    float,
+    typer.Option(
+        metavar="PX",
+        min=0,
+        max=1000,
+        help="Fewer corners in the polygons: no border moves by more, and regions that touch still do. 0: exact.",
+        rich_help_panel=OUTPUT,
+    ),
+]

@@ -132,7 +132,8 @@ Save = Annotated[
         help="Results to write, joined by commas: overlay (JPEG), labels (index PNG), json "
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all), labels-gray "
         "(label maps without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet, "
-        "geojson (polygons, of pictures that lie on a map); or none.",
+        "geojson (polygons, of pictures that lie on a map), masks and cutouts (PNGs by class); for annotation tools "
+        "coco-polygons, yolo, labelme, label-studio, cvat; or none.",
         rich_help_panel=options.OUTPUT,
         autocompletion=options.some_of(
             "overlay",
@@ -144,6 +145,13 @@ Save = Annotated[
             "table",
             "parquet",
             "geojson",
+            "coco-polygons",
+            "yolo",
+            "labelme",
+            "label-studio",
+            "cvat",
+            "masks",
+            "cutouts",
             alone="none",
         ),
     ),
@@ -204,6 +212,7 @@ def predict(
     background: Background = None,
     min_score: MinScore = "0",
     min_confidence: MinConfidence = "0",
+    min_area: options.MinArea = 0,
     verbose: Verbose = False,
     templates: options.Templates = "vild",
     model: options.Model = None,
@@ -213,6 +222,8 @@ def predict(
     compile: options.Compile = False,
     tile: options.Tile = "off",
     save: Save = "overlay,labels,json",
+    regions: options.Regions = False,
+    simplify: options.Simplify = 0.0,
     jsonl: Jsonl = False,
     overwrite: Overwrite = False,
     recursive: Recursive = True,
@@ -241,6 +252,7 @@ def predict(
       san predict photos --vocab coco+"golden retriever"
       san predict photos --only dog,leash --save table,html
       san predict scans --tile auto --batch 4
+      san predict photos --save labelme,yolo --min-area 100 --simplify 1
       san predict street.jpg --vocab cityscapes+graffiti --show graffiti
       san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
@@ -256,9 +268,11 @@ def predict(
             request.Inputs(
                 inputs, recursive, exclude or (), null, limit, range, bands, max_pixels, max_bytes
             ),
-            request.Words(vocab, show, background, min_score, templates, min_confidence, only, verbose),
+            request.Words(
+                vocab, show, background, min_score, templates, min_confidence, only, min_area, verbose
+            ),
             request.Model(model, weights, device, precision, compile, tile),
-            request.Plan(output, save, jsonl, overwrite, fail_fast, batch, workers, shard),
+            request.Plan(output, save, regions, simplify, jsonl, overwrite, fail_fast, batch, workers, shard),
             voice_of(quiet, bars=not quiet),
         )
     )

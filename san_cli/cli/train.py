@@ -22,6 +22,7 @@ def train(
     labels: options.Labels = None,
     classes: options.Classes = None,
     ignore: options.Ignore = None,
+    label_map: options.LabelMap = None,
     label_name: options.LabelName = None,
     image_name: options.ImageName = None,
     val_images: own.ValImages = None,
@@ -68,18 +69,29 @@ def train(
     """
     with _explained():
         _refuse_contradictions(name, images, labels, classes, val_images, val_labels)
-        of_own = {"--ignore": ignore, "--label-name": label_name, "--image-name": image_name}
+        of_own = {
+            "--ignore": ignore, "--label-map": label_map, "--label-name": label_name, "--image-name": image_name,
+        }  # fmt: skip
         refuse_idle(of_own, "labels of your own", idle=name is not None)
 
         from san_cli.datasets.own_pairs import ignored_values
+        from san_cli.datasets.relabelling import read_relabelling
         from san_cli.datasets.task import OwnData
         from san_cli.train.plan import Data, Model, Plan
         from san_cli.train.recipe import get_recipe
         from san_cli.train.run import run_training
 
         own_data = held_out = None
-        if images is not None and labels is not None and classes is not None:
-            own_data = OwnData(images, labels, classes, ignored_values(ignore), image_name, label_name)
+        if images is not None and labels is not None:
+            own_data = OwnData(
+                images,
+                labels,
+                classes,
+                ignored_values(ignore),
+                image_name,
+                label_name,
+                read_relabelling(label_map),
+            )
         if val_images is not None and val_labels is not None:
             held_out = (val_images, val_labels)
         lines = run_training(

@@ -26,7 +26,7 @@ ValImages = Annotated[
     ),
 ]
 ValLabels = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Their label maps.", rich_help_panel=options.DATA)
+    Path | None, typer.Option(metavar="DIR|FILE", help="Their labels.", rich_help_panel=options.DATA)
 ]
 Model = Annotated[
     str | None,

@@ -100,26 +100,28 @@ def described(seen: Look, classes: int, ignored: tuple[int, ...]) -> tuple[str, 
     if values in ([0, 255], [255]):
         return (
             f"hold 0 and 255, as binary masks do, but there {'are' if classes > 1 else 'is'} {names}",
-            "Name two classes, first what 0 is, then what 255 is, and give --ignore none.",
+            "Name two classes, first what 0 is, then what 255 is, and give --label-map 255=1 (or --ignore none); "
+            "if 0 means unlabelled, --label-map 0=ignore --label-map 255=0.",
         )
     shades = seen.values()  # 255 is white here, whatever else it may mean
     if 1 < len(shades) <= max(classes, 2) + 1 and min(np.diff(shades)) >= 8:
         told = ", ".join(map(str, shades))
         return (
             f"hold {len(shades)} values, {told}: shades for the eye, it seems, not ids",
-            f"Save them as ids from 0 on; with numpy: np.searchsorted([{told}], labels).",
+            f"If they are classes in this order: {_as_places(shades)}.",
         )
     if low == 1 and high == classes:
         return (
             f"hold ids from 1 to {high}, but {names} have the ids 0 to {classes - 1}: ids from 1?",
-            "Ids begin at 0: put a line for id 0 at the top of the class file, such as `unlabelled`"
-            + ("." if 0 in ignored else "; with --ignore 0 it doesn't count."),
+            f"Ids begin at 0: give {shift_from_1(high, with_0=bool(seen.counts[0]))}"
+            + (" in the place of --ignore 0." if 0 in ignored else "."),
         )
     if low == 0 and high == classes:
         return (
             f"hold ids from 0 to {high}, one more than there are classes",
-            "What is 0? Put a line for it at the top of the class file, such as `background`; if it means "
-            "unlabelled, such as `unlabelled`, and give --ignore 0.",
+            "What is 0? If it means unlabelled, give "
+            f"{shift_from_1(high, with_0=True)}; if it is a class, such as `background`, put a line for it at the "
+            "top of the class file.",
         )
     marks = [value for value in values if value >= classes]
     if marks in ([255], [65535]) and ignored:
@@ -130,6 +132,18 @@ def described(seen: Look, classes: int, ignored: tuple[int, ...]) -> tuple[str, 
         "Give the list of classes that these labels were made with, one for each id from 0 on; --ignore names the "
         "values that don't count.",
     )
+
+
+def shift_from_1(high: int, *, with_0: bool) -> str:
+    """Return the options that make ids 1 to `high` start from 0, and 0 not count."""
+    moved = f"--label-map 1-{high}=0-{high - 1}" if high > 1 else "--label-map 1=0"
+    return f"--label-map 0=ignore {moved}" if with_0 else moved
+
+
+def _as_places(values: Sequence[int]) -> str:
+    """Return the options that make of each value its place among them."""
+    moved = [f"--label-map {value}={place}" for place, value in enumerate(values) if value != place]
+    return " ".join(moved)
 
 
 def advice(seen: Look, classes: int, ignored: tuple[int, ...]) -> str:
@@ -144,9 +158,10 @@ def ambiguous(seen: Look, names: Sequence[str]) -> tuple[str, str] | None:
         return None
     first = printable(names[0])
     masks = (
-        "In binary masks, where it is the second class, give --ignore none."
+        "In binary masks, where it is the second class, give --label-map 255=1 (or --ignore none)."
         if len(names) == 2
-        else "In binary masks name two classes, first what 0 is, then what 255 is, and give --ignore none."
+        else "In binary masks name two classes, first what 0 is, then what 255 is, and give --label-map 255=1 (or "
+        "--ignore none)."
     )
     return (
         f"hold nothing but 0 and 255, and 255 means ignored: only pixels of '{first}' would count",

@@ -68,22 +68,38 @@ def read_ids(path: Path) -> Labels:
     Grey values and palette indices are ids; a palette's colours don't matter, nor does EXIF orientation. Equal
     red, green and blue are a grey value, and alpha that is the same everywhere says nothing.
     """
+    return decode_label(_bytes_of(path), str(path))
+
+
+def read_colours(path: Path) -> NDArray[np.uint32]:
+    """Read the colours [H, W] in a file, red << 16 | green << 8 | blue; palettes count, grey is a colour, too.
+
+    SanError (code SOME_FAILED) naming it and what is wrong: more than 8 bits, transparency.
+    """
+    return _decoded(_bytes_of(path), str(path), colours=True)
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise label_fault(str(path), "is no file")  # a pipe would be waited for
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise label_fault(str(path), f"can't be read: {error.strerror or error}") from None
-    return decode_label(data, str(path))
 
 
 def decode_label(data: bytes, name: str) -> Labels:
     """Decode the ids [H, W] in a label file's bytes; SanError with `name` in it for everything else."""
+    return _decoded(data, name, colours=False)
+
+
+def _decoded(data: bytes, name: str, *, colours: bool) -> Any:
+    """The ids, or the colours."""
     try:
         with recorded_warnings():  # the ids are there, whatever else a decoder finds odd
             is_array = data.startswith(b"\x93NUMPY")
-            values = np.load(BytesIO(data), allow_pickle=False) if is_array else _decode(data, name)
-            return _as_ids(_one_channel(values, name), name)
+            values = np.load(BytesIO(data), allow_pickle=False) if is_array else _decode(data, name, colours)
+            return _packed_colours(values, name) if colours else _as_ids(_one_channel(values, name), name)
     except SanError:
         raise
     except Exception as error:  # whatever a damaged file makes of the decoder
@@ -98,8 +114,34 @@ def decode_label(data: bytes, name: str) -> Labels:
         ) from None
 
 
-def _decode(data: bytes, name: str) -> NDArray[Any]:
-    """The values [H, W] or [H, W, C] as they are stored."""
+def _packed_colours(values: NDArray[Any], name: str) -> NDArray[np.uint32]:
+    if values.dtype == np.bool_:
+        values = values.astype(np.uint8) * np.uint8(255)
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3 or not 1 <= values.shape[2] <= 4 or values.dtype != np.uint8 or not values.size:
+        raise label_fault(
+            name,
+            f"holds an array of {list(values.shape)} {values.dtype}, no colours",
+            "Colours are 8 bits of red, green and blue, or grey.",
+        )
+    channels = values.shape[2]
+    if channels in (2, 4) and values[..., -1].min() != values[..., -1].max():
+        raise label_fault(name, "is transparent in parts, which is no colour of a class", _ONE_CHANNEL)
+    colour = values[..., :3] if channels >= 3 else np.repeat(values[..., :1], 3, axis=2)
+    return pack_colours(colour)
+
+
+def pack_colours(colour: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Put each RGB [..., 3] into one number."""
+    packed: NDArray[np.uint32] = (colour.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(
+        axis=-1, dtype=np.uint32
+    )
+    return packed
+
+
+def _decode(data: bytes, name: str, colours: bool = False) -> NDArray[Any]:
+    """The values [H, W] or [H, W, C] as they are stored, or the `colours` that they are shown in."""
     with Image.open(BytesIO(data), formats=_FORMATS) as image:
         tags: dict[int, Any] = getattr(image, "tag_v2", {})
         bits, samples = max(tags.get(_BITS, (8,))), tags.get(_SAMPLES, 1)
@@ -126,6 +168,8 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         image.load()
         if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             raise label_fault(name, f"holds colours ({image.mode}), not class ids", _ONE_CHANNEL)
+        if colours:
+            return np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
         values = np.asarray(image)
         if image.mode == "L" and bits in _STRETCH:
             values = values // np.uint8(_STRETCH[bits])
@@ -152,7 +196,7 @@ def _one_channel(values: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _colours(colour: NDArray[np.uint8], name: str) -> SanError:
-    packed = (colour.astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=-1)
+    packed = pack_colours(colour)
     values, counts = np.unique(packed, return_counts=True)
     if len(values) > 1000:
         return label_fault(
@@ -162,11 +206,11 @@ def _colours(colour: NDArray[np.uint8], name: str) -> SanError:
         )
     common = [int(value) for value in values[np.argsort(-counts, kind="stable")] if value][:2]
     told = [(value >> 16, value >> 8 & 255, value & 255) for value in common]
+    entries = " ".join(f"--label-map '{red},{green},{blue}=NAME'" for red, green, blue in told)
     return label_fault(
         name,
         f"holds {len(values)} colours, such as {' and '.join(map(str, told))}, not class ids",
-        "Save each colour's id instead, its place in the list of classes from 0 on, as a grey PNG; with numpy: "
-        f"ids[(pixels == {told[0]}).all(-1)] = 1",
+        f"Say which class each colour is, or `ignore`: {entries}, or --label-map FILE with a line for each.",
     )
 
 

@@ -1,52 +1,19 @@
 """Images and label maps of the user's own: which belong together, and how the labels are read."""
 
-import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.label_scheme import advice, look
-from san_cli.datasets.labels import SUFFIXES as LABEL_SUFFIXES
 from san_cli.datasets.labels import Labels, check_range, label_fault, read_ids
-from san_cli.datasets.name_patterns import NamePattern, fitting_patterns, keyed, name_pattern, nearest_name
-from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable, quoted
-
-
-class NoPartner(SanError):
-    """Images without labels or labels without images, which an evaluation may skip."""
-
-
-_ANY = "{stem}"
-_NO_LABELS = {  # what lies in folders of labels by mistake, and what to do about it
-    (
-        ".jpg",
-        ".jpeg",
-        ".webp",
-        ".jp2",
-    ): "JPEG and its like change the values of pixels, so that ids are lost: "
-    "save the labels as PNG, from where they were made.",
-    (
-        ".json",
-        ".txt",
-        ".xml",
-        ".csv",
-    ): "Outlines and boxes (COCO, SAM, YOLO, LabelMe) have to be drawn first: a "
-    "PNG for each image, whose pixels are class ids.",
-    (
-        ".mat",
-        ".npz",
-        ".h5",
-        ".pkl",
-        ".pgm",
-        ".ppm",
-    ): "Save each label map as a PNG, or as an array [H, W] in a .npy.",
-}
+from san_cli.datasets.pairing import LabelFiles, pair_files
+from san_cli.datasets.relabelling import IdChange
+from san_cli.errors import SanError
+from san_cli.text import quoted
 
 
 @dataclass(frozen=True)
@@ -54,6 +21,13 @@ class OwnPair(Pair):
     """A pair whose label holds `ignored` values beside ids: one or several, or none."""
 
     ignored: tuple[int, ...] = (255,)
+    change: IdChange | None = None  # of --label-map
+
+    def read_stored(self) -> Labels:
+        """Read the values [H, W] as they are in the file, or as --label-map says; SanError as `read_ids`."""
+        if self.change is None:
+            return read_ids(self.label)
+        return self.change.read(self.label, self.ignored[0] if self.ignored else 255)
 
     def read_labels(self, classes: int, ignore_label: int) -> Labels:
         """Ids [H, W] below `classes`, or `ignore_label`; SanError with what the label seems to be."""
@@ -63,7 +37,7 @@ class OwnPair(Pair):
         ):
             if not missing.exists():
                 raise label_fault(f"'{there}'", f"has no {what}")
-        ids = read_ids(self.label)
+        ids = self.read_stored()
         settled = settled_ids(ids, classes, self.ignored, ignore_label)
         ignored = ignore_label if self.ignored else None
         try:
@@ -150,227 +124,14 @@ def list_own_pairs(
     labels: Path,
     *,
     ignored: tuple[int, ...] = (255,),
+    change: IdChange | None = None,
     image_name: str | None = None,
     label_name: str | None = None,
     keep_going: bool = False,
 ) -> OwnPairs:
-    """Pair the images under one folder with the label maps under another by name, sub-folders included.
-
-    The names are alike but for the suffix, or fit the two patterns (see `name_patterns`). SanError (code
-    NO_INPUT) for a missing or empty folder, two files of one name, and for what has no partner: with
-    `keep_going` such an image or label is a pair all the same, which can't be read.
-    """
-    Image.init()
-    image_pattern = name_pattern(image_name or _ANY, tuple(Image.EXTENSION), "--image-name")
-    label_pattern = name_pattern(label_name or _ANY, LABEL_SUFFIXES, "--label-name")
-    for folder, what in ((images, "images"), (labels, "labels")):
-        _refuse_no_folder(folder, what)
-    image_files = _files(images, leave_out=labels)
-    label_files = _files(labels, leave_out=images)
-    with_path = image_pattern.has_path and label_pattern.has_path
-    found_labels = keyed(label_pattern, label_files, with_path=with_path)
-    found_images = keyed(image_pattern, image_files, with_path=with_path)
-    notes = _left_out("image", image_pattern, image_files, found_images) if image_name else ()
-    notes += _left_out("label", label_pattern, label_files, found_labels) if label_name else ()
-    if labels.samefile(images):
-        if not image_name and not label_name:
-            raise _one_folder(images, found_images)
-        names = {relative for _, relative in (found_labels if label_name else found_images)}
-        if label_name:
-            found_images = [(key, relative) for key, relative in found_images if relative not in names]
-        else:
-            found_labels = [(key, relative) for key, relative in found_labels if relative not in names]
-    if not found_images or not found_labels:
-        what = "label" if found_images else "image"
-        folder, files, option = (
-            (labels, label_files, label_name) if found_images else (images, image_files, image_name)
-        )
-        raise _nothing(what, folder, files, option, images, image_files, label_files)
-    image_by_key, label_by_key = _unique(images, found_images), _unique(labels, found_labels)
-    lone = (
-        sorted(image_by_key.keys() - label_by_key.keys()),
-        sorted(label_by_key.keys() - image_by_key.keys()),
+    """Pair the images under one folder with the label maps under another by name, see `pair_files`."""
+    found = pair_files(
+        images, LabelFiles(labels), image_name=image_name, label_name=label_name, keep_going=keep_going
     )
-    if any(lone) and not keep_going:
-        hint = _partner_hint(image_by_key, label_by_key, lone, label_files, bool(image_name or label_name))
-        raise _no_partner(images, labels, image_by_key, label_by_key, lone, hint)
-    if not image_by_key.keys() & label_by_key.keys():
-        hint = _partner_hint(image_by_key, label_by_key, lone, label_files, bool(image_name or label_name))
-        raise _no_partner(images, labels, image_by_key, label_by_key, lone, hint)
-    pairs = [
-        OwnPair(
-            images / image_by_key.get(key, f"{key} (no image)"),
-            labels / label_by_key.get(key, f"{key}.png"),
-            str(PurePosixPath(image_by_key.get(key, key)).with_suffix("")) if image_name else key,
-            ignored,
-        )
-        for key in sorted(image_by_key.keys() | label_by_key.keys())
-    ]
-    return OwnPairs(tuple(pairs), notes)
-
-
-def _refuse_no_folder(folder: Path, what: str) -> None:
-    if folder.is_dir():
-        return
-    if not folder.exists():
-        raise SanError(
-            f"there is no folder of {what} {quoted(folder)}",
-            hint=f"--{what} names the folder that holds them, in which sub-folders count, too.",
-            code=ExitCode.NO_INPUT,
-        )
-    way = next((way for suffixes, way in _NO_LABELS.items() if folder.suffix.lower() in suffixes), "")
-    raise SanError(
-        f"--{what} takes a folder, and {quoted(folder)} is a file",
-        hint=way
-        if what == "labels" and way
-        else "Name the folder that it is in, or that it was unpacked to.",
-        code=ExitCode.NO_INPUT,
-    )
-
-
-def _files(folder: Path, *, leave_out: Path) -> list[str]:
-    """List the paths of all files below a folder, relative to it and sorted; hidden ones and `leave_out` apart.
-
-    Links to folders are followed, but not to one that they are in.
-    """
-    found = []
-    above = {str(folder): frozenset({os.path.realpath(folder)})}  # by folder: itself and those that it is in
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        here = Path(parent)
-        inside = above.pop(parent)
-        real = {name: os.path.realpath(here / name) for name in folders}
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".")
-            and real[name] not in inside
-            and not (here != leave_out and _is_same(here / name, leave_out))
-        )
-        above |= {os.path.join(parent, name): inside | {real[name]} for name in folders}  # noqa: PTH118
-        found += [(here / name).relative_to(folder).as_posix() for name in names if not name.startswith(".")]
-    return sorted(found)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.name == other.resolve().name and one.samefile(other)
-    except OSError:
-        return False
-
-
-def _left_out(
-    what: str, pattern: NamePattern, files: Sequence[str], found: Sequence[tuple[str, str]]
-) -> tuple[str, ...]:
-    suffixes = tuple(Image.EXTENSION) if what == "image" else LABEL_SUFFIXES
-    readable = sum(name.lower().endswith(suffixes) for name in files)
-    left = readable - len(found)
-    text = f"{left:,} of {readable:,} {what}s don't fit --{what}-name {quoted(pattern.text)} and are left out"
-    return (text,) if left > 0 else ()
-
-
-def _one_folder(folder: Path, found: Sequence[tuple[str, str]]) -> SanError:
-    photos = [PurePosixPath(name).suffix for _, name in found]
-    photo = next((suffix for suffix in photos if suffix.lower() not in LABEL_SUFFIXES), ".jpg")
-    return SanError(
-        f"images and labels are both in {quoted(folder)}",
-        hint=f"Say how their names differ, such as --image-name '{{stem}}{printable(photo)}', or --label-name "
-        "'{stem}_mask.png'.",
-        code=ExitCode.NO_INPUT,
-    )
-
-
-def _nothing(
-    what: str,
-    folder: Path,
-    files: Sequence[str],
-    option: str | None,
-    images: Path,
-    image_files: Sequence[str],
-    label_files: Sequence[str],
-) -> SanError:
-    """There is no image or no label at all."""
-    kinds = Counter(PurePosixPath(name).suffix.lower() for name in files).most_common(3)
-    there = ", ".join(f"{count:,} {printable(suffix) or 'without suffix'}" for suffix, count in kinds)
-    where = f"{quoted(folder)}"
-    if option and there:
-        fitting = fitting_patterns(image_files, label_files, (tuple(Image.EXTENSION), LABEL_SUFFIXES))
-        hint = f"{fitting.options} would find {fitting.pairs:,}." if fitting else f"There are: {there}."
-        return SanError(
-            f"no {what} in {where} fits --{what}-name {quoted(option)}",
-            hint=hint,
-            code=ExitCode.NO_INPUT,
-        )
-    kind = "label map (PNG, TIFF, BMP, GIF or .npy)" if what == "label" else "image"
-    message = f"there is no {kind} in {where}" + (f"; it holds {there}" if there else ", it is empty")
-    hint = ""
-    if what == "label" and kinds:
-        hint = next((way for suffixes, way in _NO_LABELS.items() if kinds[0][0] in suffixes), "")
-        labels_there = [name for name in image_files if name.lower().endswith(LABEL_SUFFIXES)]
-        photos_here = kinds[0][0] in (".jpg", ".jpeg")
-        if photos_here and image_files and len(labels_there) == len(image_files):
-            hint = f"{quoted(images)} holds no photographs, but what labels are kept in: are the two swapped?"
-    return SanError(message, hint=hint, code=ExitCode.NO_INPUT)
-
-
-def _unique(folder: Path, found: Sequence[tuple[str, str]]) -> dict[str, str]:
-    by_key: dict[str, str] = {}
-    for key, relative in found:
-        first = by_key.setdefault(key, relative)
-        if first != relative:
-            raise SanError(
-                printable(f"'{folder / first}' and '{folder / relative}' have the same stem"),
-                hint="Move one of them away, or leave one kind out with --image-name or --label-name, such as "
-                f"'{{stem}}{printable(PurePosixPath(first).suffix)}'.",
-                code=ExitCode.NO_INPUT,
-            )
-    return by_key
-
-
-Lone = tuple[list[str], list[str]]
-
-
-def _no_partner(
-    images: Path,
-    labels: Path,
-    image_by_key: dict[str, str],
-    label_by_key: dict[str, str],
-    lone: Lone,
-    hint: str,
-) -> SanError:
-    faults = []
-    for keys, folder, by_key, partner in (
-        (lone[1], labels, label_by_key, "image"),
-        (lone[0], images, image_by_key, "label"),
-    ):
-        if keys:
-            more = f" (and {len(keys) - 1:,} more)" if len(keys) > 1 else ""
-            faults.append(f"'{folder / by_key[keys[0]]}'{more} has no {partner}")
-    return NoPartner(printable(", ".join(faults)), hint=hint, code=ExitCode.NO_INPUT)
-
-
-def _partner_hint(
-    image_by_key: dict[str, str],
-    label_by_key: dict[str, str],
-    lone: Lone,
-    label_files: Sequence[str],
-    has_pattern: bool,
-) -> str:
-    images = sorted(image_by_key.values())
-    readable = [name for name in label_files if name.lower().endswith(LABEL_SUFFIXES)]
-    fitting = fitting_patterns(images, readable, (tuple(Image.EXTENSION), LABEL_SUFFIXES))
-    if fitting is not None and fitting.pairs > len(image_by_key.keys() & label_by_key.keys()):
-        found = f"each of the {len(images):,} images has a label"
-        if fitting.pairs < len(images):
-            found = f"{fitting.pairs:,} of {len(images):,} images have a label"
-        elif len(images) == 1:
-            found = "the image has a label"
-        return f"With {fitting.options} {found}."
-    told = ""
-    if all(lone):
-        first = image_by_key[lone[0][0]]
-        near = nearest_name(first, [label_by_key[key] for key in lone[1]])
-        told = f"The label name nearest to {quoted(first)} is {quoted(near)}. "
-    how = (
-        "" if has_pattern else "Image and label have the same name but for the suffix, or fit --label-name. "
-    )
-    return f"{told}{how}Move away what has no partner."
+    pairs = tuple(OwnPair(pair.image, pair.label, pair.stem, ignored, change) for pair in found.pairs)
+    return OwnPairs(pairs, found.notes)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from PIL import Image
 from san_cli.datasets.bad_image import BadImage
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.images import displayed_size, load_image
-from san_cli.datasets.label_scheme import Look, ambiguous, described, look, nothing_seen
-from san_cli.datasets.labels import read_ids
+from san_cli.datasets.label_scheme import Look, ambiguous, described, look, nothing_seen, shift_from_1
 from san_cli.datasets.own_pairs import OwnPair, settled_ids, stored_orientation
+from san_cli.datasets.relabelling import UnlistedColours
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable, quoted
+from san_cli.text import counted, printable, quoted
 
 MOST = 100  # labels read: a second or so
 _LOOKED_AT = 8  # images read: one in a folder of a kind is like the others
@@ -64,6 +65,7 @@ def survey_labels(
                     break
     seen = [one for one in found if isinstance(one, _Seen)]
     faults = [one for one in found if isinstance(one, SanError)]
+    _refuse_unlisted(folder, faults, len(chosen))
     if faults and not seen:
         more = f" ({len(faults):,} labels are like this)" if len(faults) > 1 else ""
         raise SanError(faults[0].message + more, hint=faults[0].hint, code=ExitCode.NO_INPUT)
@@ -97,9 +99,22 @@ def survey_labels(
     if masks and ignored == (255,):
         notes.append(
             f"{masks:,} of {len(seen):,} labels hold nothing but 0 and 255, as binary masks do, and 255 is ignored, "
-            "as always without --ignore: if it is a class there, save it as its id"
+            "as always without --ignore: if it is a class there, --label-map 255=ID says which"
         )
     return tuple(notes)
+
+
+def _refuse_unlisted(folder: Path, faults: Sequence[SanError], read: int) -> None:
+    """Raise SanError for all colours together that --label-map doesn't name."""
+    counts: Counter[int] = Counter()
+    for fault in faults:
+        if isinstance(fault, UnlistedColours):
+            counts.update(fault.counts)
+    if counts:
+        found = UnlistedColours(
+            f"the labels in {quoted(folder)} ({counted(read, 'label')} read) hold", counts
+        )
+        raise SanError(found.message, hint=found.hint, code=ExitCode.NO_INPUT)
 
 
 def _holds_other(only: int) -> Callable[[OwnPair], bool]:
@@ -107,7 +122,7 @@ def _holds_other(only: int) -> Callable[[OwnPair], bool]:
 
     def holds(pair: OwnPair) -> bool:
         try:
-            return pair.label.exists() and bool((read_ids(pair.label) != only).any())
+            return pair.label.exists() and bool((pair.read_stored() != only).any())
         except SanError:
             return False
 
@@ -116,7 +131,7 @@ def _holds_other(only: int) -> Callable[[OwnPair], bool]:
 
 def _look(pair: OwnPair, classes: int) -> "_Seen | SanError":
     try:
-        ids = read_ids(pair.label)
+        ids = pair.read_stored()
     except SanError as fault:
         return fault
     settled = settled_ids(ids, classes, pair.ignored, pair.ignored[0] if pair.ignored else -1)
@@ -126,7 +141,7 @@ def _look(pair: OwnPair, classes: int) -> "_Seen | SanError":
         look(ids),
         bool(np.setdiff1d(wrong, pair.ignored).size),
         ids.dtype == np.uint8,
-        _palette(pair.label),
+        {} if pair.change is not None and pair.change.colours else _palette(pair.label),
         size == shape and stored_orientation(pair.image) > 1,
         None if size in (None, shape) else pair.other_size(size, shape),
     )
@@ -160,12 +175,13 @@ def _notes(seen: Sequence[_Seen], whole: Look, names: Sequence[str], ignored: tu
     if len(values) > 2 and len(steps) == 1 and min(steps) >= 8:
         notes.append(
             f"the labels hold {', '.join(map(str, values[:4]))}{', …' if len(values) > 4 else ''} alone, in equal "
-            "steps, as shades for the eye do: they count as the ids they are"
+            "steps, as shades for the eye do: they count as the ids they are; --label-map says otherwise (such as "
+            f"--label-map {values[1]}=1)"
         )
     if len(values) > 1 and values[0] == 1 and 0 not in ignored:
         notes.append(
-            f"no label holds id 0 ({printable(names[0])}): if the ids start from 1, put a line for id 0 at the top "
-            "of the class file"
+            f"no label holds id 0 ({printable(names[0])}): if the ids start from 1, give "
+            f"{shift_from_1(len(names), with_0=False)}"
         )
     turned = sum(one.is_turned for one in seen)
     if turned:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from san_cli.datasets.catalogue import (
     BENCHMARKS,
@@ -13,11 +14,14 @@ from san_cli.datasets.catalogue import (
     get_dataset,
     list_pairs,
 )
-from san_cli.errors import SanError
+from san_cli.errors import ExitCode, SanError
 from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files import read_label_classes
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry, parse_vocabulary, vocabulary_of_names
+
+if TYPE_CHECKING:
+    from san_cli.datasets.relabelling import Relabelling
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Task:
     notes: tuple[str, ...] = ()  # what a report has to say of the labels
     ignored: tuple[int, ...] | None = None  # values of own labels, all of which `ignore_label` stands for
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()  # classes whose mIoU is also given apart, by name
+    relabelled: tuple[str, ...] = ()  # entries of --label-map
+    drawings: str | None = None  # SHA-256 of drawn labels and of their classes
 
     @property
     def is_benchmark(self) -> bool:
@@ -111,15 +117,20 @@ def dataset_task(
 class OwnData:
     """A user's own labelled images: two folders, the file of the classes, and how to take them.
 
-    `ignored` values of labels don't count; without them 255 doesn't, or 65535 where 255 is the id of a class.
+    Labels are label maps, or drawn (see `san_cli.datasets.annotations`); these may list their classes themselves.
+    `ignored` values of label maps don't count; without them 255 doesn't, or 65535 where 255 is the id of a class.
     """
 
     images: Path
-    labels: Path
-    classes: str  # a file, see `san_cli.vocabulary.class_files`
+    labels: Path  # a folder, or a file with the drawn labels of all images
+    classes: str | None  # a file, see `san_cli.vocabulary.class_files`
     ignored: tuple[int, ...] | None = None
     image_name: str | None = None  # patterns, see `san_cli.datasets.name_patterns`
     label_name: str | None = None
+    relabelling: "Relabelling | None" = None  # of --label-map
+    groups: tuple[tuple[str, ...], ...] | None = (
+        None  # the classes with their synonyms, in the place of a file
+    )
 
 
 def own_task(
@@ -133,45 +144,94 @@ def own_task(
     """Make a task of a user's own data; `keep_going` leaves out what has no partner.
 
     `say` is told what the file of classes was taken for. SanError where folders or classes are missing, images and
-    labels are no pairs (NoPartner), or the labels can't be meant like that, see `own_survey`.
+    labels are no pairs (NoPartner), or the labels can't be meant like that, see `own_survey` and `drawn_labels`.
     """
-    from san_cli.datasets.own_pairs import list_own_pairs
-    from san_cli.datasets.own_survey import survey_images, survey_labels
+    from san_cli.datasets.annotations.find import drawn_beside, find_annotations
 
-    classes, class_notes = read_label_classes(data.classes)
-    for note in class_notes:
-        say(note)
-    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in classes.groups))
-    default = 255 if len(own) <= 255 else 65535
-    values = (default,) if data.ignored is None else data.ignored
-    found = list_own_pairs(
-        data.images,
-        data.labels,
-        ignored=values,
-        image_name=data.image_name,
-        label_name=data.label_name,
-        keep_going=keep_going,
-    )
-    pairs = found.pairs[:limit]
-    surveyed = survey_labels(data.labels, pairs, own.names, values, said=data.ignored is not None)
-    uncounted = [
-        f"the pixels of {printable(own.names[value])} do not count, as {value} is ignored"
-        for value in values
-        if value < len(own)
-    ]
+    groups = data.groups
+    if groups is None and data.classes is not None:
+        classes, class_notes = read_label_classes(data.classes)
+        groups = classes.groups
+        for note in class_notes:
+            say(note)
+    drawn = find_annotations(data.labels, data.images, data.label_name)
+    if drawn is not None:
+        from san_cli.datasets.drawn_labels import drawn_data
+
+        found = drawn_data(drawn, data, groups, keep_going=keep_going, limit=limit, say=say)
+        groups, default = found.groups, 255 if len(found.groups) <= 255 else 65535
+        values: tuple[int, ...] = (default,)
+        drawings: str | None = found.sha256
+        pairs: tuple[Pair, ...] = found.pairs
+        notes, total = found.notes, found.total
+    else:
+        if groups is None:
+            raise SanError(
+                "--images, --labels and --classes belong together",
+                hint="Give all three; labels that list their classes (COCO, CVAT, YOLO with a data.yaml, Label "
+                "Studio) need no --classes.",
+            )
+        default = 255 if len(groups) <= 255 else 65535
+        values, drawings = ((default,) if data.ignored is None else data.ignored), None
+        try:
+            pairs, notes, total = _label_maps(data, groups, values, keep_going=keep_going, limit=limit)
+        except SanError as fault:
+            if fault.code != ExitCode.NO_INPUT:
+                raise
+            hint = fault.hint + drawn_beside(data.labels, data.images)
+            raise type(fault)(fault.message, hint=hint, code=fault.code) from None
+    own = Vocabulary(tuple(VocabularyEntry(group[0], group) for group in groups))
     return Task(
         "own",
         str(data.images),
         "own",
         pairs,
         own.names,
-        own if words is None else _words_for(own.names, words, data.classes),
+        own if words is None else _words_for(own.names, words, data.classes or str(data.labels)),
         values[0] if values else default,
         own_words=words is not None,
-        limited=len(pairs) < len(found.pairs),
-        notes=(*found.notes, *uncounted, *surveyed, *survey_images(pairs)),
+        limited=len(pairs) < total,
+        notes=notes,
         ignored=values,
+        relabelled=() if data.relabelling is None else data.relabelling.told,
+        drawings=drawings,
     )
+
+
+def _label_maps(
+    data: OwnData,
+    groups: Sequence[Sequence[str]],
+    values: tuple[int, ...],
+    *,
+    keep_going: bool,
+    limit: int | None,
+) -> tuple[tuple[Pair, ...], tuple[str, ...], int]:
+    """Pair images with label maps: the pairs, notes, and how many there are without the limit."""
+    from san_cli.datasets.own_pairs import list_own_pairs
+    from san_cli.datasets.own_survey import survey_images, survey_labels
+    from san_cli.datasets.relabelling import id_change
+
+    change = None if data.relabelling is None else id_change(data.relabelling, groups, values)
+    found = list_own_pairs(
+        data.images,
+        data.labels,
+        ignored=values,
+        change=change,
+        image_name=data.image_name,
+        label_name=data.label_name,
+        keep_going=keep_going,
+    )
+    names = [group[0] for group in groups]
+    pairs = found.pairs[:limit]
+    said = data.ignored is not None or (change is not None and change.says_what_counts)
+    surveyed = survey_labels(data.labels, pairs, names, values, said=said)
+    uncounted = [
+        f"the pixels of {printable(names[value])} do not count, as {value} is ignored"
+        for value in values
+        if value < len(names)
+    ]
+    notes = (*found.notes, *uncounted, *surveyed, *survey_images(pairs))
+    return pairs, notes, len(found.pairs)
 
 
 def other_words(vocab: Sequence[str] | None, synonyms: str | None) -> Vocabulary | None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from san_cli.engine.map_options import Limit, MapOptions, limits, shown_ids, shown_names
 from san_cli.engine.segmentation_map import UNLABELLED, Least, SegmentationMap
+from san_cli.regions.specks import drop_specks
 from san_cli.vocabulary.grammar import Vocabulary
 
 _BAND = 1024  # rows looked at in one go: a large picture isn't there twice
@@ -19,6 +20,7 @@ class Asked:
     least: Least
     shown: Sequence[int] | None  # ids to keep, None for all
     classes: int  # that label maps index; with `only` more compete
+    min_area: int  # pixels
 
     def shown_of(self, made: SegmentationMap) -> SegmentationMap:
         """Leave in a map, which changes, what was asked for."""
@@ -30,6 +32,7 @@ class Asked:
             for top in range(0, len(made.label_map), _BAND):
                 band = made.label_map[top : top + _BAND]
                 band[:] = kept[band]
+        drop_specks(made.label_map, self.min_area)
         return replace(
             made,
             class_scores=made.class_scores[: self.classes],
@@ -50,4 +53,5 @@ def asked_of(vocabulary: Vocabulary, options: MapOptions, competing: int) -> Ask
         Least(for_all(options.min_score), for_all(options.min_confidence)),
         shown_ids(vocabulary, options),
         len(shown_names(vocabulary, options)),
+        options.min_area,
     )

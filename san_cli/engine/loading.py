@@ -48,8 +48,10 @@ def load_weights(
     # Looking at the values reads every byte, so the text tower is left for when a word needs it.
     check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
 
+    absolute = path.absolute()  # the working folder may be another one by then
+
     def read_text() -> dict[str, Tensor]:
-        whole = read_model(path, checkpoint.preset)
+        whole = read_model(absolute, checkpoint.preset)
         check_finite({n: t for n, t in whole.state.items() if n.startswith("text.")}, path)
         return whole.part("text")
 

@@ -4,7 +4,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class MapOptions:
     keep_scores: bool = False  # give the winning score and the confidence of every pixel, too
     min_confidence: Limit = 0.0  # the winner's share of all evidence; below it a pixel stays unlabelled
     only: bool = False  # a built-in contrast competes, unseen, see `engine/contrast.py`
+    min_area: int = 0  # pixels: smaller regions go to what surrounds them, see `regions/specks.py`
 
     def __post_init__(self) -> None:
         if isinstance(self.show, str):
@@ -49,6 +50,10 @@ class MapOptions:
                 f"`only` is True or False, not {type(self.only).__name__}",
                 hint="The words are the vocabulary.",
             )
+        if isinstance(self.min_area, bool) or not isinstance(self.min_area, Integral):
+            raise WrongType(f"`min_area` is a number of pixels, not {type(self.min_area).__name__}")
+        if self.min_area < 0:
+            raise SanError(f"`min_area` is a number of pixels from 0 on, not {self.min_area}")
         if self.only and self.show is not None:
             raise SanError("`only` shows nothing but the vocabulary already", hint="Leave out `show`.")
         for name, most in (("min_score", math.inf), ("min_confidence", 1.0)):

@@ -1,12 +1,21 @@
 """Results of the Python API for an image, and the error where there is none."""
 
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from san_cli.errors import ExitCode, SanError
+from san_cli.engine.given import ImageLike
+from san_cli.errors import ExitCode, SanError, WrongType
+from san_cli.outputs.overlay import render_overlay
+from san_cli.regions.outlines import Polygon, polygons
+from san_cli.regions.split import FoundRegion, split
 
 
 class NotFinite(SanError):
@@ -34,6 +43,43 @@ class Segmentation:
     scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores
     confidence: np.ndarray | None = None  # [H, W] float32: its share of all evidence there, with keep_scores
     notes: tuple[str, ...] = ()  # what reading the image did to it, one line each
+
+    def overlay(self, image: ImageLike) -> Image.Image:
+        """Draw the image that was segmented under the colours of its classes, with outlines, names and a legend."""
+        from san_cli.engine.saving import pixels_of
+
+        return render_overlay(pixels_of(self, image), self.label_map, self.vocabulary)
+
+    def regions(self) -> tuple[FoundRegion, ...]:
+        """Find what hangs together by sides or corners: by class, each with area, box (x, y, w, h) and COCO's RLE."""
+        return split(self.label_map, run_lengths=True)
+
+    def polygons(self, simplify: float = 0.0) -> list[Polygon]:
+        """Trace what hangs together by sides: outlines and holes along the edges of pixels.
+
+        `simplify` leaves out corners such that no border moves by more than so many pixels.
+        """
+        if isinstance(simplify, bool) or not isinstance(simplify, int | float):
+            raise WrongType(f"`simplify` is a number of pixels, not {type(simplify).__name__}")
+        if not 0 <= simplify < math.inf:
+            raise SanError(f"`simplify` is a number of pixels from 0 on, not {simplify}")
+        return polygons(self.label_map, simplify=simplify)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        kinds: Sequence[str] | None = None,
+        image: ImageLike | None = None,
+    ) -> dict[str, Path]:
+        """Write files as `san predict` does, named after `path`: of `out/cat` the labels are `out/cat.labels.png`.
+
+        `kinds` are some of overlay, labels, labels-gray, scores, labelme, yolo, masks and cutouts; without them
+        labels, and an overlay where the `image` is given. Returns the path of each, of masks and cutouts their
+        folder. SanError for other kinds, and where an image or scores are wanting; OSError where writing fails.
+        """
+        from san_cli.engine.saving import save_results
+
+        return save_results(self, path, kinds, image)
 
 
 @dataclass(frozen=True)

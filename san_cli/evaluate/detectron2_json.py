@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from san_cli.datasets.catalogue import Pair
 from san_cli.datasets.json_stream import DamagedJson, json_elements
 from san_cli.errors import ExitCode, SanError
-from san_cli.outputs.rle import encode_label_map, run_lengths
+from san_cli.regions.rle import encode_label_map, run_lengths
 from san_cli.text import printable, quoted
 
 _CHUNK = 1 << 20

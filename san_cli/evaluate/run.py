@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from san_cli.datasets.catalogue import BENCHMARKS, dataset_name
-from san_cli.datasets.own_pairs import NoPartner
+from san_cli.datasets.pairing import NoPartner
 from san_cli.datasets.task import Task, dataset_task, other_words, own_task
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
@@ -191,6 +191,8 @@ def _settings_of_counts(evaluation: Evaluation) -> dict[str, Any]:
         "dataset": task.name,
         "split": task.split,
         "ignore": list(task.ignored or ()) if several else task.ignore_label,
+        "label_map": list(task.relabelled) or None,
+        "drawn_labels": task.drawings,
         **evaluation.origin.settings,
         "images": hashlib.sha256("\0\0".join(names).encode("utf-8", "surrogatepass")).hexdigest(),
     }

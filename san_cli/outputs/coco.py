@@ -6,22 +6,25 @@
      "images": [{"id", "file_name", "height", "width",          id = place among all inputs, from 1
                  "uncertain", "notes"}],                        ours, notes where there are some
      "annotations": [{"id", "image_id", "category_id", "segmentation": {"size", "counts"},
-                      "area", "bbox", "iscrowd": 0, "score",    one per class and image
-                      "confidence"}],                           ours
+                      "area", "bbox", "iscrowd": 0, "score",    one per class and image, or per region
+                      "mean_confidence"}],                      ours; FiftyOne has a use of its own for `confidence`
      "failures": [{"file_name", "error"}]}                      ours; readers of COCO ignore it
 
 Chosen so that pycocotools, CVAT, datumaro, FiftyOne and supervision all read it: CVAT and datumaro lose a
 category with id 0, FiftyOne drops an object without a box, COCOeval ignores regions with `iscrowd` 1.
+
+In `coco-polygons.json` an annotation is a region, and its `segmentation` a list of outlines [x, y, x, y, …]. `area`
+and `bbox` are those of the pixels; a region's `score` and `mean_confidence` are those of its class in the image.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from san_cli import __version__
 from san_cli.errors import SanError
-from san_cli.outputs.record import ImageRecord
+from san_cli.outputs.record import Found, ImageRecord
 from san_cli.text import json_text
 
 
@@ -53,17 +56,19 @@ def write_coco(
     info: Mapping[str, object],
     categories: Sequence[str],
     records: Callable[[], Iterator[ImageRecord]],
+    objects: Literal["classes", "regions", "polygons"] = "classes",
 ) -> None:
     """Write the dataset; `records()` gives all images in input order and is called once for each of two
     passes.
 
-    One record at a time is held in memory, and the failures. The bytes depend on the arguments alone.
+    `objects` are the classes of each image, its regions as run lengths, or these as polygons. One record at a time
+    is held in memory, and the failures. The bytes depend on the arguments alone.
     """
     failures: list[dict[str, object]] = []
     stream.write(f'{{"info":{json_text(dict(info))},\n"licenses":[]'.encode("ascii"))
     _write_array(stream, "categories", _categories(categories))
     _write_array(stream, "images", _images(records(), failures))
-    _write_array(stream, "annotations", _annotations(records()))
+    _write_array(stream, "annotations", _annotations(records(), objects))
     _write_array(stream, "failures", failures)
     stream.write(b"}\n")
 
@@ -103,22 +108,38 @@ def _images(records: Iterator[ImageRecord], failures: list[dict[str, object]]) -
             failures.append({"file_name": record.file_name, "error": record.error, **notes})
 
 
-def _annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, object]]:
+def _annotations(records: Iterator[ImageRecord], objects: str) -> Iterator[dict[str, object]]:
     annotation_id = 0
     for image_id, record in enumerate(records, start=1):
-        for class_id, region, score, confidence, _ in record.found:
+        for found, segmentation in _segmentations(record, objects):
             annotation_id += 1
             annotation: dict[str, object] = {
                 "id": annotation_id,
                 "image_id": image_id,
-                "category_id": class_id + 1,
-                "segmentation": {"size": [record.height, record.width], "counts": region.counts},
-                "area": region.area,
-                "bbox": list(region.bbox),
+                "category_id": found.class_id + 1,
+                "segmentation": segmentation,
+                "area": found.region.area,
+                "bbox": list(found.region.bbox),
                 "iscrowd": 0,
             }
-            if score is not None:
-                annotation["score"] = round(score, 6)
-            if confidence is not None:
-                annotation["confidence"] = round(confidence, 6)
+            if found.score is not None:
+                annotation["score"] = round(found.score, 6)
+            if found.confidence is not None:
+                annotation["mean_confidence"] = round(found.confidence, 6)
             yield annotation
+
+
+def _segmentations(record: ImageRecord, objects: str) -> Iterator[tuple[Found, object]]:
+    """Yield each object of an image, and what says where it is."""
+    size = [record.height, record.width]
+    if objects == "classes":
+        for found in record.found:
+            yield found, {"size": size, "counts": found.region.counts}
+        return
+    classes = {found.class_id: found for found in record.found}
+    for class_id, region, outlines in record.regions:
+        found = classes.get(class_id, Found(class_id, region))._replace(region=region)
+        if objects == "regions":
+            yield found, {"size": size, "counts": region.counts}
+        elif outlines:
+            yield found, [list(outline) for outline in outlines]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _UP = 2  # the filter that leaves each byte's difference to the one above
-_GRAY, _INDEXED = 0, 3
+_GRAY, _INDEXED, _RGBA = 0, 3, 6
 _CHUNK = 2**18
 
 
@@ -20,26 +20,29 @@ def write_png(
     size: tuple[int, int],
     bits: int,
     chunks: Sequence[tuple[bytes, bytes]] = (),
+    alpha: bool = False,
 ) -> None:
     """Write the rows of `bands` [h, W] one below the other as a PNG of `size` = (H, W) in gray of 8 or 16 `bits`.
 
     Of values in `bands` the lowest bits are written. `chunks` (type, content) stand before the pixels; with a `PLTE`
-    among them these are indices. OSError where writing fails.
+    among them these are indices. With `alpha` the bands [h, W, 4] are red, green, blue and opacity. OSError where
+    writing fails.
 
     Rows are filtered Up and zlib looks for runs alone. Label maps of 12 and 100 megapixels get 0.4 (8 bits) and 0.8
     (16 bits) of the bytes that Pillow's level 1 makes of them, in the same time and half of it; smooth confidences
     1.08 of them in a third. Pillow has a zlib of its own, so its bytes can't be had here.
     """
-    colour = _INDEXED if any(kind == b"PLTE" for kind, _ in chunks) else _GRAY
+    colour = _RGBA if alpha else _INDEXED if any(kind == b"PLTE" for kind, _ in chunks) else _GRAY
     stream.write(b"\x89PNG\r\n\x1a\n")
     _write_chunk(stream, b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, colour, 0, 0, 0))
     for kind, content in chunks:
         _write_chunk(stream, kind, content)
     compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
-    above = np.zeros(size[1] * bits // 8, np.uint8)  # so says the filter of what is above the first row
+    row_bytes = size[1] * bits // 8 * (4 if alpha else 1)
+    above = np.zeros(row_bytes, np.uint8)  # so says the filter of what is above the first row
     pending = bytearray()
     for band in bands:
-        rows = band.astype(f">u{bits // 8}", order="C").view(np.uint8)
+        rows = band.astype(f">u{bits // 8}", order="C").view(np.uint8).reshape(len(band), row_bytes)
         pending += compressor.compress(_filtered(rows, above).data)
         above = rows[-1]
         if len(pending) >= _CHUNK:

@@ -4,7 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from san_cli.outputs.rle import Region
+from san_cli.regions.rle import Region
+from san_cli.regions.split import FoundRegion
 
 
 class Found(NamedTuple):
@@ -34,6 +35,7 @@ class ImageRecord:
     error: str | None = None
     uncertain: float | None = None
     notes: tuple[str, ...] = ()
+    regions: tuple[FoundRegion, ...] = ()  # where they were asked for: by class, then by their first pixels
 
     @property
     def largest_first(self) -> list[Found]:
@@ -51,14 +53,27 @@ class ImageRecord:
             [class_id, score, confidence, parts, region.counts, region.area, region.bbox]
             for class_id, region, score, confidence, parts in self.found
         ]
-        fields = [self.file_name, self.height, self.width, found, self.error, self.uncertain, self.notes]
+        regions = [
+            [class_id, region.counts, region.area, region.bbox, outlines]
+            for class_id, region, outlines in self.regions
+        ]
+        fields = [
+            self.file_name,
+            self.height,
+            self.width,
+            found,
+            self.error,
+            self.uncertain,
+            self.notes,
+            regions,
+        ]
         return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
     @classmethod
     def from_json_line(cls, line: str) -> "ImageRecord":
         """Read a record written by `to_json_line`; ValueError for any other line, a torn one included."""
         try:
-            file_name, height, width, found, error, uncertain, notes = json.loads(line)
+            file_name, height, width, found, error, uncertain, notes, regions = json.loads(line)
             return cls(
                 file_name,
                 height,
@@ -70,6 +85,10 @@ class ImageRecord:
                 error,
                 uncertain,
                 tuple(notes),
+                tuple(
+                    FoundRegion(class_id, Region(counts, area, tuple(bbox)), tuple(map(tuple, outlines)))
+                    for class_id, counts, area, bbox, outlines in regions
+                ),
             )
         except (TypeError, ValueError) as damage:
             raise ValueError(f"not the record of an image: {line[:60]!r}") from damage

@@ -5,28 +5,22 @@ import os
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
-from san_cli.files import atomic_write
-from san_cli.outputs.coco import write_coco
+from san_cli.datasets.image_names import output_stem
+from san_cli.outputs.annotations.yolo import write_data_yaml
 from san_cli.outputs.gallery import FOLDER, write_gallery
-from san_cli.outputs.label_map import write_class_table
+from san_cli.outputs.places import DATA_YAML, FILES, RUN_FILES, run_files
 from san_cli.outputs.record import ImageRecord
-from san_cli.outputs.tables import TABLES
+from san_cli.outputs.run_files import write_run_files
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import ImageJournal, same_content, source_of
-from san_cli.predict.made_files import has_size, mark_of, marks_from, remove_made
-from san_cli.predict.output_names import (
-    CLASSES,
-    KINDS,
-    PREDICTIONS,
-    output_stem,
-    result_paths,
-    result_suffixes,
-    run_files,
-)
+from san_cli.predict.links import are_there, update_links, wanted_links
+from san_cli.predict.made_files import NEVER_MADE, Mark, has_size, mark_of, marks_from, remove_made
+from san_cli.predict.output_names import marked_paths, result_kinds, result_paths
 from san_cli.predict.results import make_folder, stopping
 from san_cli.predict.search import FailedInput, InputImage
 from san_cli.text import json_text
@@ -42,6 +36,7 @@ class Tally:
     class_pixels: dict[int, int] = field(default_factory=dict)
     class_images: dict[int, int] = field(default_factory=dict)
     removed: tuple[str, ...] = ()  # results of inputs that are gone or failed, below the folder
+    left: tuple[str, ...] = ()  # files in the place of results that aren't as they were made, and stay
 
     def add(self, record: ImageRecord) -> None:
         """Count one image."""
@@ -71,6 +66,7 @@ def finish(
     save: Sequence[str],
     classes: Sequence[str],
     info: Mapping[str, object],
+    by_region: bool,
 ) -> Tally | None:
     """Write what concerns all images, bring the journal into its final order and count.
 
@@ -81,10 +77,13 @@ def finish(
     names = [image.name for image in listing.images]
     seal = list_digest(listing, info)
     kept = still_there(journal, listing)
+    done = {image.name: image.path for image in listing.images if not journal.entries[image.name].failed}
+    links = wanted_links(done) if "yolo" in save else {}
     if (
         journal.seal == seal
         and len(names) + len(kept) == len(journal.entries)
         and _whole(output, journal, save)
+        and are_there(output, links)
     ):
         journal.remove_parts()  # empty ones: a line would have broken the seal
         return None
@@ -93,41 +92,54 @@ def finish(
     counted = _CountedRecords(journal, names, listing.failures)
     try:
         removed = remove_stale(output, journal, {*names, *kept}, save)
-        if CLASSES in run_files(save):
-            write_class_table(output / CLASSES, classes)
-        if "json" in save:
-            with atomic_write(output / PREDICTIONS) as stream:
-                write_coco(stream, info=info, categories=classes, records=counted)
+        paths = {image.name: image.path for image in listing.images}
+        edited = _edited_files(output, save, classes, journal.run_marks)
+        make = [kind for kind in save if not edited.keys() & set(RUN_FILES.get(kind, ()))]
+        write_run_files(output, make, classes, info, counted, by_region=by_region, path_of=paths.__getitem__)
+        blocked = update_links(output, links, kept if "yolo" in save else ())
         if "html" in save:
             make_folder(output, output / FOLDER)
             write_gallery(
                 output,
                 info=info,
                 classes=classes,
-                links=result_suffixes(save),
+                links={kind: FILES[kind][1] for kind in result_kinds(save) if not FILES[kind][0]},
                 records=counted(),
                 stem_of=output_stem,
             )
-        for kind, write in TABLES.items():
-            if kind in save:
-                for name, table in write.items():
-                    with atomic_write(output / name) as stream:
-                        table(stream, classes=classes, records=counted())
-        if not {"json", "html", *TABLES} & set(save):
+        if not counted.tally.images:  # no file needed them
             for _ in counted():
                 pass
 
         # The merged journal comes last: it says that all of this is there.
-        run_marks = {path: mark_of(output / path) for path in run_files(save)}
+        run_marks = {path: mark_of(output / path) for path in run_files(save)} | edited
         journal.merge([*names, *kept], seal, run_marks)
     except OSError as error:
         raise stopping(error, output) from error
-    return replace(counted.tally, removed=removed)
+    left = (*blocked, *(str(output / path) for path in edited))
+    return replace(counted.tally, removed=removed, left=left)
+
+
+def _edited_files(
+    output: Path, save: Sequence[str], classes: Sequence[str], marks: Mapping[str, Mark]
+) -> dict[str, Mark]:
+    """Find YOLO's data.yaml where somebody has edited it, with the mark of before."""
+    file = output / DATA_YAML
+    if "yolo" not in save or not file.is_file():
+        return {}
+    own = BytesIO()
+    write_data_yaml(own, classes)
+    is_ours = mark_of(file) == marks.get(DATA_YAML) or file.read_bytes() == own.getvalue()
+    return {} if is_ours else {DATA_YAML: marks.get(DATA_YAML, NEVER_MADE)}
 
 
 def _whole(output: Path, journal: ImageJournal, save: Sequence[str]) -> bool:
     """Tell whether the files that concern all images are there in full."""
-    return all(has_size(output / path, journal.run_marks.get(path)) for path in run_files(save))
+    return all(
+        has_size(output / path, journal.run_marks.get(path))
+        or (path == DATA_YAML and (output / path).is_file())
+        for path in run_files(save)
+    )
 
 
 def still_there(journal: ImageJournal, listing: Listing) -> list[str]:
@@ -176,8 +188,7 @@ def remove_stale(
         for name, texts in _all_marks(journal)
         if name not in names or journal.entries[name].failed
         for marks in map(marks_from, texts)
-        for kind, path in result_paths(name, tuple(KINDS)).items()
-        if kind in marks
+        for kind, path in marked_paths(name, marks).items()
     ]
     stale += [(path, mark) for path, mark in journal.run_marks.items() if path not in run_files(save)]
     if not stale:
@@ -186,7 +197,7 @@ def remove_stale(
         _any_case(path): path
         for name, entry in journal.entries.items()
         if name in names and not entry.failed
-        for path in result_paths(name, save).values()
+        for path in (result_paths(name, save) | marked_paths(name, marks_from(entry.marks))).values()
     }
     return tuple(
         path

@@ -15,6 +15,7 @@ from pathlib import Path
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import sweep_stale
 from san_cli.outputs.coco import dataset_info
+from san_cli.outputs.places import DATA_YAML, PLACED
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import (
     Tally,
@@ -27,8 +28,8 @@ from san_cli.predict.finish import (
 )
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
-from san_cli.predict.made_files import Mark, has_size, marks_from, was_edited
-from san_cli.predict.output_names import PLACED, result_paths
+from san_cli.predict.made_files import Mark, has_size, marks_from, was_changed, was_edited
+from san_cli.predict.output_names import marked_paths, result_paths
 from san_cli.predict.partial import remove_rows
 from san_cli.predict.results import foreign_file, make_folder, stopping
 from san_cli.predict.search import InputImage
@@ -50,6 +51,7 @@ class Run:
     listing: Listing
     save: tuple[str, ...]
     info: Mapping[str, object]  # of the COCO dataset
+    by_region: bool  # it has an annotation for each region
     share: Share
     processes: Processes
     lock: int | None  # descriptor of the folder's lock; the leading process has it for all
@@ -68,12 +70,11 @@ class Run:
 
     def _marked(self, image: InputImage) -> list[tuple[Path, Mark | None]]:
         marks = marks_from(self.journal.entries[image.name].marks)
-        paths = result_paths(image.name, self.save)
-        return [
-            (self.output / path, marks.get(kind))
-            for kind, path in paths.items()
-            if kind in marks or kind not in PLACED
-        ]
+        paths = {
+            kind: path for kind, path in result_paths(image.name, self.save).items() if kind not in PLACED
+        }
+        paths |= marked_paths(image.name, marks)
+        return [(self.output / path, marks.get(key)) for key, path in paths.items()]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def open_run(
                 )
         except OSError as error:
             raise _unusable(error, output) from error
-        yield Run(output, listing, save, info, share, processes, lock, journal)
+        yield Run(output, listing, save, info, bool(settings["regions"]), share, processes, lock, journal)
 
 
 def _unusable(error: OSError, output: Path) -> SanError:
@@ -186,9 +187,36 @@ def _forget(output: Path, listing: Listing, settings: Settings) -> None:
         same = not other_settings(kept_settings(output) or {}, settings)
     except SanError:  # damaged, and replaced now
         same = False
+    _refuse_corrected_numbers(output, journal, settings)
+    if DATA_YAML in journal.run_marks or "yolo" in list(
+        settings["save"]
+    ):  # else its names might be those of before
+        (output / DATA_YAML).unlink(missing_ok=True)
     kept = still_there(journal, listing) if same else []
     remove_stale(output, journal, kept, ())
     journal.merge(kept, "", {})
+
+
+def _refuse_corrected_numbers(output: Path, journal: ImageJournal, settings: Settings) -> None:
+    """Raise SanError for YOLO's files that were corrected, as they stay, where their numbers are of other classes."""
+    try:
+        before = kept_settings(output) or {}
+    except SanError:  # damaged
+        before = {}
+    if before.get("vocab") == settings["vocab"]:
+        return
+    corrected = [
+        path
+        for name, entry in journal.entries.items()
+        for kind, path in marked_paths(name, marks_from(entry.marks)).items()
+        if kind == "yolo" and was_changed(output / path, marks_from(entry.marks)[kind])
+    ]
+    if corrected:
+        raise SanError(
+            f"somebody has corrected {counted(len(corrected), 'YOLO file')} in {quoted(output)}, whose numbers are "
+            "of other classes",
+            hint=f"Choose another folder with -o, or remove what was corrected, such as {quoted(corrected[0])}.",
+        )
 
 
 def _agree(processes: Processes, output: Path, settings: Settings, listing: Listing) -> None:
@@ -265,7 +293,15 @@ def _end_together(run: Run, classes: Sequence[str]) -> Ending:
 
 
 def _finish(run: Run, journal: ImageJournal, classes: Sequence[str]) -> Tally | None:
-    ending = finish(run.output, run.listing, journal=journal, save=run.save, classes=classes, info=run.info)
+    ending = finish(
+        run.output,
+        run.listing,
+        journal=journal,
+        save=run.save,
+        classes=classes,
+        info=run.info,
+        by_region=run.by_region,
+    )
     remove_rows(run.output)  # all images are done: what is left is of others that were begun once
     return ending
 

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, PHOTO_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_header import header_fault
 from san_cli.datasets.image_magic import looks_like_image, read_head
+from san_cli.datasets.image_names import IMAGE_SUFFIXES
 from san_cli.datasets.images import os_cause
 from san_cli.errors import ExitCode, SanError
 from san_cli.predict.input_hints import (
@@ -33,7 +34,6 @@ from san_cli.predict.input_hints import (
 )
 from san_cli.predict.output_names import FormerResults
 from san_cli.predict.search import (
-    IMAGE_SUFFIXES,
     Exclusion,
     FailedInput,
     FoundFile,

@@ -5,6 +5,7 @@ and is left alone; what belongs to an input that is gone is removed only while i
 """
 
 import hashlib
+import json
 import os
 import stat
 import struct
@@ -34,6 +35,9 @@ class Mark(NamedTuple):
     digest: str
 
 
+NEVER_MADE = Mark(-1, "0")  # of a file that isn't ours: no file has it
+
+
 def mark_of(path: Path) -> Mark:
     """Return the mark of a file as it is now; OSError where it can't be read."""
     digest, size = hashlib.blake2b(digest_size=8), 0
@@ -53,24 +57,55 @@ def has_size(path: str | os.PathLike[str], mark: Mark | None) -> bool:
 
 
 def was_edited(path: str | os.PathLike[str], mark: Mark | None) -> bool:
-    """Tell whether a picture, or a GeoJSON, is there as a whole, and of another length than its mark says."""
+    """Tell whether a picture, a JSON or YOLO's labels are there as a whole, and of another length than marked."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (as has_size)
             size = file.seek(0, os.SEEK_END)
-            return mark is not None and size != mark.size and _is_whole(file, size)
+            if mark is None or size == mark.size:
+                return False
+            if os.fspath(path).endswith((".json", ".geojson", ".txt")):
+                file.seek(0)
+                text = file.read()
+                return _is_json(text) if not os.fspath(path).endswith(".txt") else _is_yolo(text)
+            return _is_whole(file, size)
     except (OSError, ValueError):
         return False
 
 
+def was_changed(path: Path, mark: Mark) -> bool:
+    """Tell whether a file is there that is not, to the byte, what was marked, and isn't cut down to nothing."""
+    try:
+        size = path.stat().st_size
+        return (size > 0 or path.suffix == ".txt") and mark_of(path) != mark
+    except OSError:
+        return False
+
+
 def _is_whole(file: BinaryIO, size: int) -> bool:
-    """Tell whether a PNG, JPEG, TIFF or GeoJSON is there up to its end, as far as a few bytes tell."""
+    """Tell whether a PNG, JPEG or TIFF is there up to its end, as far as a few bytes tell."""
     file.seek(0)
     head = file.read(16)
     if head[:4] in _TIFF:
         return _ends_within(file, size, *_TIFF[head[:4]])
     file.seek(max(0, size - 64))
-    end = file.read()
-    return end.endswith(_ENDS) or b"".join(end.split()).endswith(b"]}")
+    return file.read().endswith(_ENDS)
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_yolo(text: bytes) -> bool:
+    """Tell whether every line is a class and pairs of numbers; no line is an image without anything."""
+    try:
+        lines = [[float(number) for number in line.split()] for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return False
+    return all(len(line) % 2 == 1 and len(line) >= 5 for line in lines)
 
 
 def _ends_within(file: BinaryIO, size: int, order: str, count: str, offset: str) -> bool:

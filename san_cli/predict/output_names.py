@@ -5,102 +5,61 @@ Results of a former run are known by their names, too, so that they aren't taken
 # Paths stay strings here: 100,000 of them must not cost seconds.
 # ruff: noqa: PTH113, PTH118, PTH119, PTH120, PTH122
 
-import hashlib
 import os
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from san_cli.datasets.foreign_formats import PHOTO_SUFFIXES
+from san_cli.datasets.image_names import IMAGE_SUFFIXES, name_key, output_stem
 from san_cli.errors import SanError
-from san_cli.outputs import gallery
-from san_cli.outputs.tables import TABLES
+from san_cli.outputs.places import BY_CLASS, FILES, PLACED, YOLO_IMAGES, place_of, run_files
 from san_cli.predict.journal import STATE_FOLDER
-from san_cli.predict.search import IMAGE_SUFFIXES, InputImage, real_path
+from san_cli.predict.search import InputImage, real_path
 from san_cli.text import printable
 
 # What --save takes.
-KINDS = ("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", "geojson")
-PREDICTIONS, CLASSES = "predictions.json", "classes.json"
-LONGEST_STEM = 200  # bytes: file systems allow 255, of which the suffix and a temporary file's mark take some
-_SUFFIXES = {
-    "overlay": ".overlay.jpg",
-    "labels": ".labels.png",
-    "labels-gray": ".labels-gray.png",
-    "scores": ".confidence.png",
-    "labels-tiff": ".labels.tif",
-    "geojson": ".geojson",
-}
-# Results that only pictures have which say where on earth they lie; the first comes with the labels.
-PLACED = ("labels-tiff", "geojson")
-_THUMBNAILS = {"thumbnail": gallery.PHOTO_SUFFIX, "thumbnail_classes": gallery.CLASSES_SUFFIX}  # of the page
-_RUN_FILES = {
-    "json": [PREDICTIONS],
-    "labels": [CLASSES],
-    "labels-gray": [CLASSES],
-    "html": [gallery.DATA, gallery.PAGE],
-    **{kind: list(files) for kind, files in TABLES.items()},
-}
-# An image's results are its stem between two of these. No suffix ends in another, so two results have one name
-# only if their images have one stem.
-RESULTS = tuple(("", suffix) for suffix in _SUFFIXES.values()) + tuple(
-    (f"{gallery.FOLDER}/", suffix) for suffix in _THUMBNAILS.values()
+KINDS = (
+    *("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", "geojson"),
+    *("coco-polygons", "yolo", "labelme", "label-studio", "cvat", "masks", "cutouts"),
 )
-_RESULT_SUFFIXES = tuple(suffix for _, suffix in RESULTS)
+RESULTS = tuple(FILES.values())
+_RESULT_SUFFIXES = tuple(suffix for _, suffix in RESULTS if suffix.count(".") > 1 or suffix == ".geojson")
+_THUMBNAILS = ("thumbnail", "thumbnail_classes")  # of the page
+# Folders below that of the results where all pictures are ours, whatever they are called.
+_RESULT_FOLDERS = tuple(f"/{folder}/" for folder in (*BY_CLASS, YOLO_IMAGES))
+_FOLDERS = sorted({before for before, _ in RESULTS} | {f"{kind}/" for kind in (*BY_CLASS, YOLO_IMAGES)})
 
 _Pair = tuple[str, str]
-
-
-def output_stem(name: str) -> str:
-    """Return an input's name without an image's suffix: `sub/photo.jpg` → `sub/photo`, but `data.v2` → `data.v2`.
-
-    A last part that is too long for its results is cut, with a hash of the whole at its end.
-    """
-    folder, slash, last = name.rpartition("/")
-    stem, suffix = os.path.splitext(last)
-    if suffix.lower() not in IMAGE_SUFFIXES and suffix.lower() not in PHOTO_SUFFIXES:
-        stem = last
-    return folder + slash + (stem if len(stem) * 4 <= LONGEST_STEM else _cut(stem))
-
-
-def _cut(stem: str) -> str:
-    if len(os.fsencode(stem)) <= LONGEST_STEM:
-        return stem
-    mark = "~" + hashlib.sha256(os.fsencode(stem)).hexdigest()[:16]
-    while len(os.fsencode(stem)) > LONGEST_STEM - len(mark):
-        stem = stem[:-1]
-    return stem + mark
 
 
 def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
     """Give kind and path below the folder of the results of each file that belongs to the image `name` alone.
 
-    Not every image has those that are `PLACED`.
+    Not every image has those that are `PLACED`, and those of each class (`BY_CLASS`) come to them.
     """
     stem = output_stem(name)
-    paths = {kind: stem + suffix for kind, suffix in result_suffixes(save).items()}
-    placed = {"labels-tiff": "labels" in save, "geojson": "geojson" in save}
-    paths |= {kind: stem + _SUFFIXES[kind] for kind in PLACED if placed[kind]}
-    if "html" in save:
-        paths |= {kind: f"{gallery.FOLDER}/{stem}{suffix}" for kind, suffix in _THUMBNAILS.items()}
-    return paths
+    kinds = [*result_kinds(save), *(kind for kind in PLACED if _comes_with(kind) in save)]
+    kinds += _THUMBNAILS if "html" in save else ()
+    return {kind: place_of(stem, kind) for kind in kinds}
 
 
-def result_suffixes(save: Sequence[str]) -> dict[str, str]:
-    """Give kind and suffix of the full-size results that every image has; they stand at its stem."""
-    return {kind: _SUFFIXES[kind] for kind in save if kind in _SUFFIXES and kind not in PLACED}
+def _comes_with(placed: str) -> str:
+    return "labels" if placed == "labels-tiff" else placed
 
 
-def run_files(save: Sequence[str]) -> list[str]:
-    """List the paths, below the folder of the results, of the files that concern all images."""
-    return list(dict.fromkeys(path for kind in save for path in _RUN_FILES.get(kind, [])))
+def marked_paths(name: str, keys: Iterable[str]) -> dict[str, str]:
+    """Give key and path of the files that were made for the image `name`, by the keys of their marks."""
+    stem = output_stem(name)
+    return {key: place_of(stem, key) for key in keys}
 
 
-def told_kinds(save: Sequence[str]) -> list[str]:
-    """Say what the results of each kind are called: "*.overlay.jpg", "predictions.json"."""
-    told = {kind: f"*{suffix}" for kind, suffix in _SUFFIXES.items()} | {"html": gallery.PAGE}
-    told["geojson"] += " of pictures that lie on a map"
-    return [told.get(kind) or ", ".join(_RUN_FILES[kind]) for kind in save]
+def result_kinds(save: Sequence[str]) -> list[str]:
+    """List the kinds of files that every image has for itself."""
+    return [kind for kind in save if kind in FILES and kind not in PLACED]
+
+
+def class_folders(name: str, save: Sequence[str]) -> dict[str, str]:
+    """Give kind and folder of the files that the image `name` has for each of its classes."""
+    return {kind: f"{kind}/{output_stem(name)}" for kind in BY_CLASS if kind in save}
 
 
 def check_collisions(images: Sequence[InputImage], output: Path | None = None) -> None:
@@ -114,11 +73,11 @@ def check_collisions(images: Sequence[InputImage], output: Path | None = None) -
     folders: dict[str, InputImage] = {}  # every folder that the results need, by one image in it
     pairs: list[_Pair] = []
     for image in images:
-        key = _key(output_stem(image.name))
+        key = name_key(output_stem(image.name))
         first = owners.setdefault(key, image)
         if first is not image:
             pairs.append((str(first.path), str(image.path)))
-        for before in ("", f"{gallery.FOLDER}/"):
+        for before in _FOLDERS:
             folder = (before + key).rpartition("/")[0]
             while folder and folder not in folders:
                 folders[folder] = image
@@ -155,17 +114,6 @@ def _way_out(pairs: Sequence[_Pair]) -> str:
     return "Rename one of each pair, or give them to separate runs with different -o folders."
 
 
-def _key(name: str) -> str:
-    """Equal for names that some file system takes for one."""
-    folder, slash, last = name.rpartition("/")
-    if folder and (" " in folder or "." in folder):
-        folder = "/".join(part.rstrip(" .") or part for part in folder.split("/"))
-    name = folder + slash + last
-    if name.isascii():
-        return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
-
-
 def _files_needed_as_folders(owners: dict[str, InputImage], folders: dict[str, InputImage]) -> list[_Pair]:
     pairs = []
     for folder, image in folders.items():
@@ -199,7 +147,7 @@ def _results_over_inputs(
             real_folders[folder] = os.path.join(real_path(folder), "")
         if not real_folders[folder].startswith(os.path.join(output, "")):
             continue
-        key = _key(os.path.relpath(real_folders[folder] + name, output).replace(os.sep, "/"))
+        key = name_key(os.path.relpath(real_folders[folder] + name, output).replace(os.sep, "/"))
         owner = _owner(key, owners)
         if owner is not None:
             pairs.append((str(owner.path), str(image.path)))
@@ -207,7 +155,7 @@ def _results_over_inputs(
 
 
 def has_result_name(name: str) -> bool:
-    """Tell whether a file is called like a result."""
+    """Tell whether a file is called like a result, as no photograph is."""
     return name.endswith(_RESULT_SUFFIXES)
 
 
@@ -215,16 +163,19 @@ class FormerResults:
     """Tells the results of former runs from other files: by name, and by the run's own folder beside or above."""
 
     def __init__(self) -> None:
-        self._in_run: dict[str, bool] = {}  # by folder
+        self._run_of: dict[str, str] = {}  # by folder: that of the run that it is in, or ""
 
     def has(self, real: str) -> bool:
         """Tell whether a run has made the file; `real` is its path without links."""
-        return has_result_name(real) and self._is_in_run(os.path.dirname(real))
+        run = self._run(os.path.dirname(real))
+        if not run:
+            return False
+        below = real[len(run.rstrip("/")) :]
+        return has_result_name(real) or below.startswith(_RESULT_FOLDERS)
 
-    def _is_in_run(self, folder: str) -> bool:
-        if folder not in self._in_run:
+    def _run(self, folder: str) -> str:
+        if folder not in self._run_of:
             above = os.path.dirname(folder)
-            self._in_run[folder] = os.path.isfile(f"{folder}/{STATE_FOLDER}/run.json") or (
-                above != folder and self._is_in_run(above)
-            )
-        return self._in_run[folder]
+            is_one = os.path.isfile(f"{folder}/{STATE_FOLDER}/run.json")
+            self._run_of[folder] = folder if is_one else "" if above == folder else self._run(above)
+        return self._run_of[folder]

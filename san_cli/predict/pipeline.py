@@ -18,23 +18,27 @@ from dataclasses import dataclass, field, replace
 from san_cli.datasets.images import BadImage, displayed_size, load_image, raise_pillow_limit, silence_decoders
 from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.pipeline import threaded
+from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.engine.segmenter import Segmenter
 from san_cli.engine.tiling import tiling_of
-from san_cli.outputs.parts import count_parts
+from san_cli.outputs.picture_files import Picture
+from san_cli.outputs.places import CORRECTABLE, OUTLINED, OUTLINED_TOGETHER
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.outputs.tables import TABLES
 from san_cli.predict.batches import Size, plan_batches
 from san_cli.predict.folder import Run
 from san_cli.predict.journal import image_line, source_of
-from san_cli.predict.made_files import marks_from, remove_made
-from san_cli.predict.output_names import PLACED, result_paths
+from san_cli.predict.made_files import NEVER_MADE, Mark, marks_from, remove_made, was_changed
+from san_cli.predict.output_names import marked_paths
 from san_cli.predict.partial import remove_rows
 from san_cli.predict.request import Job
-from san_cli.predict.results import Picture, Written, cause_of_one_image, discard, stopping, write_results
+from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.predict.segmenting import Segmenting
 from san_cli.predict.states import Failed, Loaded, Outcome, Planned, Saved, Segmented
 from san_cli.predict.turns import Turns
+from san_cli.regions.parts import count_parts
+from san_cli.regions.rle import Region, encode_label_map
+from san_cli.regions.split import FoundRegion, split
 from san_cli.text import counted, printable
 
 # Pictures of more pixels (which --max-pixels has to allow) are in memory one at a time; the size of others isn't even
@@ -215,6 +219,7 @@ class Stages:
         position = image.planned.position
         name = self.run.listing.images[position].name
         written: Mapping[str, Written] = {}
+        corrected = self._corrected(name)
         orientation, notes = (
             (image.exif_orientation, image.notes)
             if isinstance(image, Failed)
@@ -224,25 +229,42 @@ class Stages:
             record = ImageRecord(name, 0, 0, error=image.cause, notes=notes)
         else:
             try:
-                record, written = self._write(name, image)
+                record, written = self._write(name, image, [k for k in self.job.save if k not in corrected])
             except OSError as error:
                 cause = cause_of_one_image(error)
                 if cause is None:
                     raise stopping(error, self.run.output) from error
                 record = ImageRecord(name, 0, 0, error=cause, notes=notes)
-        marks = {kind: result.mark for kind, result in written.items()}
+        marks = {**corrected, **{kind: result.mark for kind, result in written.items()}}
         line = image_line(image.source, orientation, record, marks)
         ms = {**image.ms, "write": _ms_since(start)}
-        outcome = Outcome(record, orientation, windows=image.windows, ms=ms, notes=record.notes)
+        stays = tuple(
+            f"{path} stays, as somebody has changed it (remove it, and it is made anew)"
+            for path in marked_paths(name, corrected).values()
+        )
+        outcome = Outcome(record, orientation, windows=image.windows, ms=ms, notes=(*record.notes, *stays))
         if isinstance(image, Segmented):
             outcome = replace(outcome, highest=image.made.highest, surest=image.made.surest)
         return Saved(position, written, line, outcome)
 
-    def _write(self, name: str, image: Segmented) -> tuple[ImageRecord, Mapping[str, Written]]:
-        made, save = image.made, self.job.save
+    def _corrected(self, name: str) -> dict[str, Mark]:
+        """Find what somebody has corrected or drawn, with the marks of what was made: that is never replaced."""
+        entry = self.run.journal.entries.get(name)
+        marks = {} if entry is None else marks_from(entry.marks)
+        paths = marked_paths(name, [kind for kind in CORRECTABLE if kind in self.job.save])
+        return {
+            kind: marks.get(kind, NEVER_MADE)
+            for kind, path in paths.items()
+            if was_changed(self.run.output / path, marks.get(kind, NEVER_MADE))
+        }
+
+    def _write(
+        self, name: str, image: Segmented, save: Sequence[str]
+    ) -> tuple[ImageRecord, Mapping[str, Written]]:
+        made = image.made
         regions = encode_label_map(made.label_map)
         parts = count_parts(made.label_map, regions) if set(TABLES) & set(save) else {}
-        if "json" not in save:  # only its areas are wanted, and run lengths are most of a journal
+        if "json" not in save or self.job.regions:  # only its areas are wanted, and run lengths are long
             regions = {class_id: Region("", r.area, r.bbox) for class_id, r in regions.items()}
         found = tuple(
             Found(
@@ -254,7 +276,16 @@ class Stages:
             )
             for class_id, region in regions.items()
         )
-        picture = Picture(image.image.pixels, made, found, image.image.geo_tags)
+        regions_found = self._regions(made)
+        picture = Picture(
+            self.run.listing.images[image.planned.position].path,
+            image.image.pixels,
+            made.label_map,
+            found,
+            regions_found,
+            made.confidence,
+            image.image.geo_tags,
+        )
         written, notes = write_results(self.run.output, name, save, picture, self.job.classes)
         self.unnamed[image.planned.position] = written
         if self.ended:  # a thread that a second interrupt didn't wait for
@@ -263,17 +294,34 @@ class Stages:
         height, width = made.label_map.shape
         uncertain = None if made.uncertain is None else round(made.uncertain, 6)
         notes = (*image.image.notes, *notes)
-        return ImageRecord(name, height, width, found, uncertain=uncertain, notes=notes), written
+        kept = self._kept(regions_found)
+        record = ImageRecord(name, height, width, found, uncertain=uncertain, notes=notes, regions=kept)
+        return record, written
+
+    def _regions(self, made: SegmentationMap) -> tuple[FoundRegion, ...]:
+        """Find the regions of an image, where something is made of them."""
+        job = self.job
+        outlines = bool(set(OUTLINED) & set(job.save))
+        if not (outlines or job.regions):
+            return ()
+        run_lengths = job.regions and "json" in job.save
+        return split(made.label_map, run_lengths=run_lengths, outlines=outlines, simplify=job.simplify)
+
+    def _kept(self, regions: tuple[FoundRegion, ...]) -> tuple[FoundRegion, ...]:
+        """Choose what the journal keeps of them: what files that concern all images are made from."""
+        if set(OUTLINED_TOGETHER) & set(self.job.save):
+            return regions
+        return tuple(region._replace(outlines=()) for region in regions) if self.job.regions else ()
 
     def _remove_former(self, name: str, written: Mapping[str, Written]) -> None:
-        """Remove what an earlier state of the image had and this one can't have: it lies nowhere any more."""
+        """Remove what an earlier state of the image had and this one can't have: it lies nowhere, lacks a class."""
         entry = self.run.journal.entries.get(name)
         if entry is None:
             return
-        paths = result_paths(name, self.job.save)
-        for kind, mark in marks_from(entry.marks).items():
-            if kind in PLACED and kind not in written and kind in paths:
-                remove_made(self.run.output, paths[kind], mark)
+        marks = marks_from(entry.marks)
+        for key, path in marked_paths(name, marks).items():
+            if key not in written:
+                remove_made(self.run.output, path, marks[key])
 
 
 def _ms_since(start: float) -> float:

@@ -26,16 +26,22 @@ from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary, select_entr
 from san_cli.vocabulary.terms import as_term, word_key
 
 _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program's word
-    **dict.fromkeys(("png", "mask", "masks", "label", "map", "labelmap", "seg"), "labels"),
+    **dict.fromkeys(("png", "label", "map", "labelmap", "seg"), "labels"),
     **dict.fromkeys(("jpg", "jpeg", "image", "images", "vis", "visualization", "color", "colour"), "overlay"),
     **dict.fromkeys(("coco", "rle", "annotations", "predictions"), "json"),
+    **dict.fromkeys(("polygon", "polygons", "coco-polygon", "coco_polygons", "roboflow"), "coco-polygons"),
+    **dict.fromkeys(("ultralytics", "yolov5", "yolov8", "yolo11", "yolo-seg", "txt"), "yolo"),
+    **dict.fromkeys(("x-anylabeling", "xanylabeling", "anylabeling", "json-labelme"), "labelme"),
+    **dict.fromkeys(("labelstudio", "label_studio", "ls"), "label-studio"),
+    **dict.fromkeys(("mask", "binary", "binary-masks"), "masks"),
+    **dict.fromkeys(("cutout", "crop", "crops", "rgba", "sprites"), "cutouts"),
     **dict.fromkeys(("confidence", "score", "uncertainty", "heatmap"), "scores"),
     **dict.fromkeys(("csv", "areas", "tables", "excel", "xlsx"), "table"),
     **dict.fromkeys(("gray", "grey", "labels-grey", "labels_gray", "mono"), "labels-gray"),
     **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
-    **dict.fromkeys(("polygons", "vector", "shapes", "shapefile", "gis", "qgis"), "geojson"),
+    **dict.fromkeys(("vector", "shapes", "shapefile", "gis", "qgis"), "geojson"),
     **dict.fromkeys(("tif", "tiff", "geotiff", "geotif"), "labels"),
-    "all": ",".join(kind for kind in KINDS if kind not in ("parquet", "geojson")),  # which need more than san
+    "all": "overlay,labels,json,html,labels-gray,scores,table",  # not what needs more, nor what one tool reads
 }
 _FILE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".gif"),
@@ -69,6 +75,7 @@ class Words:
     templates: str = "vild"
     min_confidence: str = "0"
     only: Sequence[str] | None = None
+    min_area: int = 0
     verbose: bool = False  # say what competes
 
 
@@ -90,6 +97,8 @@ class Plan:
 
     output: Path
     save: str = ",".join(KINDS[:3])
+    regions: bool = False
+    simplify: float = 0.0
     jsonl: bool = False
     overwrite: bool = False
     fail_fast: bool = False
@@ -110,6 +119,8 @@ class Job:
     max_bytes: int | None = None
     reading: Reading = AS_STORED
     tile: Tile | None = None
+    regions: bool = False  # one annotation for each region
+    simplify: float = 0.0  # pixels
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,6 +203,7 @@ def parse_words(
         keep_scores=keep_scores,
         min_confidence=parse_limit("--min-confidence", words.min_confidence, 1.0),
         only=bool(words.only),
+        min_area=words.min_area,
     )
     check_background(vocabulary, options)
     for limit in (options.min_score, options.min_confidence):

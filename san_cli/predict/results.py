@@ -4,41 +4,23 @@ import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from san_cli.datasets.image_names import output_stem
 from san_cli.datasets.images import os_cause
-from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import temp_path
-from san_cli.outputs.gallery import write_layer, write_photo
-from san_cli.outputs.geojson import write_geojson
-from san_cli.outputs.label_map import write_confidence, write_gray_label_map, write_label_map
-from san_cli.outputs.label_tiff import GeoTags, write_label_tiff
-from san_cli.outputs.overlay import overlay_note, render_overlay, write_overlay
-from san_cli.outputs.record import Found
+from san_cli.outputs.picture_files import Picture, class_files, write_picture_file
+from san_cli.outputs.places import run_files, way_to
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.made_files import Mark, mark_of
-from san_cli.predict.output_names import result_paths, run_files
+from san_cli.predict.output_names import class_folders, result_paths
 from san_cli.text import quoted
 
 # Troubles with one name, not with the disk: that image fails and the others go on.
 _OF_ONE_NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """All that an image's own files are made from."""
-
-    pixels: NDArray[np.uint8]  # [H, W, 3]
-    made: SegmentationMap
-    found: Sequence[Found]
-    geo_tags: GeoTags | None  # where on earth it lies
 
 
 class Written(NamedTuple):
@@ -50,69 +32,38 @@ class Written(NamedTuple):
 
 
 def write_results(
-    output: Path,
-    name: str,
-    save: Sequence[str],
-    picture: Picture,
-    classes: Sequence[str],
+    output: Path, name: str, save: Sequence[str], picture: Picture, classes: Sequence[str]
 ) -> tuple[dict[str, Written], tuple[str, ...]]:
-    """Write an image's own files, by kind, under temporary names, and remove what has theirs.
+    """Write an image's own files, by key, under temporary names, and remove what has theirs.
 
     Returns them, and a note on each of those asked for that there can't be. OSError where writing fails; nothing
     new is left then.
     """
     if not (output / STATE_FOLDER).is_dir():  # nor is it to be made again under a run that began elsewhere
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(output))
+    planned = [(kind, path, 0) for kind, path in result_paths(name, save).items()]
+    planned += class_files(output_stem(name), save, picture, classes)
     written: dict[str, Written] = {}
     notes: list[str] = []
     try:
-        for kind, relative in result_paths(name, save).items():
-            if kind == "labels-tiff" and not picture.geo_tags:
+        for key, relative, class_id in planned:
+            if key == "labels-tiff" and not picture.geo_tags:
                 continue
             path = output / relative
             make_folder(output, path.parent)
             temp = temp_path(path.parent)
-            note = _write(kind, temp, picture, classes)
+            image_path = way_to(picture.path, path.parent)
+            kind = key.partition("/")[0]
+            note = write_picture_file(kind, temp, picture, classes, image_path, class_id)
             if note is not None:
                 notes.append(note)
             if temp.exists():
-                written[kind] = Written(temp, path, mark_of(temp))
+                written[key] = Written(temp, path, mark_of(temp))
                 path.unlink(missing_ok=True)  # or it might be taken for the new one after a kill
     except BaseException:
         discard(written)
         raise
     return written, tuple(notes)
-
-
-def _write(kind: str, path: Path, picture: Picture, classes: Sequence[str]) -> str | None:
-    """Write one file, or return the reason why there can't be such a one; or a word on what it is."""
-    pixels, label_map, confidence = picture.pixels, picture.made.label_map, picture.made.confidence
-    if kind == "geojson":
-        return _write_geojson(path, picture, classes)
-    if kind == "overlay":
-        write_overlay(path, render_overlay(pixels, label_map, classes))
-    elif kind == "labels":
-        write_label_map(path, label_map, classes)
-    elif kind == "labels-gray":
-        write_gray_label_map(path, label_map, classes)
-    elif kind == "scores":
-        assert confidence is not None, "asked for with the scores"
-        write_confidence(path, confidence)
-    elif kind == "labels-tiff":
-        assert picture.geo_tags, "only pictures with a place have it"
-        write_label_tiff(path, label_map, classes, picture.geo_tags)
-    elif kind == "thumbnail":
-        write_photo(path, pixels)
-    else:
-        write_layer(path, label_map, classes)
-    return overlay_note(*label_map.shape) if kind == "overlay" else None
-
-
-def _write_geojson(path: Path, picture: Picture, classes: Sequence[str]) -> str | None:
-    try:
-        return write_geojson(path, picture.made.label_map, classes, picture.found, picture.geo_tags)
-    except SanError as fault:  # a coordinate system that nobody knows: all else of the picture stands
-        return f"no GeoJSON: {fault.message}"
 
 
 def discard(written: Mapping[str, Written]) -> None:
@@ -144,7 +95,9 @@ def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str
     """Return a file that is there already under the name of a result, if any."""
     if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
         return None
-    of_the_images = (path for name in names for path in result_paths(name, save).values())
+    of_the_images = (
+        path for name in names for make in (result_paths, class_folders) for path in make(name, save).values()
+    )
     for relative in chain(run_files(save), of_the_images):
         if os.path.lexists(output / relative):
             return str(output / relative)

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING
 from san_cli.engine.tiling import is_squeezed, parse_tile
 from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import get_preset
+from san_cli.outputs.annotations.yolo import link_suffix, untaken_note
 from san_cli.outputs.jsonl import image_line
+from san_cli.outputs.places import PLACED, idle_options
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import failed_records
 from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
 from san_cli.predict.input_hints import nothing_usable
 from san_cli.predict.inputs import Listing, fail_unreadable
 from san_cli.predict.journal import STATE_FOLDER
-from san_cli.predict.output_names import PLACED, result_paths
+from san_cli.predict.output_names import class_folders, result_paths
 from san_cli.predict.request import (
     Inputs,
     Job,
@@ -57,21 +59,30 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     save = saved_kinds(plan.save)
     reading, tile = reading_of(inputs), parse_tile(model.tile)
     check_output_name(plan.output)
-
     # The leading one of several processes speaks for all; the others tell of their failures.
     share, processes = our_share(plan)
     if not processes.leads:
         voice = Voice(say=voice.say, progress=voice.progress)
+    for note in idle_options(save, regions=plan.regions and not plan.jsonl, simplify=plan.simplify):
+        voice.note(note)
     summary = Summary(plan.output, save, voice)
 
     # Words, images and the folder of the results: seconds at most, and most mistakes are there.
     vocabulary, options = parse_words(words, model, voice, keep_scores="scores" in save)
-    job = Job(vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading, tile)
+    job = Job(
+        vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading, tile,
+        plan.regions, plan.simplify,
+    )  # fmt: skip
     asked = asked_settings(job, template_set(words.templates))
     listing = list_images(inputs, plan.output, processes, voice)
     refuse_unusable_folder(plan.output)
     if not (plan.output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
         listing = fail_unreadable(listing, inputs.max_pixels)
+    untaken = [
+        image.name for image in listing.images if "yolo" in save and link_suffix(image.path.name) is None
+    ]
+    if untaken:
+        voice.note(untaken_note(untaken))
     _tell_failures(listing, job, plan, summary, leads=processes.leads)
 
     # The model, as far as it is known without loading it. Importing torch takes seconds: only now.
@@ -248,6 +259,8 @@ def _json_line(
     outputs = {
         kind: path for kind, path in outputs.items() if kind not in PLACED or (output / path).is_file()
     }
+    if record.found:
+        outputs |= class_folders(record.file_name, job.save)
     return image_line(
         record,
         job.classes,
@@ -255,7 +268,7 @@ def _json_line(
         exif_orientation=exif_orientation,
         outputs={kind: str(output / relative) for kind, relative in outputs.items()},
         ms=ms,
-        segmentation="json" in job.save,
+        by_region=job.regions,
     )
 
 

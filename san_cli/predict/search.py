@@ -13,10 +13,6 @@ from typing import NamedTuple
 
 from san_cli.datasets.images import os_cause
 
-_JPEG, _PNG, _TIFF = (".jpg", ".jpeg", ".jpe", ".jfif"), (".png", ".apng"), (".tif", ".tiff")
-_NETPBM, _JPEG_2000 = (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), (".jp2", ".j2k", ".jpx")
-_OTHERS = (".webp", ".avif", ".avifs", ".gif", ".bmp")
-IMAGE_SUFFIXES = frozenset(_JPEG + _PNG + _TIFF + _NETPBM + _JPEG_2000 + _OTHERS)
 # Made by macOS in archives, by Synology and QNAP beside photographs, by Windows: thumbnails, and what was deleted.
 _SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN"])
 

@@ -13,7 +13,7 @@ from san_cli.text import quoted
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
 
-FORMAT = 4  # of the results; raise it whenever the same settings give other bytes
+FORMAT = 5  # of the results; raise it whenever the same settings give other bytes
 
 
 def settings_file(output: Path) -> Path:
@@ -34,6 +34,9 @@ def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
         "only": options.only,
         "min-score": _limit(job, options.min_score),
         "min-confidence": _limit(job, options.min_confidence),
+        "min-area": options.min_area,
+        "regions": job.regions,
+        "simplify": job.simplify,
         "batch": job.batch,
         "tile": "off" if job.tile is None else job.tile,
         "range": list(reading.range) if isinstance(reading.range, tuple) else reading.range,

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from san_cli.errors import ExitCode
+from san_cli.outputs.places import told_kinds
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import Tally
 from san_cli.predict.folder import Ending
-from san_cli.predict.output_names import told_kinds
 from san_cli.predict.request import Job, Model
 from san_cli.runs.shares import Share
 from san_cli.runs.voice import Voice
@@ -117,6 +117,12 @@ class Summary:
             self.voice.tell(
                 f"removed: {counted(len(removed), 'result')} of inputs that are gone or can't be read any more, "
                 f"e.g. {printable(removed[0])}"
+            )
+        if ending.tally is not None and ending.tally.left:
+            left = ending.tally.left
+            self.voice.note(
+                f"left alone: {counted(len(left), 'file')} in the place of results that san hasn't made so, e.g. "
+                f"{printable(left[0])} (remove it, and it is made)"
             )
         if ending.tally is not None:
             for line in coverage_table(ending.tally, classes):

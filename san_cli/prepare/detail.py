@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from san_cli.datasets.json_stream import json_elements
 from san_cli.errors import ExitCode, SanError
-from san_cli.outputs.rle import decode
 from san_cli.prepare.sources import Member
+from san_cli.regions.rle import decode
 
 NAME = "trainval_merged.json"
 _MAX_BYTES = 2**30  # the official file has 590 MB

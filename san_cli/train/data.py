@@ -32,6 +32,8 @@ class TrainingData:
     ignore_label: int
     notes: tuple[str, ...] = ()  # for the user
     ignored: tuple[int, ...] | None = None  # own labels' values that don't count, see `Task`
+    relabelled: tuple[str, ...] = ()  # entries of --label-map
+    drawings: str | None = None  # SHA-256 of drawn labels
 
 
 def training_data(data: Data) -> TrainingData:
@@ -62,7 +64,8 @@ def own_data(own: OwnData, held_out: tuple[Path, Path] | None, limit: int | None
     train = own_task(own, limit=limit, say=notes.append)
     check = train
     if held_out is not None:
-        check = own_task(replace(own, images=held_out[0], labels=held_out[1]))
+        groups = tuple(entry.words for entry in train.vocabulary.entries)
+        check = own_task(replace(own, images=held_out[0], labels=held_out[1], groups=groups))
     return replace(_data(train, check), notes=(*notes, *train.notes))
 
 
@@ -92,6 +95,8 @@ def _data(train: Task, check: Task) -> TrainingData:
         train.vocabulary,
         train.ignore_label,
         ignored=train.ignored,
+        relabelled=train.relabelled,
+        drawings=train.drawings,
     )
 
 

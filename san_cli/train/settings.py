@@ -49,6 +49,8 @@ def settings_of(
             "words_sha256": _sha256(words),
             "ignore_label": data.ignore_label,
             "ignored": list(ignored),
+            "label_map": list(data.relabelled) or None,
+            "drawn_labels": data.drawings,
             "scenes": {"seed": source.seed, "size": source.size} if isinstance(source, EmojiSource) else None,
         },
         "templates": model.templates,

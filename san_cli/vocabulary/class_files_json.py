@@ -204,7 +204,8 @@ def _of_objects(values: list[dict[str, Any]], kind: str) -> tuple[str, list[Entr
     ids = [_as_id(one.get("id")) for one in values]
     if not cvat and any("id" in one for one in values) and None in ids:
         raise _Shape(f"entry {ids.index(None) + 1} has no id from 0 on")
-    _refuse_other_numbers(values, ids, cvat=cvat)
+    if not _is_class_table(values, ids):
+        _refuse_other_numbers(values, ids, cvat=cvat)
     entries = [
         Entry(
             f"entry {place}",
@@ -218,6 +219,15 @@ def _of_objects(values: list[dict[str, Any]], kind: str) -> tuple[str, list[Entr
     if all("colour" in one for one in values) or with_words:
         return "a class list of san", entries
     return "COCO categories" if None not in ids else kind, entries
+
+
+def _is_class_table(values: list[dict[str, Any]], ids: list[int | None]) -> bool:
+    """Tell whether this is the classes.json of `san predict`, whose category_id is the id and one."""
+    numbered = (
+        own is not None and _as_id(one.get("category_id")) == own + 1
+        for one, own in zip(values, ids, strict=True)
+    )
+    return all("colour" in one for one in values) and all(numbered)
 
 
 def _refuse_other_numbers(values: list[dict[str, Any]], ids: list[int | None], *, cvat: bool) -> None:

@@ -109,7 +109,7 @@ def test_models_and_vocabularies_are_all_named(page: Any) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("san ", {"predict", "eval", "fps", "train", "data", "vocab", "weights"}),
+        ("san ", {"predict", "convert", "eval", "fps", "train", "data", "vocab", "weights"}),
         ("san predict --model ", {"vit-b-16", "vit-l-14", "tiny"}),
         ("san train --model t", {"tiny"}),
         ("san fps --model ", {"vit-b-16", "vit-l-14", "tiny"}),

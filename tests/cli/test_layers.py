@@ -18,10 +18,11 @@ PACKAGE = ROOT / "san_cli"
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
-    ("predict", "evaluate", "train", "prepare", "fps"),
+    ("predict", "convert", "evaluate", "train", "prepare", "fps"),
     ("runs",),
     ("engine",),
     ("datasets", "outputs"),
+    ("regions",),
     ("vocabulary", "weights"),
     ("models",),
     ("errors", "text", "files"),
@@ -32,7 +33,10 @@ FOR_ALL = ("san_cli.__version__",)
 
 LONGEST = 400  # lines of a file
 MOST_PARAMETERS = 7  # of any function but a command, whose options they are
-COMMANDS = ("cli/predict.py: predict", "cli/eval.py: evaluate", "cli/train.py: train", "cli/fps.py: fps")
+COMMANDS = (
+    *("cli/predict.py: predict", "cli/convert.py: convert", "cli/eval.py: evaluate"),
+    *("cli/train.py: train", "cli/fps.py: fps"),
+)
 # Distributions that are imported under another name.
 IMPORTED_AS = {"open_clip_torch": "open_clip", "pillow": "PIL", "pyyaml": "yaml"}
 # Dependencies that nothing imports, each with its reason, and the other way round.

@@ -148,9 +148,15 @@ def instances(truth: Truth) -> np.ndarray:
         (lambda t: (t > 0).astype(np.uint8), "{}.png", NAMES[:1], (), "one more than there are classes"),
         (lambda t: t.astype(np.uint16) * 257, "{}.tif", NAMES, (), "multiples of 257"),
         (instances, "{}.tif", NAMES, (), "ids of instances"),
-        (lambda t: np.array([0, 128, 255], np.uint8)[t], "{}.png", NAMES, (), "searchsorted([0, 128, 255]"),
+        (
+            lambda t: np.array([0, 128, 255], np.uint8)[t],
+            "{}.png",
+            NAMES,
+            (),
+            "--label-map 128=1 --label-map 255=2",
+        ),
         (lambda t: np.array([0, 7, 33], np.uint8)[t], "{}.png", tuple("abcdefghij"), (), "up to 33"),
-        (lambda t: COLOURS[t], "{}.png", NAMES, (), "(pixels == ("),
+        (lambda t: COLOURS[t], "{}.png", NAMES, (), "--label-map '0,128,0=NAME' --label-map '128,0,0=NAME'"),
         (lambda t: Image.fromarray(COLOURS[t]).convert("P"), "{}.png", NAMES, (), "palette"),
         (lambda t: np.dstack([t, t, t, t * 9]), "{}.png", NAMES, (), "transparent"),
         (lambda t: np.eye(3)[t], "{}.npy", NAMES, (), "[36, 60, 3]"),
@@ -471,7 +477,7 @@ def test_what_lies_in_a_folder_of_labels(tmp_path: Path) -> None:
     folder = make(tmp_path)
     for suffix, told in (
         (".jpg", "JPEG"),
-        (".json", "drawn first"),
+        (".json", "labelme's JSON"),
         (".txt", "drawn first"),
         (".mat", ".npy"),
     ):
@@ -481,7 +487,8 @@ def test_what_lies_in_a_folder_of_labels(tmp_path: Path) -> None:
         fault = refused(folder, labels=suffix[1:])
         assert fault.code == 4
         assert f"1 {suffix}" in fault.message and told in fault.hint
-    assert "takes a folder" in refused(folder, labels="json/0.json").message
+    assert "no labels that san reads" in refused(folder, labels="json/0.json").message
+    assert "takes a folder" in refused(folder, labels="txt/0.txt").message
     (folder / "empty").mkdir()
     assert "empty" in refused(folder, labels="empty").message
     assert refused(folder, labels="nowhere").code == 4

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import recipe
 
@@ -57,3 +58,14 @@ def test_a_progress_bar_goes_to_stderr_and_changes_nothing(
     assert all((one.label_map == other.label_map).all() for one, other in zip(silent, shown, strict=True))
     with pytest.raises(SanError):
         segmenter.segment_batch([*images, "missing.jpg"], ["cat", "dog"], progress=True)
+
+
+def test_new_words_in_another_working_folder(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text tower is read when a word needs it, from weights that were named relative to the first folder."""
+    monkeypatch.chdir(tiny_weights.parent)
+    segmenter = Segmenter.load(weights=tiny_weights.name, device="cpu")
+    monkeypatch.chdir(tmp_path)
+    made = segmenter.segment(np.zeros((40, 50, 3), np.uint8), ["a word that nobody has embedded", "another"])
+    assert made.label_map.shape == (40, 50)

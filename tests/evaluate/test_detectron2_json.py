@@ -19,7 +19,7 @@ from san_cli.evaluate.detectron2_json import (
     index_predictions,
     read_label_map,
 )
-from san_cli.outputs.rle import run_lengths
+from san_cli.regions.rle import run_lengths
 
 NAMES = ["a/one.jpg", "b/two é.jpg", 'odd"\\name].jpg', "雪.png", "bytes\udcff.png"]
 

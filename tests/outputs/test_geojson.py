@@ -18,7 +18,7 @@ from san_cli.outputs import geojson
 from san_cli.outputs.geojson import read_place, refuse_without_rasterio, write_geojson
 from san_cli.outputs.label_tiff import GeoTags
 from san_cli.outputs.record import Found
-from san_cli.outputs.rle import Region
+from san_cli.regions.rle import Region
 
 NAMES = ["sky", "tree\n\x1b[31m \udcff", "road"]
 

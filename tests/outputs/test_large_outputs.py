@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from san_cli.outputs import large, overlay, parts, rle
+from san_cli.outputs import large, overlay
 from san_cli.outputs.gallery import write_photo
 from san_cli.outputs.label_map import (
     read_label_map,
@@ -23,10 +23,11 @@ from san_cli.outputs.label_map import (
 )
 from san_cli.outputs.large import averaged, bands, drop_pages, nearest
 from san_cli.outputs.overlay import overlay_note, overlay_size, render_overlay
-from san_cli.outputs.parts import count_parts
 from san_cli.outputs.png import write_png
-from san_cli.outputs.rle import encode_label_map
 from san_cli.predict.made_files import mark_of
+from san_cli.regions import parts, rle
+from san_cli.regions.parts import count_parts
+from san_cli.regions.rle import encode_label_map
 
 label_maps = hnp.arrays(
     np.int16, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.integers(-1, 3)

@@ -15,7 +15,7 @@ from san_cli.errors import SanError
 from san_cli.outputs.coco import dataset_info, write_coco
 from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region, decode, encode_label_map
+from san_cli.regions.rle import Region, decode, encode_label_map
 from san_cli.text import json_text
 
 NAMES = ["sky", "tree", "never seen", "golden retriever", "[b]猫[/b]"]
@@ -97,7 +97,7 @@ def test_every_field_that_some_reader_needs() -> None:
         "bbox": [0.0, 0.0, 2.0, 1.0],
         "iscrowd": 0,
         "score": 0.333333,
-        "confidence": 0.5,
+        "mean_confidence": 0.5,
     }
     for annotation in annotations:
         assert [type(side) for side in annotation["bbox"]] == [float] * 4
@@ -108,7 +108,7 @@ def test_every_field_that_some_reader_needs() -> None:
 def test_a_region_without_a_score_has_no_score() -> None:
     record = ImageRecord("a.jpg", 1, 1, (Found(0, Region("01", 1, (0.0, 0.0, 1.0, 1.0))),))
     dataset = json.loads(written((record,)))
-    assert not {"score", "confidence"} & dataset["annotations"][0].keys()
+    assert not {"score", "mean_confidence"} & dataset["annotations"][0].keys()
     assert "uncertain" not in dataset["images"][0]
 
 
@@ -235,7 +235,7 @@ def test_a_line_for_an_image() -> None:
         exif_orientation=6,
         outputs={"overlay": "san-out/a.jpg"},
         ms={"decode": 1.234, "model": 1000},
-        segmentation=True,
+        by_region=False,
     )
     assert "\n" not in line
     found = json.loads(line)
@@ -265,7 +265,7 @@ def test_a_line_for_an_image() -> None:
 
 def test_a_line_for_a_failure() -> None:
     line = image_line(
-        RECORDS[1], NAMES, input="in/x.jpg", exif_orientation=1, outputs={}, ms={}, segmentation=False
+        RECORDS[1], NAMES, input="in/x.jpg", exif_orientation=1, outputs={}, ms={}, by_region=False
     )
     assert json.loads(line) == {
         "path": "broken.jpg",

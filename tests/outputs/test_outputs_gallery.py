@@ -34,7 +34,7 @@ from san_cli.outputs.gallery import (
     write_photo,
 )
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region
+from san_cli.regions.rle import Region
 from san_cli.text import printable
 
 SETTINGS = {

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 
 from san_cli.errors import SanError
 from san_cli.outputs import tables
-from san_cli.outputs.parts import count_parts
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region, encode_label_map
 from san_cli.outputs.tables import (
     refuse_without_pyarrow,
     write_areas,
@@ -26,6 +24,8 @@ from san_cli.outputs.tables import (
     write_summary,
     write_summary_parquet,
 )
+from san_cli.regions.parts import count_parts
+from san_cli.regions.rle import Region, encode_label_map
 
 NAMES = [
     "sky",

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from san_cli.outputs.record import Found, ImageRecord
-from san_cli.outputs.rle import Region
 from san_cli.predict.journal import ImageJournal, Source, image_line, source_of
 from san_cli.predict.made_files import Mark, marks_from
+from san_cli.regions.rle import Region
 
 SOURCE = Source(10, 20, "here")
 in_one_folder = settings(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from san_cli.datasets.image_names import LONGEST_STEM, output_stem
 from san_cli.errors import ExitCode, SanError
-from san_cli.predict.output_names import LONGEST_STEM, RESULTS, check_collisions, output_stem
+from san_cli.predict.output_names import RESULTS, check_collisions
 from san_cli.predict.search import InputImage
 
 

@@ -63,7 +63,10 @@ def test_every_kind_of_result_tells_the_same(out: Path) -> None:
         assert len(annotations) == len(by_id) == len(rows)
         for annotation, row in zip(annotations, rows, strict=True):
             found = by_id[annotation["category_id"]]
-            assert (annotation["confidence"], annotation["score"]) == (found["confidence"], found["score"])
+            assert (annotation["mean_confidence"], annotation["score"]) == (
+                found["confidence"],
+                found["score"],
+            )
             assert (int(row["category_id"]), int(row["label"])) == (found["category_id"], found["id"])
             assert (int(row["pixels"]), float(row["confidence"])) == (found["area"], found["confidence"])
             assert int(row["regions"]) >= 1 and float(row["uncertain"]) == image["uncertain"]
@@ -218,4 +221,6 @@ def test_nothing_found_is_told_truly_with_limits_by_class(predict: San, photos: 
 def test_all_kinds_have_names_of_their_own(predict: San, photos: Path, tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind != "parquet"]
     assert predict(photos / "p02.jpg", "-o", tmp_path / "out", "--save", ",".join(kinds)).code == 0
-    assert len(tree(tmp_path / "out")) == 4 + 3 + 2 + 4 + 2  # image, .san, json and classes, page, tables
+    assert (
+        len(tree(tmp_path / "out")) == 4 + 3 + 2 + 4 + 2 + 12
+    )  # image, .san, json and classes, page, tables, for tools

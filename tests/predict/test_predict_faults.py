@@ -87,7 +87,7 @@ def test_collisions_are_found_before_the_model_is_looked_for(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--save", "masks"], "--save knows no 'masks'"),
+        (["--save", "mask"], "--save knows no 'mask'"),
         (["--vocab", "ade15"], "ade150"),
         (["--vocab", "voc", "--show", "zebra"], "zebra"),
         (["--templates", "vildd"], "vild"),
@@ -307,7 +307,7 @@ def test_too_many_open_files_is_not_the_images_fault(
 def test_a_bug_in_a_thread_is_no_bad_image(
     predict: San, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Stages, name: str, image: object) -> None:
+    def broken(self: Stages, name: str, image: object, save: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Stages, "_write", broken)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
 
-from san_cli.outputs.rle import encode_label_map
+from san_cli.regions.rle import encode_label_map
 
 Array = NDArray[np.integer]
 SIZE = (12, 17)

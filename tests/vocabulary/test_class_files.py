@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from program import San
 
 from san_cli.errors import ExitCode, SanError
+from san_cli.outputs.label_map import write_class_table
 from san_cli.vocabulary.class_files import ClassFile, read_class_file, read_label_classes
 from san_cli.vocabulary.grammar import parse_vocabulary
 
@@ -299,3 +300,11 @@ def test_numbers_in_brackets_behind_names_are_no_part_of_them(tmp_path: Path, fo
 def test_numbers_with_an_arrow_are_ids(tmp_path: Path, mark: str) -> None:
     found = read_class_file(str(written(tmp_path, "classes.txt", f"0 {mark} road\n1 {mark} car\n")))
     assert (found.groups, found.ids) == ((("road",), ("car",)), (0, 1))
+
+
+def test_the_classes_of_a_run_are_read(tmp_path: Path) -> None:
+    """`classes.json`, in which each class has a category_id beside its id, one more."""
+    path = tmp_path / "classes.json"
+    write_class_table(path, ["dog", "cat"])
+    found = read_class_file(str(path))
+    assert (found.kind, found.groups, found.ids) == ("a class list of san", (("dog",), ("cat",)), (0, 1))

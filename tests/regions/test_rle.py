@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from san_cli.outputs.rle import Region, decode, encode_label_map
+from san_cli.regions.rle import Region, decode, encode_label_map
 
 label_maps = st.sampled_from([np.uint8, np.int8, np.int16, np.uint16, np.int32, np.int64]).flatmap(
     lambda dtype: hnp.arrays(

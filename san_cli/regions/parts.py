@@ -7,16 +7,56 @@ the number of classes, nor the memory with that of rows. A megapixel of 20 class
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from san_cli.outputs.rle import Region
+from san_cli.regions.rle import Region
 
 _Pairs = tuple[NDArray[np.int32], NDArray[np.int32]]
 
 _BAND_ROWS = 128  # looked at in one go: what is computed for each pixel of them stays in the cache
 _STRETCH_PIXELS = 2**21  # whose runs are joined in one go: of mere noise that takes 200 MB
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Connected regions of a label map, as runs of equal labels in its rows."""
+
+    start: NDArray[np.int64]  # [R] place of a run's first pixel, row by row
+    label: NDArray[np.integer]  # [R]
+    part: NDArray[np.int32]  # [R] number of the region that it is of, in the order of their first pixels
+
+    def part_at(self, pixel: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the number of the region that each of these pixels is in, given by their places row by row."""
+        return self.part[np.searchsorted(self.start, pixel, side="right") - 1]
+
+
+def connected(label_map: NDArray[np.integer], *, corners: bool = True) -> Parts:
+    """Find the connected regions of all labels of `label_map` [H, W], those below 0 too.
+
+    Pixels that touch at `corners` alone are together, or only those that share sides.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    label, (upper, lower) = _touching_runs(label_map, corners=corners)
+    links = coo_array((np.ones(len(upper), np.int8), (upper, lower)), shape=(len(label), len(label)))
+    return Parts(_run_places(label_map), label, connected_components(links, directed=False)[1])
+
+
+def _run_places(label_map: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Places [R] where the runs in the rows begin, row by row."""
+    height, width = label_map.shape
+    rows = max(1, _STRETCH_PIXELS // width)
+    places = []
+    for top in range(0, height, rows):
+        band = label_map[top : top + rows]
+        begins = np.ones(band.shape, bool)
+        np.not_equal(band[:, 1:], band[:, :-1], out=begins[:, 1:])
+        places.append(np.flatnonzero(begins) + top * width)
+    return np.concatenate(places)
 
 
 def count_parts(label_map: NDArray[np.integer], regions: Mapping[int, Region]) -> dict[int, int]:
@@ -52,7 +92,7 @@ def _parts(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    label, (upper, lower) = _touching_runs(label_map)
+    label, (upper, lower) = _touching_runs(label_map, corners=True)
     if len(above):
         _, first, place = np.unique(above, return_index=True, return_inverse=True)
         upper = np.concatenate([upper, first[place]], dtype=np.int32)
@@ -61,7 +101,7 @@ def _parts(
     return label, connected_components(links, directed=False)[1]
 
 
-def _touching_runs(label_map: NDArray[np.integer]) -> tuple[NDArray[np.integer], _Pairs]:
+def _touching_runs(label_map: NDArray[np.integer], *, corners: bool) -> tuple[NDArray[np.integer], _Pairs]:
     """Labels [R] of the runs in the rows, and the pairs of runs with equal labels that touch."""
     labels, aboves, belows = [], [], []
     runs = 0
@@ -70,7 +110,7 @@ def _touching_runs(label_map: NDArray[np.integer]) -> tuple[NDArray[np.integer],
         same_as_left = np.zeros(band.shape, bool)
         np.equal(band[:, 1:], band[:, :-1], out=same_as_left[:, 1:])
         run = np.cumsum(~same_as_left, dtype=np.int32).reshape(band.shape) + np.int32(runs - 1)
-        above, below = _touching_pairs(band, same_as_left, run)
+        above, below = _touching_pairs(band, same_as_left, run, corners)
         aboves.append(above)
         belows.append(below)
         labels.append(band[:_BAND_ROWS][~same_as_left[:_BAND_ROWS]])
@@ -79,9 +119,9 @@ def _touching_runs(label_map: NDArray[np.integer]) -> tuple[NDArray[np.integer],
 
 
 def _touching_pairs(
-    label_map: NDArray[np.integer], same_as_left: NDArray[np.bool_], run: NDArray[np.int32]
+    label_map: NDArray[np.integer], same_as_left: NDArray[np.bool_], run: NDArray[np.int32], corners: bool
 ) -> _Pairs:
-    """Pairs of numbers in `run` [H, W], of the runs with equal labels that touch from row to row.
+    """Pairs of numbers in `run` [H, W], of the runs with equal labels that touch from row to row, at `corners` too.
 
     Those that share sides are there once for each stretch of them, those that touch at a corner only where no side
     says the same: without that there would be three pairs a pixel.
@@ -90,6 +130,8 @@ def _touching_pairs(
     side = upper == lower
     first = side.copy()  # of the columns where one run lies above the other
     first[:, 1:] &= ~(side[:, :-1] & same_as_left[:-1, 1:])
+    if not corners:
+        return run[:-1][first], run[1:][first]
     # A corner counts in a square of a b / c d where a = d differs from b and c, or the other way round.
     apart = ~(side[:, :-1] | side[:, 1:] | same_as_left[:-1, 1:])
     falling = apart & (upper[:, :-1] == lower[:, 1:])

@@ -1,0 +1,1 @@
+"""`san convert`: labels of any form that is read into any that is written, without a model."""
