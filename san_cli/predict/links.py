@@ -66,14 +66,18 @@ def update_links(output: Path, links: Mapping[str, Path], kept: Collection[str])
     blocked = []
     for relative, target in links.items():
         link = folder / relative
-        if not leads_to(link, target):
-            if os.path.lexists(link):
-                if relative not in ours or not ours[relative].is_still(link):
-                    blocked.append(str(link))
-                    continue
-                link.unlink()
-            make_folder(output, link.parent)
-            link_image(link, target)
+        if leads_to(link, target):
+            # It may be the image itself, or somebody's own link: such a thing doesn't become ours.
+            if relative in ours:
+                now[relative] = ours[relative]
+            continue
+        if os.path.lexists(link):
+            if relative not in ours or not ours[relative].is_still(link):
+                blocked.append(str(link))
+                continue
+            link.unlink()
+        make_folder(output, link.parent)
+        link_image(link, target)
         status = link.lstat()
         now[relative] = _Made(str(target), status.st_size, status.st_mtime_ns)
     kept_stems = {tree_name(output_stem(name)) for name in kept}

@@ -374,3 +374,15 @@ def test_corrected_numbers_do_not_outlive_their_classes(predict: San, photos: Pa
         predict(photos, "-o", out, "--save", "yolo", "--vocab", "cat,dog,sky,road", "--overwrite").code == 0
     )
     assert "cat" in (out / "yolo" / "data.yaml").read_text()
+
+
+def test_photos_that_lie_where_links_would_are_never_removed(
+    predict: San, photos: Path, tmp_path: Path
+) -> None:
+    """They lead to themselves, which makes them no links of ours."""
+    out = tmp_path / "out"
+    shutil.copytree(photos, out / "yolo" / "images")
+    before = tree(out / "yolo" / "images")
+    assert predict(out / "yolo" / "images", "-o", out, "--save", "yolo").code == 0
+    assert predict(photos, "-o", out, "--save", "labels", "--overwrite").code == 0
+    assert tree(out / "yolo" / "images") == before
