@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -109,3 +110,14 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True  # another user's
     return True
+
+
+def free_megabytes(path: Path) -> int | None:
+    """Tell how much room there is where `path` is, or would be made: 10⁶ bytes; None where that can't be told."""
+    there = path.absolute()
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        return shutil.disk_usage(there).free // 10**6
+    except OSError:
+        return None

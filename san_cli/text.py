@@ -58,6 +58,11 @@ def _escaped(found: re.Match[str]) -> str:
     return json.dumps(character)[1:-1] if character != "\x7f" else r"\u007f"
 
 
+def plan_lines(rows: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the lines of a plan (--dry-run): what it is about, and what is to be said of that."""
+    return [f"{name:<24}{value}" for name, value in rows]
+
+
 def duration(seconds: float) -> str:
     """Return a length of time as people say it."""
     if seconds < 99.5:

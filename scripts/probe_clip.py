@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from san_cli.datasets.emoji.pairs import ScenePair, scene_pairs
@@ -20,6 +19,7 @@ from san_cli.engine.text_embeddings import TextTower, embed_words
 from san_cli.models.clip import build_image_tower, clip_features, recognise_regions
 from san_cli.models.presets import TINY
 from san_cli.models.san import normalise
+from san_cli.models.towers import VisionTransformer
 from san_cli.train.start import fresh_model
 from san_cli.vocabulary.emoji_concepts import all_ids, concepts
 from san_cli.vocabulary.templates import VILD

@@ -2,15 +2,15 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from san_cli.cli import console
-from san_cli.cli.options import Quiet, one_of
+from san_cli.cli.options import Quiet, json, one_of
 from san_cli.cli.progress import progress
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import counted, printable
+from san_cli.text import counted, json_text, printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 
 _SHOWN = 20
+_EMOJI_TITLE = "Emoji scenes, rendered as they are read"
 
 _Name = Annotated[
     str,
@@ -47,13 +48,16 @@ _DataRoot = Annotated[
 
 
 @app.command("list")
-def list_datasets(data_root: _DataRoot = None) -> None:
+def list_datasets(
+    data_root: _DataRoot = None, as_json: Annotated[bool, json("Print JSON: pairs that are there.")] = False
+) -> None:
     """Show every benchmark: its classes, what of it is prepared, and where to get it.
 
     \b
     Examples:
       san data list
       san data list --data-root /data
+      san data list --json | jq '.[] | select(.splits.val.state == "whole")'
     """
     from san_cli.datasets.catalogue import CATALOGUE, EMOJI, find_root
     from san_cli.datasets.emoji.pairs import SCENES
@@ -61,14 +65,17 @@ def list_datasets(data_root: _DataRoot = None) -> None:
     from san_cli.vocabulary.emoji_concepts import concepts
 
     root = find_root(data_root)
+    if as_json:
+        console.write(
+            [json_text([*(_facts(dataset, root) for dataset in CATALOGUE.values()), _facts_of_emoji()])]
+        )
+        return
     rows = [("NAME", "CLASSES", "VAL", "TRAIN", "TITLE")]
     for dataset in CATALOGUE.values():
         classes = len(load_dataset_vocabulary(dataset.name).classes)
         states = [_state(dataset, split, root) for split in ("val", "train")]
         rows.append((dataset.name, str(classes), states[0], states[1], dataset.title))
-    rows.append(
-        (EMOJI, str(len(concepts())), f"{SCENES:,}", "rendered", "Emoji scenes, rendered as they are read")
-    )
+    rows.append((EMOJI, str(len(concepts())), f"{SCENES:,}", "rendered", _EMOJI_TITLE))
     for line in console.aligned(rows):
         _print(line)
     for dataset in CATALOGUE.values():
@@ -227,14 +234,56 @@ def _report(dataset: "Dataset", split: str, checked: "CheckedDataset") -> None:
 
 
 def _state(dataset: "Dataset", split: str, root: Path) -> str:
+    """Return what of a split is there, as a cell of the table."""
+    facts = _facts_of_split(dataset, split, root)
+    if facts["pairs"] is None:
+        return str(facts["state"])
+    return f"{facts['pairs']:,}" + ("" if facts["state"] == "whole" else f" of {facts['known_pairs']:,}")
+
+
+def _facts_of_split(dataset: "Dataset", split: str, root: Path) -> dict[str, Any]:
+    """Return what of a split is there: its state, and how many pairs of how many."""
     from san_cli.datasets.catalogue import list_pairs
 
     where = dataset.splits[split]
     try:
         pairs = len(list_pairs(dataset, split, root))
     except SanError:
-        return "incomplete" if (root / where.labels).is_dir() else "not here"
-    return f"{pairs:,}" if where.count in (None, pairs) else f"{pairs:,} of {where.count:,}"
+        state = "incomplete" if (root / where.labels).is_dir() else "not here"
+        return {"state": state, "pairs": None, "known_pairs": where.count}
+    state = "whole" if where.count in (None, pairs) else "other number"
+    return {"state": state, "pairs": pairs, "known_pairs": where.count}
+
+
+def _facts(dataset: "Dataset", root: Path) -> dict[str, Any]:
+    """Return a benchmark as JSON."""
+    from san_cli.vocabulary.class_lists import load_dataset_vocabulary
+
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "classes": len(load_dataset_vocabulary(dataset.name).classes),
+        "root": str(root),
+        "splits": {split: _facts_of_split(dataset, split, root) for split in dataset.splits},
+        "sources": list(dataset.sources),
+    }
+
+
+def _facts_of_emoji() -> dict[str, Any]:
+    """Return the emoji scenes, which are rendered as they are read, as JSON."""
+    from san_cli.datasets.catalogue import EMOJI
+    from san_cli.datasets.emoji.pairs import SPLITS, scene_pairs
+    from san_cli.vocabulary.emoji_concepts import concepts
+
+    counts = {split: len(scene_pairs(split)) for split in SPLITS}
+    return {
+        "name": EMOJI,
+        "title": _EMOJI_TITLE,
+        "classes": len(concepts()),
+        "root": None,
+        "splits": {name: {"state": "whole", "pairs": n, "known_pairs": n} for name, n in counts.items()},
+        "sources": [],
+    }
 
 
 def _some(names: tuple[str, ...], most: int = 10) -> str:

@@ -1,5 +1,6 @@
 """`san eval`: its options, checked, and what it prints."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from san_cli.cli import console, options
 from san_cli.cli.misplaced import own_labels_given, refuse_idle, refuse_stray_words
 from san_cli.cli.progress import voice_of
 from san_cli.errors import ExitCode, SanError
-from san_cli.text import printable
+from san_cli.text import json_text, printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES
 from san_cli.vocabulary.grammar import complete_vocabulary, nearest
 
@@ -128,6 +129,9 @@ Workers = Annotated[
         rich_help_panel=options.SPEED,
     ),
 ]
+DryRun = Annotated[
+    bool, options.dry_run("Check data and weights, say what would be evaluated and how long it takes.")
+]
 
 
 def evaluate(
@@ -160,6 +164,7 @@ def evaluate(
     as_json: Json = False,
     resume: Resume = False,
     workers: Workers = None,
+    dry_run: DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Evaluate on the paper's benchmarks, or on labels of your own.
@@ -221,6 +226,14 @@ def evaluate(
         voice = voice_of(quiet, bars=not quiet and not as_json)
         most = _WORST if worst is None else worst
         plan = Plan(output, resume, keep_going, workers, save_predictions, most, paper, voice=voice)
+        if dry_run:
+            started = time.monotonic()
+            from san_cli.evaluate.dry_run import look_ahead, plan_of
+
+            facts = look_ahead(data, predictions or models, plan, started=started)
+            if facts is not None:
+                console.write([json_text(facts)] if as_json else plan_of(facts))
+            raise typer.Exit(ExitCode.DONE)
         report = run_evaluations(data, predictions or models, plan)
         if report is None:  # torchrun would end the leading process if another one ended with an error
             raise typer.Exit(ExitCode.DONE)

@@ -14,9 +14,12 @@ from san_cli.cli import console
 from san_cli.cli.commands import Group, make_ours
 from san_cli.cli.convert import convert
 from san_cli.cli.data import app as data_app
+from san_cli.cli.doctor import doctor
 from san_cli.cli.eval import evaluate
+from san_cli.cli.export import export
 from san_cli.cli.fps import fps
 from san_cli.cli.predict import predict
+from san_cli.cli.status import status
 from san_cli.cli.train import train
 from san_cli.cli.vocab import app as vocab_app
 from san_cli.cli.weights import app as weights_app
@@ -69,8 +72,11 @@ app = typer.Typer(
 app.command()(predict)
 app.command("eval")(evaluate)
 app.command()(convert)
+app.command()(status)
+app.command()(export)
 app.command()(fps)
 app.command()(train)
+app.command()(doctor)
 make_ours(app)
 for name, group in (("data", data_app), ("vocab", vocab_app), ("weights", weights_app)):
     app.add_typer(group, name=name, cls=Group)

@@ -35,8 +35,8 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_weights(incomplete: str) -> list[str]:
-    """Complete to the word that is no file; with nothing typed yet the shell's own files are worth more."""
-    return one_of("random")(incomplete) if incomplete else []
+    """Complete to what is no file; with nothing typed yet the shell's own files are worth more."""
+    return one_of("random", "hf:")(incomplete) if incomplete else []
 
 
 # The panels of --help, and what of an option is the same in every command that has it.
@@ -59,6 +59,21 @@ def json(help: str, panel: str | None = None) -> Any:
     return typer.Option("--json", help=help, rich_help_panel=panel)
 
 
+def dry_run(help: str, panel: str | None = OUTPUT) -> Any:
+    """Declare --dry-run."""
+    return typer.Option("--dry-run", help=f"{help} Nothing is written.", rich_help_panel=panel)
+
+
+def given_on_command_line(context: typer.Context) -> set[str]:
+    """List the options that the user has given, by their names without dashes in front ("min-area")."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {
+        name.replace("_", "-")
+        for name, source in sources.items()
+        if source is not None and source.name == "COMMANDLINE"
+    }
+
+
 def limit(panel: str) -> Any:
     """Declare --limit, images."""
     return typer.Option(metavar="N", min=1, help="Only the first N images.", rich_help_panel=panel)
@@ -77,8 +92,9 @@ Model = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
-        help="A checkpoint (official .pth or our .safetensors), or `random` for benchmarks. By default "
+        metavar="FILE|RUN|hf:OWNER/REPO",
+        help="A checkpoint (ours, the authors', mmsegmentation's), a folder of `san train` for its best model, "
+        "hf:OWNER/REPO (then @REVISION, /FILE) on the Hugging Face hub, or `random` for benchmarks. By default "
         "looked for in $SAN_WEIGHTS, weights/ and the Hugging Face cache, then downloaded.",
         rich_help_panel=MODEL,
         autocompletion=complete_weights,
@@ -118,6 +134,16 @@ Compile = Annotated[
         "--compile",
         help="Compile the network first (torch.compile): pays for thousands of images of few sizes on a GPU.",
         rich_help_panel=MODEL,
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What runs the network: pytorch, or onnx (ONNX Runtime, on the CPU; the weights are exported once). By "
+        "default onnx for --weights FILE.onnx, of `san export`, else pytorch.",
+        rich_help_panel=MODEL,
+        autocompletion=one_of("auto", "pytorch", "onnx"),
     ),
 ]
 Vocab = Annotated[

@@ -9,14 +9,26 @@ from san_cli.cli import options
 from san_cli.cli.misplaced import may_be_word, refuse_stray_words
 from san_cli.cli.progress import voice_of
 from san_cli.datasets.bad_image import MAX_PIXELS
+from san_cli.errors import SanError
 from san_cli.vocabulary.grammar import complete_vocabulary
 
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="INPUT",
-        help="Images, folders, quoted patterns ('photos/**/*.jpg'), or - for a list of paths on stdin.",
+        help="Images, folders, archives (.zip, .tar, .tar.gz), quoted patterns ('photos/**/*.jpg', "
+        "'shards/{000..099}.tar'), or - for a list of paths on stdin.",
         show_default=False,
+    ),
+]
+List = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--list",
+        metavar="FILE[:COLUMN]",
+        help="Take the inputs that a file lists: one path a line, or in a column of a .csv, .tsv or .jsonl "
+        "(--list photos.csv:path). Repeatable.",
+        rich_help_panel=options.INPUT,
     ),
 ]
 Recursive = Annotated[
@@ -133,7 +145,8 @@ Save = Annotated[
         "(predictions.json: COCO with RLE masks), html (index.html: a page to look through them all), labels-gray "
         "(label maps without palette), scores (confidence, 16-bit PNG), table (areas.csv, summary.csv), parquet, "
         "geojson (polygons, of pictures that lie on a map), masks and cutouts (PNGs by class); for annotation tools "
-        "coco-polygons, yolo, labelme, label-studio, cvat; or none.",
+        "coco-polygons, yolo, labelme, label-studio, cvat; shards: of an archive's images what is theirs goes into "
+        "a tar; or none.",
         rich_help_panel=options.OUTPUT,
         autocompletion=options.some_of(
             "overlay",
@@ -152,6 +165,7 @@ Save = Annotated[
             "cvat",
             "masks",
             "cutouts",
+            "shards",
             alone="none",
         ),
     ),
@@ -195,16 +209,30 @@ Workers = Annotated[
 Shard = Annotated[
     str | None,
     typer.Option(
-        metavar="I/N",
-        help="Do part I of N of the list (job arrays); the part that ends last merges the results. "
-        "Under torchrun the list is split without it.",
+        metavar="I/N|auto",
+        help="Do part I of N of the list; the part that ends last merges the results. auto: the part that torchrun, "
+        "Slurm's job array or $SAN_SHARD says. Under torchrun the list is split without it.",
+        autocompletion=options.one_of("auto"),
         rich_help_panel=options.SPEED,
+    ),
+]
+DryRun = Annotated[
+    bool, options.dry_run("Say what would be done, how long it takes and how large the results are.")
+]
+Like = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Take vocabulary, model and all other settings of the run in that folder; options given beside it "
+        "stand in for the run's.",
+        rich_help_panel=options.INPUT,
     ),
 ]
 
 
 def predict(
-    inputs: Inputs,
+    context: typer.Context,
+    inputs: Inputs = None,
     output: Output = Path("san-out"),
     vocab: options.Vocab = None,
     only: Only = None,
@@ -220,12 +248,14 @@ def predict(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compile: options.Compile = False,
+    backend: options.Backend = "auto",
     tile: options.Tile = "off",
     save: Save = "overlay,labels,json",
     regions: options.Regions = False,
     simplify: options.Simplify = 0.0,
     jsonl: Jsonl = False,
     overwrite: Overwrite = False,
+    list: List = None,
     recursive: Recursive = True,
     exclude: Exclude = None,
     null: Null = False,
@@ -235,9 +265,11 @@ def predict(
     max_pixels: MaxPixels = MAX_PIXELS,
     max_bytes: MaxBytes = None,
     fail_fast: FailFast = False,
+    like: Like = None,
     batch: Batch = 1,
     workers: Workers = None,
     shard: Shard = None,
+    dry_run: DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Segment images: overlays, label maps and one predictions.json for all.
@@ -254,25 +286,32 @@ def predict(
       san predict scans --tile auto --batch 4
       san predict photos --save labelme,yolo --min-area 100 --simplify 1
       san predict street.jpg --vocab cityscapes+graffiti --show graffiti
+      san predict more-photos --like found -o more-found
       san predict 'photos/**/*.jpg' -o out --vocab @names.txt --save labels
+      san predict 'shards/{000..099}.tar' --save labels,json,shards
       find . -name '*.png' -print0 | san predict - -0 --jsonl --save none
       torchrun --nproc-per-node 8 -m san_cli predict photos/ --batch 8
     """
+    inputs = inputs or []
+    if not inputs and not list:
+        raise SanError("INPUT is missing", hint="For example: san predict examples/scenes --model tiny")
     refuse_stray_words(inputs, may_be_word)
 
     from san_cli.predict import request
-    from san_cli.predict import run as job
+    from san_cli.predict.like import Request, like_run
+    from san_cli.predict.run import predict as job
 
-    raise typer.Exit(
-        job.predict(
-            request.Inputs(
-                inputs, recursive, exclude or (), null, limit, range, bands, max_pixels, max_bytes
-            ),
-            request.Words(
-                vocab, show, background, min_score, templates, min_confidence, only, min_area, verbose
-            ),
-            request.Model(model, weights, device, precision, compile, tile),
-            request.Plan(output, save, regions, simplify, jsonl, overwrite, fail_fast, batch, workers, shard),
-            voice_of(quiet, bars=not quiet),
-        )
+    voice = voice_of(quiet, bars=not quiet)
+    asked = Request(
+        request.Inputs(
+            inputs, recursive, exclude or (), null, limit, range, bands, max_pixels, max_bytes, list or ()
+        ),
+        request.Words(vocab, show, background, min_score, templates, min_confidence, only, min_area, verbose),
+        request.Model(model, weights, device, precision, compile, tile, backend),
+        request.Plan(
+            output, save, regions, simplify, jsonl, overwrite, fail_fast, batch, workers, shard, dry_run
+        ),
     )
+    if like is not None:
+        asked = like_run(like, asked, options.given_on_command_line(context), voice)
+    raise typer.Exit(job(*asked, voice))

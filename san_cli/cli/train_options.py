@@ -40,18 +40,19 @@ Model = Annotated[
 ClipWeights = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE",
-        help="The CLIP to train beside: a state dict with open_clip's names, or a SAN checkpoint; `random` for "
-        "none. Default: OpenAI's. One with plain GELU (LAION's, DataComp's) needs --set clip.quick_gelu=false.",
+        metavar="FILE|hf:OWNER/REPO",
+        help="The CLIP to train beside: a state dict with open_clip's names, or a SAN checkpoint, here or on the "
+        "Hugging Face hub; `random` for none. Default: OpenAI's. One with plain GELU (LAION's, DataComp's) needs "
+        "--set clip.quick_gelu=false.",
         rich_help_panel=options.MODEL,
     ),
 ]
 InitFrom = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE|NAME",
-        help="Fine-tune this SAN: the official .pth, ours, an adapter (with --clip-weights), or a model's name, "
-        "such as tiny, for its own weights.",
+        metavar="FILE|RUN|NAME",
+        help="Fine-tune this SAN: the official .pth, mmsegmentation's, ours, an adapter (with --clip-weights), a "
+        "training's folder for its best model, hf:OWNER/REPO, or a model's name, such as tiny, for its own weights.",
         rich_help_panel=options.MODEL,
     ),
 ]

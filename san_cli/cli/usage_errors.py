@@ -41,6 +41,8 @@ _OPTIONS = {
     "--data-root": ("data", "root", "dataset", "datasets"),
     "--debug": ("verbose", "v", "traceback"),
     "--images": ("image-dir", "image", "input"),
+    "--dry-run": ("dryrun", "n", "plan", "simulate", "just-print", "no-op"),
+    "--like": ("config", "cfg", "settings", "same-as", "from-run"),
     "--templates": ("template", "prompt-templates"),
 }
 _COMMANDS = {
@@ -48,6 +50,7 @@ _COMMANDS = {
     "eval": ("evaluate", "test", "score", "val", "validate", "benchmark", "miou"),
     "train": ("finetune", "fine-tune", "fit", "learn"),
     "fps": ("bench", "speed", "flops", "profile", "time"),
+    "doctor": ("env", "info", "diagnose", "health", "self-test", "check", "collect-env"),
     "vocab": ("vocabulary", "classes", "names"),
     "weights": ("model", "models", "download", "checkpoint", "checkpoints"),
     "data": ("dataset", "datasets", "prepare"),

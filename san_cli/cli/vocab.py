@@ -29,14 +29,19 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_vocabularies() -> None:
+def list_vocabularies(as_json: Annotated[bool, options.json("Print JSON.")] = False) -> None:
     """List the built-in vocabularies: name, number of classes, title.
 
     \b
-    Example:
+    Examples:
       san vocab list
+      san vocab list --json | jq -r '.[].name'
     """
     known = [load_dataset_vocabulary(name) for name in DATASET_NAMES]
+    if as_json:
+        rows = [{"name": one.name, "classes": len(one.classes), "title": one.title} for one in known]
+        console.write([json.dumps(rows, ensure_ascii=False, indent=1)])
+        return
     width = max(map(len, DATASET_NAMES))
     console.write(
         [f"{dataset.name:<{width}}  {len(dataset.classes):>3}  {dataset.title}" for dataset in known]

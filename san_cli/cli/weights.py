@@ -1,15 +1,18 @@
-"""`san weights`: list, get, path, verify and convert checkpoints."""
+"""`san weights`: list, get, path, verify, convert and push checkpoints."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from san_cli.cli import console
-from san_cli.cli.options import complete_model
+from san_cli.cli.options import complete_model, json
 from san_cli.errors import ExitCode, SanError, did_you_mean
-from san_cli.text import nearest, printable
+from san_cli.text import json_text, nearest, printable
+
+if TYPE_CHECKING:
+    from san_cli.weights.survey import Survey
 
 app = typer.Typer(
     help="""Find, download, check and convert model weights.
@@ -26,13 +29,15 @@ app = typer.Typer(
 _Name = Annotated[
     str,
     typer.Argument(
-        metavar="NAME", help="Model name, as in `san weights list`.", autocompletion=complete_model
+        metavar="NAME",
+        help="Model name, as in `san weights list`, or hf:OWNER/REPO (then @REVISION, /FILE) on the hub.",
+        autocompletion=complete_model,
     ),
 ]
 
 
 @app.command("list")
-def list_weights() -> None:
+def list_weights(as_json: Annotated[bool, json("Print JSON: sizes in bytes, whole hashes.")] = False) -> None:
     """Show every model with its file, size, sha256, whether that is right, and where it is.
 
     \b
@@ -43,18 +48,24 @@ def list_weights() -> None:
       damaged    isn't what it should be
 
     \b
-    Example:
+    Examples:
       san weights list
+      san weights list --json | jq -r '.[].path'
     """
     from san_cli.models.presets import PRESETS
+    from san_cli.weights.survey import survey_weights
 
-    rows = [("MODEL", "FILE", "SIZE", "SHA256", "CHECK", "WHERE"), *(_row(name) for name in PRESETS)]
+    found = [survey_weights(name) for name in PRESETS]
+    if as_json:
+        console.write([json_text([one.facts for one in found])])
+        return
+    rows = [("MODEL", "FILE", "SIZE", "SHA256", "CHECK", "WHERE"), *map(_row, found)]
     console.write(console.aligned(rows))
 
 
 @app.command()
 def get(name: _Name) -> None:
-    """Download a model's published weights, unless they are here already, and print the path.
+    """Download a model's published weights, or a file on the hub, unless it is here already; print the path.
 
     It goes into $SAN_HOME/downloads (~/.cache/san/downloads).
 
@@ -62,10 +73,15 @@ def get(name: _Name) -> None:
     Examples:
       san weights get tiny
       san weights get vit-b-16
+      san weights get hf:OWNER/REPO
       HF_ENDPOINT=https://MIRROR san weights get vit-l-14
     """
-    from san_cli.weights.find import find_weights, locate_weights
+    from san_cli.weights.find import find_weights, locate_weights, named_file
+    from san_cli.weights.hub_name import hub_name
 
+    if hub_name(name) is not None:
+        _print_path(named_file(name, say=console.say))
+        return
     model = _known(name)
     before = locate_weights(model)
     found = find_weights(model, None, say=console.say)
@@ -83,8 +99,11 @@ def path(name: _Name) -> None:
       san weights path tiny
     """
     from san_cli.weights.find import check_is_weights, weights_here
+    from san_cli.weights.hub_name import hub_name
+    from san_cli.weights.repository import hub_file_here
 
-    found = weights_here(_known(name))
+    on_hub = hub_name(name)
+    found = weights_here(_known(name)) if on_hub is None else hub_file_here(on_hub)
     check_is_weights(found)
     _print_path(found)
 
@@ -94,7 +113,9 @@ def verify(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME|FILE", help="Default: every model that is here.", autocompletion=complete_model
+            metavar="NAME|FILE",
+            help="A model's name, a file, a folder of `san train`, hf:OWNER/REPO. Default: every model that is here.",
+            autocompletion=complete_model,
         ),
     ] = None,
 ) -> None:
@@ -106,36 +127,39 @@ def verify(
       san weights verify tiny my-model.safetensors
     """
     from san_cli.models.presets import PRESETS
-    from san_cli.weights.find import locate_weights, weights_here
+    from san_cli.weights.find import locate_weights, named_file, weights_here
 
-    paths = [weights_here(name) if name in PRESETS else Path(name) for name in what or []]
-    if not what:
-        paths = [found for found in map(locate_weights, PRESETS) if found is not None]
-    if not paths:
+    names = what or [name for name in PRESETS if locate_weights(name) is not None]
+    if not names:
         raise SanError("no weights here to verify", hint="Download some: san weights get vit-b-16")
     failed = 0
-    for file in paths:
+    for name in names:
         try:
-            typer.echo(_verified(file))
+            found = weights_here(name) if name in PRESETS else named_file(name, say=console.say)
+            typer.echo(_verified(found))
         except SanError as error:
             failed += 1
             console.error(error.message, error.hint)
     if failed:
-        raise typer.Exit(ExitCode.USAGE if failed == len(paths) else ExitCode.SOME_FAILED)
+        raise typer.Exit(ExitCode.USAGE if failed == len(names) else ExitCode.SOME_FAILED)
 
 
 @app.command()
 def convert(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="Official checkpoint (.pth), or an adapter of `san train`."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A checkpoint of another program (see docs/weights.md), or an adapter of `san train`.",
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="File to write (.safetensors).")],
     clip_weights: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The CLIP of an adapter, as for `san train`. Default: OpenAI's.",
+            help="The CLIP of an adapter, or of a checkpoint without its text tower, as for `san train`. Default: "
+            "OpenAI's.",
             show_default=False,
         ),
     ] = None,
@@ -152,16 +176,19 @@ def convert(
       san weights convert adapter.safetensors b.safetensors --clip-weights clip.pt
     """
     from san_cli.files import sweep_stale
-    from san_cli.weights.find import check_is_weights
+    from san_cli.weights.find import check_is_weights, named_file
 
     _refuse_target(target)
+    source = named_file(source, say=console.say)
     check_is_weights(source)
+    if clip_weights is not None:
+        clip_weights = named_file(clip_weights, say=console.say, clip=True)
 
     # Only now, as importing torch takes seconds.
-    from san_cli.weights.adapter import is_adapter, read_model
+    from san_cli.weights.adapter import brings_its_clip, read_model
     from san_cli.weights.checkpoint import in_half_precision, write_checkpoint
 
-    if clip_weights is not None and not is_adapter(source):
+    if clip_weights is not None and brings_its_clip(source):
         raise SanError(
             f"'{source}' brings its own CLIP", hint="--clip-weights is for adapters; leave it out."
         )
@@ -169,6 +196,51 @@ def convert(
     model = read_model(source, None, clip_weights, say=console.say)
     write_checkpoint(in_half_precision(model, source) if half else model, target)
     _print_path(target)
+
+
+@app.command()
+def push(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|RUN",
+            help="The weights: a file, or a folder of `san train`, whose best model it is.",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="hf:OWNER/REPO", help="The repository; it is made if there is none.")
+    ],
+    license: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What the card says others may do: mit, apache-2.0, cc-by-4.0 …"),
+    ] = "unknown",
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the card and what would be sent; nothing is.")
+    ] = False,
+) -> None:
+    """Upload weights to the Hugging Face hub, with a model card; print the name they have there.
+
+    They are sent as safetensors: another program's file is converted first. A card that is there already stays.
+    HF_TOKEN must be a token that may write (or log in: hf auth login).
+
+    \b
+    Examples:
+      san weights push weights/tiny.safetensors hf:me/scenes --dry-run
+      san weights push run hf:me/my-classes --private --license mit
+      san predict photos --weights hf:me/my-classes
+    """
+    from san_cli.weights.hub_name import hub_name
+
+    named = hub_name(target if ":" in target else f"hf:{target}")
+    if named is None:
+        raise SanError(f"'{target}' is a file", hint="The second is the repository: hf:OWNER/REPO")
+
+    # Only now, as importing torch takes seconds.
+    from san_cli.weights import push as pushing
+
+    told = pushing.push(source, named, license=license, private=private, dry_run=dry_run, say=console.say)
+    typer.echo(printable(told) if not dry_run else told, nl=not dry_run)
 
 
 def _refuse_target(target: Path) -> None:
@@ -203,32 +275,16 @@ def _known(name: str) -> str:
     raise SanError(f"unknown model '{name}'", hint=hint)
 
 
-def _row(name: str) -> tuple[str, str, str, str, str, str]:
-    from san_cli.weights.file_hash import states_hash, weights_sha256
-    from san_cli.weights.find import file_names, locate_weights
-    from san_cli.weights.hub import OFFICIAL, megabytes
+def _row(one: "Survey") -> tuple[str, ...]:
+    from san_cli.weights.hub import megabytes
 
-    found, official = locate_weights(name), OFFICIAL.get(name)
-    if found is None:
-        if official is None:
-            return name, file_names(name)[0], "-", "-", "-", "not here"
-        return name, official.filename, megabytes(official.size), official.sha256[:12], "-", "not here"
-    size, sha256 = "?", "-"
-    try:
-        length = found.stat().st_size
-        size = megabytes(length)
-        sha256 = weights_sha256(found)
-        if official is not None and sha256 == official.sha256:
-            check = "published"
-        elif states_hash(found):
-            check = "sealed"
-        else:
-            check = "damaged" if official is not None and length == official.size else "unknown"
-    except OSError as error:
-        check = error.strerror or "unreadable"
-    except SanError:  # `san weights verify` says more
-        check = "damaged"
-    return name, printable(found.name), size, sha256[:12], printable(check), printable(str(found))
+    size = "-" if one.path is None else "?"
+    if one.bytes is not None:
+        size = megabytes(one.bytes)
+    sha256 = "-" if one.sha256 is None else one.sha256[:12]
+    check = "-" if one.path is None else printable(one.check)
+    where = "not here" if one.path is None else printable(str(one.path))
+    return one.model, printable(one.file), size, sha256, check, where
 
 
 def _verified(file: Path) -> str:
@@ -238,12 +294,13 @@ def _verified(file: Path) -> str:
     sha256, same_as = verify_sha256(file)
 
     # Only now, as importing torch takes seconds.
+    from san_cli.weights.adapter import is_adapter, read_adapter
     from san_cli.weights.checkpoint import check_finite, read_checkpoint
 
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_adapter(file) if is_adapter(file) else read_checkpoint(file)
     check_finite(checkpoint.state, file)
-    count = len(checkpoint.state)
-    return printable(f"ok  {sha256}  {file}  ({checkpoint.preset.name}, {count} tensors, {same_as})")
+    model = f"{'an adapter of ' * is_adapter(file)}{checkpoint.preset.name}"
+    return printable(f"ok  {sha256}  {file}  ({model}, {len(checkpoint.state)} tensors, {same_as})")
 
 
 def _print_path(path: Path) -> None:

@@ -108,10 +108,21 @@ def name_foreign_format(head: bytes, suffix: str) -> str:
         return "a web page, not an image (a failed download?)"
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--")) and b"<svg" in text):
         suffix = ".svg"
+    kind = _kind(head, suffix)
+    return "" if kind is None else f"{kind.name} files are not supported; {kind.way_out}"
+
+
+def _kind(head: bytes, suffix: str) -> _Kind | None:
     kind = next((kind for at, magic, kind in _KIND_BY_MAGIC if head.startswith(magic, at)), None)
     if kind is None or kind.way_out == _UNPACK:  # a good many formats are archives inside
         kind = _KIND_BY_SUFFIX.get(suffix.lower(), kind)
-    return "" if kind is None else f"{kind.name} files are not supported; {kind.way_out}"
+    return kind
+
+
+def is_archive(head: bytes, suffix: str) -> bool:
+    """Tell whether a file is an archive, and nothing else that is one inside, such as NumPy's .npz."""
+    kind = _kind(head, suffix)
+    return kind is not None and kind.way_out == _UNPACK
 
 
 def is_foreign_photograph(head: bytes) -> bool:

@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from san_cli.datasets.archives import Member
+from san_cli.datasets.image_names import IMAGE_SUFFIXES
 from san_cli.datasets.tiff import Page, Tag
 from san_cli.files import read_regular
 from san_cli.text import quoted
@@ -43,7 +45,7 @@ def geo_tags_of(
     place = {} if page is None else _place(page, size, notes)
     is_point = page is not None and bool(system) and _is_point(page)
     if _affine(place) is None:
-        found = None if path is None else _world_file(Path(path), size, notes)
+        found = None if path is None else _world_file(path, size, notes)
         if found is not None:
             place = {int(Tag.TRANSFORM): _matrix(found if is_point else _moved(found, -0.5))}
     affine = _affine(place)
@@ -173,11 +175,22 @@ def _is_point(page: Page) -> bool:
     return any((key, where, value) == (_RASTER_TYPE, 0, _POINT) for key, where, _, value in entries)
 
 
-def _world_file(path: Path, size: tuple[int, int], notes: list[str]) -> _Affine | None:
+def _content(path: str | os.PathLike[str], candidate: Path) -> bytes:
+    """Read what may be a world file beside an image; OSError where there is none."""
+    if not isinstance(path, Member):
+        return read_regular(candidate, _LONGEST)
+    content = path.archive.beside.get(candidate.as_posix())
+    if content is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(candidate))
+    return content
+
+
+def _world_file(path: str | os.PathLike[str], size: tuple[int, int], notes: list[str]) -> _Affine | None:
     """Return what the first world file beside an image says of the centres of its stored pixels."""
-    for candidate in map(Path, _world_file_paths(os.fspath(path))):
+    beside = path.inner if isinstance(path, Member) else os.fspath(path)
+    for candidate in map(Path, _world_file_paths(beside)):
         try:
-            found = _parsed(read_regular(candidate, _LONGEST))
+            found = _parsed(_content(path, candidate))
             if not _is_map(found, size):
                 raise ValueError("no map of the plane")
             return found
@@ -212,11 +225,16 @@ def world_files_state(path: str) -> tuple[int, int]:
 def _world_file_paths(path: str) -> Iterator[str]:
     """Yield where a world file may be, as GDAL looks: of `a.tiff` `a.tfw`, `a.tiffw` or `a.wld`, or in capitals."""
     stem, suffix = os.path.splitext(path)  # noqa: PTH122 (as above)
-    kind = suffix[1:]
-    endings = (kind[0] + kind[-1] + "w", kind + "w", "wld") if kind else ("wld",)
-    for ending in endings:
+    for ending in _world_endings(suffix[1:]):
         for spelled in dict.fromkeys((ending.lower(), ending.upper(), ending)):
             yield f"{stem}.{spelled}"
+
+
+def _world_endings(kind: str) -> tuple[str, ...]:
+    return (kind[0] + kind[-1] + "w", kind + "w", "wld") if kind else ("wld",)
+
+
+WORLD_SUFFIXES = frozenset(f".{ending}" for kind in IMAGE_SUFFIXES for ending in _world_endings(kind[1:]))
 
 
 def _parsed(content: bytes) -> _Affine:

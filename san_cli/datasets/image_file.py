@@ -9,9 +9,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from san_cli.datasets.archives import Member
 from san_cli.datasets.bad_image import BadImage
 
 _MANY_BYTES, _BYTES_A_PIXEL = 256 * 2**20, 64  # a larger file must have so many pixels
+_HEADER = 2**20  # bytes of a huge member that are unpacked in search of its size
 _READ_AT_ONCE = 128 * 2**20  # bytes; photographs have fewer
 _PIECE = 2**22  # bytes of a packed stream that are read at once
 _FILE_KINDS = (
@@ -150,10 +152,15 @@ def open_content(
     """
     with ExitStack() as stack:
         try:
-            file = stack.enter_context(open_file(path))
-            size = os.fstat(file.fileno()).st_size
-            _check_bytes(file, size, max_pixels, max_bytes, header_size)
-            content = Content(file.read() if size <= _READ_AT_ONCE else file)
+            if isinstance(path, Member) and not path.is_stored:
+                head = path.start(_HEADER) if path.size > _MANY_BYTES else b""
+                _check_bytes(FileBytes(head), path.size, max_pixels, max_bytes, header_size)
+                content = Content(path.read())
+            else:
+                file = stack.enter_context(open_file(path))
+                size = path.size if isinstance(path, Member) else os.fstat(file.fileno()).st_size
+                _check_bytes(file, size, max_pixels, max_bytes, header_size)
+                content = Content(_whole(path, file) if size <= _READ_AT_ONCE else file)
         except FileNotFoundError as error:
             raise BadImage("broken link" if Path(path).is_symlink() else "no such file") from error
         except (OSError, ValueError) as error:
@@ -163,14 +170,34 @@ def open_content(
         yield content
 
 
+def _whole(path: str | os.PathLike[str], file: BinaryIO) -> bytes:
+    return path.read() if isinstance(path, Member) else file.read()  # a member's is checked against its sum
+
+
 @contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; nothing else is opened, so nothing can block."""
+    """Open a regular file for reading; nothing else is opened, so nothing can block. Packed members are unpacked."""
+    if isinstance(path, Member):
+        with _open_member(path) as file:
+            yield file
+        return
     _check_kind(Path(path).stat())
     # Non-blocking, and checked again: the name may have become a pipe in between.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with _File(io.FileIO(descriptor)) as file:
         _check_kind(os.fstat(descriptor))
+        yield cast("BinaryIO", file)
+
+
+@contextmanager
+def _open_member(member: Member) -> Iterator[BinaryIO]:
+    if not member.is_stored:
+        if member.size > _MANY_BYTES:  # what asks for no more than a header
+            yield FileBytes(member.start(_HEADER))
+        else:
+            yield FileBytes(member.read(keep=True))
+        return
+    with member.window() as window, _File(window, 2**16) as file:
         yield cast("BinaryIO", file)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from san_cli.datasets.archives import Member
 from san_cli.datasets.foreign_formats import RAW_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_magic import is_foreign_photograph, looks_like_image, read_head
 from san_cli.datasets.images import BadImage, displayed_size, load_image
@@ -15,8 +16,8 @@ def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
 
     Looks at the start of a regular file alone. To be called before threads decode.
     """
-    file = Path(path)
-    head = read_head(os.fspath(path))
+    file = path if isinstance(path, Member) else Path(path)
+    head = read_head(file if isinstance(file, Member) else os.fspath(file))
     if not head:
         return _cause_of_loader(file, max_pixels)
     if not looks_like_image(head):
@@ -36,7 +37,7 @@ def header_fault(path: str | os.PathLike[str], max_pixels: int) -> str:
     return ""
 
 
-def _cause_of_loader(file: Path, max_pixels: int) -> str:
+def _cause_of_loader(file: Path | Member, max_pixels: int) -> str:
     """Say what loading would to nothing at all: no file, not a regular one, empty, not to be read."""
     try:
         load_image(file, max_pixels=max_pixels)
@@ -45,7 +46,7 @@ def _cause_of_loader(file: Path, max_pixels: int) -> str:
     return ""
 
 
-def _promised_size(file: Path) -> tuple[int, int] | None:
+def _promised_size(file: Path | Member) -> tuple[int, int] | None:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # a header alone fills no memory
     try:
         return displayed_size(file)

@@ -3,6 +3,8 @@
 import os
 import stat
 
+from san_cli.datasets.archives import Member
+from san_cli.datasets.bad_image import BadImage
 from san_cli.datasets.foreign_formats import is_foreign_photograph
 
 _STARTS = (
@@ -41,13 +43,15 @@ def looks_like_image(head: bytes) -> bool:
     )
 
 
-def read_head(path: str) -> bytes:
+def read_head(path: str | Member) -> bytes:
     """Read the first bytes of a file; none of what is no regular file or can't be read. Never waits."""
     try:
+        if isinstance(path, Member):
+            return path.start(HEAD)
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (100,000 of them)
             return b""
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             return file.read(HEAD)
-    except (OSError, ValueError):
+    except (OSError, ValueError, BadImage):
         return b""

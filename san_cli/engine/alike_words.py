@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from san_cli.models.text import SimpleTokenizer
+from san_cli.models.text import tokenizer_of
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.terms import shown
 
@@ -36,7 +36,7 @@ def cut_words(words: Sequence[str], templates: Sequence[str], context_length: in
     ]  # a token has a byte
     if not long:
         return []
-    tokenizer = SimpleTokenizer(context_length=context_length)
+    tokenizer = tokenizer_of(context_length)
     return [
         word
         for word in long

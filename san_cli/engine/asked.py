@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from san_cli.engine.map_options import Limit, MapOptions, limits, shown_ids, shown_names
 from san_cli.engine.segmentation_map import UNLABELLED, Least, SegmentationMap
@@ -55,3 +57,12 @@ def asked_of(vocabulary: Vocabulary, options: MapOptions, competing: int) -> Ask
         len(shown_names(vocabulary, options)),
         options.min_area,
     )
+
+
+def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:
+    """Reduce word logits [B, N, words+1] to class logits [B, N, C+1]: a class is as likely as its best synonym."""
+    groups = vocabulary.word_indices
+    if all(group == (index,) for index, group in enumerate(groups)):
+        return word_logits
+    best = [word_logits[..., list(group)].amax(dim=-1) for group in groups]
+    return torch.stack([*best, word_logits[..., -1]], dim=-1)

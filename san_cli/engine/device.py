@@ -81,6 +81,18 @@ def reuse_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, -1)
 
 
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the peak so far in MB: of the GPU's memory on CUDA, otherwise of this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # macOS counts bytes
+
+
 def versions() -> dict[str, str]:
     """Name the versions, for reports: ours, Python's, and of the packages that the numbers may depend on."""
     found = {"san": __version__, "python": platform.python_version()}

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from san_cli.errors import SanError, WrongType
+from san_cli.models.presets import Preset
 from san_cli.vocabulary.grammar import Vocabulary, vocabulary_of_names
 from san_cli.vocabulary.terms import shown, word_key
 
@@ -24,6 +26,18 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
         raise WrongType(f"{name} is a {wanted}, not {_kind(value)}")
+
+
+def check_loading(
+    model: object, weights: object, device: object, precision: object, templates: object, backend: object
+) -> None:
+    """Raise WrongType for an argument of `Segmenter.load` that is of no kind it takes."""
+    check_kind("model", model, str, Preset, type(None))
+    check_kind("weights", weights, str, os.PathLike, type(None))
+    check_kind("device", device, str, torch.device)
+    check_kind("precision", precision, str)
+    check_kind("templates", templates, str, tuple, list)
+    check_kind("backend", backend, str)
 
 
 def given_images(images: Iterable[ImageLike]) -> list[ImageLike]:

@@ -5,16 +5,25 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from san_cli.engine.forked import settle_threads
 from san_cli.engine.text_embeddings import TextTower
 from san_cli.errors import SanError
 from san_cli.models.presets import Preset, get_preset, preset_to_json
+from san_cli.models.san import SAN
 from san_cli.weights.adapter import read_model
-from san_cli.weights.checkpoint import Checkpoint, check_finite, random_checkpoint
+from san_cli.weights.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
 from san_cli.weights.file_hash import weights_sha256
 from san_cli.weights.find import find_weights
+
+if TYPE_CHECKING:
+    from san_cli.engine.onnx_network import OnnxNetwork
+
+RANDOM_MEANS_NOTHING = "random weights: the output means nothing, only its speed does"
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class LoadedWeights:
     checkpoint: Checkpoint
     text_tower: TextTower
     sha256: str  # of the file; "random:…" for an untrained network
+    path: Path | None = None  # of the file, absolute; None for an untrained network
+    network: "OnnxNetwork | None" = None  # to run in the place of PyTorch's
 
 
 def load_weights(
@@ -34,32 +45,64 @@ def load_weights(
     `weights` is a file, "random", or None to look for the official one. The text tower is left unread: a run whose
     words are all known never brings it into memory. Raises SanError.
     """
+    settle_threads()
     preset = get_preset(model or "vit-b-16")
     if weights == "random":
-        say("random weights: the output means nothing, only its speed does")
-        sha256 = "random:" + hashlib.sha256(preset_to_json(preset).encode()).hexdigest()[:16]
-        tower = TextTower(preset.clip, lambda: random_checkpoint(preset).part("text"), sha256)
+        say(RANDOM_MEANS_NOTHING)
+        sha256 = random_hash(preset)
+        tower = TextTower(preset.clip, text_of_weights(None, preset), sha256)
         return LoadedWeights(random_checkpoint(preset), tower, sha256)
     # The file says which model it is; a name that was given must agree with it.
     path = find_weights(preset.name, str(weights) if weights else None, say=say)
     checkpoint = read_model(path, model if isinstance(model, Preset) else None, say=say)
     if model is not None:
-        _refuse_other_preset(checkpoint.preset, preset, path)
+        refuse_other_preset(checkpoint.preset, preset, path)
     # Looking at the values reads every byte, so the text tower is left for when a word needs it.
     check_finite({n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}, path)
 
+    sha256 = weights_sha256(path)
+    tower = TextTower(checkpoint.preset.clip, text_of_weights(path, checkpoint.preset), sha256)
+    return LoadedWeights(checkpoint, tower, sha256, path.absolute())
+
+
+def build_model(
+    checkpoint: Checkpoint, device: torch.device, precision: torch.dtype, *, whole: bool = True
+) -> SAN:
+    """Build a network on a checkpoint's tensors, without copying them; what compares regions with words is float32.
+
+    That is all that is there of a network that isn't `whole`, and all that its checkpoint needs.
+    """
+    with torch.device("meta"):
+        model = SAN(checkpoint.preset)
+    if whole:
+        load_into(model, {n: t for n, t in checkpoint.state.items() if not n.startswith("text.")})
+        model.to(device=device, dtype=precision)
+    for name in ("background_embedding", "logit_scale"):
+        setattr(model, name, nn.Parameter(checkpoint.state[name].float().to(device)))
+    return model.requires_grad_(False).eval()
+
+
+def random_hash(preset: Preset) -> str:
+    """Return what stands for the sha256 of an untrained network's file."""
+    return "random:" + hashlib.sha256(preset_to_json(preset).encode()).hexdigest()[:16]
+
+
+def text_of_weights(path: Path | None, preset: Preset) -> Callable[[], dict[str, Tensor]]:
+    """Return what reads and checks a text tower's tensors once it is called; None is an untrained network's file."""
+    if path is None:
+        return lambda: random_checkpoint(preset).part("text")
     absolute = path.absolute()  # the working folder may be another one by then
 
     def read_text() -> dict[str, Tensor]:
-        whole = read_model(absolute, checkpoint.preset)
+        whole = read_model(absolute, preset)
         check_finite({n: t for n, t in whole.state.items() if n.startswith("text.")}, path)
         return whole.part("text")
 
-    sha256 = weights_sha256(path)
-    return LoadedWeights(checkpoint, TextTower(checkpoint.preset.clip, read_text, sha256), sha256)
+    return read_text
 
 
-def _refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:
+def refuse_other_preset(found: Preset, asked: Preset, path: Path) -> None:
+    """Raise SanError where a file holds another model than was asked for."""
     differing = [
         field.name for field in fields(Preset) if getattr(found, field.name) != getattr(asked, field.name)
     ]

@@ -11,28 +11,27 @@ from torch import Tensor
 from san_cli.datasets.images import LoadedImage, as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
-from san_cli.engine.asked import asked_of
+from san_cli.engine.asked import asked_of, best_word_logits
+from san_cli.engine.backend import ONNX, PYTORCH, choose_backend
 from san_cli.engine.bar import bar
 from san_cli.engine.contrast import NO_OBJECT, Contrast, contrast_of
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory, wait_for
+from san_cli.engine.forked import settle_threads
 from san_cli.engine.given import (
     ImageLike,
     Names,
-    check_kind,
+    check_loading,
     check_pixels,
     given_image,
     given_images,
     given_vocabulary,
 )
-from san_cli.engine.loading import load_weights
-from san_cli.engine.map_options import (
-    PLAIN_ARGMAX,
-    MapOptions,
-    check_background,
-    limits,
-    shown_names,
-)
+from san_cli.engine.loading import build_model, load_weights
+from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, check_background, limits, shown_names
 from san_cli.engine.mask_blocks import frame_of
+from san_cli.engine.onnx_loading import load_onnx
+from san_cli.engine.onnx_network import OnnxNetwork
+from san_cli.engine.pickling import Origin, sent
 from san_cli.engine.results import NotFinite, RawOutput, Segmentation, is_finite
 from san_cli.engine.segmentation_map import SegmentationMap, Unfinished, map_of_blocks, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
@@ -41,11 +40,11 @@ from san_cli.engine.tiling import Tile, Tiling, check_tile, tiling_of
 from san_cli.engine.tiny_world import is_tiny, strange_pictures
 from san_cli.errors import SanError, WrongType
 from san_cli.models.presets import Preset
-from san_cli.models.san import SAN, normalise
+from san_cli.models.san import SanOutput, normalise
 from san_cli.vocabulary.contrast import contrast_to
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.templates import templates as template_set
-from san_cli.weights.checkpoint import Checkpoint, load_into
+from san_cli.weights.checkpoint import Checkpoint
 
 
 class Segmenter:
@@ -59,26 +58,26 @@ class Segmenter:
         weights_sha256: str,
         device: torch.device,
         precision: torch.dtype,
-        templates: str,
-        compile: bool = False,
+        templates: str | Sequence[str],
+        network: OnnxNetwork | None = None,
     ) -> None:
-        """Build the network on a checkpoint's tensors; without a text tower it knows what `remember` is given."""
+        """Build the network on a checkpoint's tensors; without a text tower it knows what `remember` is given.
+
+        With another `network` the checkpoint needs no tensors but `background_embedding` and `logit_scale`.
+        """
         self.preset = checkpoint.preset
         self.weights_sha256 = weights_sha256
         self.device = device
         self.precision = precision
         self.templates = template_set(templates)
-        self._text_tower = text_tower
+        self.text_tower = text_tower
         self._embedded: dict[Vocabulary, Tensor] = {}
         self._contrast: Contrast | None = None
+        self._origin: Origin | None = None  # for pickle
         self.pictures = self.strange_pictures = 0  # counted for tiny alone, see `tiny_world`
-        with torch.device("meta"):
-            model = SAN(self.preset)
-        load_into(model, {n: t for n, t in checkpoint.state.items() if not n.startswith("text.")})
-        self.model = model.requires_grad_(False).eval().to(device=device, dtype=precision)
-        self.model.background_embedding.data = checkpoint.state["background_embedding"].float().to(device)
-        self.model.logit_scale.data = checkpoint.state["logit_scale"].float().to(device)
-        self.network = torch.compile(self.model) if compile else self.model
+        self.model = build_model(checkpoint, device, precision, whole=network is None)
+        self.network: Callable[[Tensor], list[SanOutput]] = network or self.model
+        self.backend = PYTORCH if network is None else ONNX
 
     @classmethod
     def load(
@@ -88,31 +87,41 @@ class Segmenter:
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
-        templates: str = "vild",
+        templates: str | Sequence[str] = "vild",
         compile: bool = False,
+        backend: str = "auto",
         say: Callable[[str], None] = lambda _: None,
     ) -> "Segmenter":
         """Load a model by preset name, or by a preset of your own; by default the one that `weights` holds.
 
-        `weights` is a checkpoint (official `.pth` or our `.safetensors`), "random" for an untrained network,
-        or None to look for the official one (see `san weights`). Raises SanError with a way out where the
+        `weights` is a checkpoint (official `.pth` or our `.safetensors`), an ONNX file of `san export`, "random" for
+        an untrained network, or None to look for the official one (see `san weights`). `backend` is "pytorch" or
+        "onnx" (ONNX Runtime); "auto" takes the latter for an ONNX file. Raises SanError with a way out where the
         weights are missing, damaged or made for another model.
         """
-        check_kind("model", model, str, Preset, type(None))
-        check_kind("weights", weights, str, os.PathLike, type(None))
-        check_kind("device", device, str, torch.device)
-        check_kind("precision", precision, str)
-        check_kind("templates", templates, str)
-        where = choose_device(str(device))
+        check_loading(model, weights, device, precision, templates, backend)
+        backend = choose_backend(backend, weights, device=str(device), precision=precision, compile=compile)
+        where = choose_device("cpu" if backend == ONNX else str(device))
         dtype = choose_precision(precision, where)
         if where.type == "cpu":
             reuse_freed_memory()
-        loaded = load_weights(model, weights, say=say)
-        return cls(
+        loaded = (load_onnx if backend == ONNX else load_weights)(model, weights, say=say)
+        made = cls(
             loaded.checkpoint,
             loaded.text_tower,
-            weights_sha256=loaded.sha256, device=where, precision=dtype, templates=templates, compile=compile,
+            weights_sha256=loaded.sha256, device=where, precision=dtype, templates=templates, network=loaded.network,
         )  # fmt: skip
+        if compile:
+            made.network = torch.compile(made.model)
+        is_own = isinstance(model, Preset) or loaded.path is None
+        made._origin = Origin(
+            made.preset, is_own, loaded.path, loaded.sha256, str(device), precision, compile, backend
+        )
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Be pickled without tensors: the other side loads the same weights, see `engine/pickling.py`."""
+        return sent(self, self._origin)
 
     def segment(
         self,
@@ -377,23 +386,15 @@ class Segmenter:
 
         The text tower is loaded only for words that are new, and dropped again.
         """
+        settle_threads()
         embedded = self._embedded.get(vocabulary)
         if embedded is not None:
             return embedded
-        assert self._text_tower is not None, "only remembered vocabularies are known"
-        embedded = embed_words(self._text_tower, vocabulary.words, self.templates, self.device, progress)
+        assert self.text_tower is not None, "only remembered vocabularies are known"
+        embedded = embed_words(self.text_tower, vocabulary.words, self.templates, self.device, progress)
         self._embedded = {vocabulary: embedded}
         return embedded
 
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""
         self._embedded = {vocabulary: embeddings.to(self.device)}
-
-
-def best_word_logits(word_logits: Tensor, vocabulary: Vocabulary) -> Tensor:
-    """Reduce word logits [B, N, words+1] to class logits [B, N, C+1]: a class is as likely as its best synonym."""
-    groups = vocabulary.word_indices
-    if all(group == (index,) for index, group in enumerate(groups)):
-        return word_logits
-    best = [word_logits[..., list(group)].amax(dim=-1) for group in groups]
-    return torch.stack([*best, word_logits[..., -1]], dim=-1)

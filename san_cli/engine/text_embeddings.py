@@ -79,14 +79,8 @@ def embed_words(
     The text tower is loaded only for words that are new, and dropped again. Raises SanError where its output is not
     finite.
     """
-    # Words that are known: first the shipped ones, so that theirs are the same numbers on every machine.
     cache = TextCache(cache_dir(), tower.key, templates, device.type)
-    shipped = _shipped(tower.key, templates)
-    rows: dict[str, np.ndarray] = {}
-    for word in words:
-        row = shipped.get(word) if word in shipped else cache.get(word)
-        if row is not None and len(row) == tower.shape.embed_dim:
-            rows[word] = row
+    rows = _known(tower, words, templates, cache)
     # The others go through the tower, each kept at once: a run that is stopped has done part of the next one's work.
     new = [word for word in dict.fromkeys(words) if word not in rows]
     if new:
@@ -102,6 +96,28 @@ def embed_words(
             if progress:
                 progress(done, len(new))
     return torch.from_numpy(np.stack([rows[word] for word in words])).to(device)
+
+
+def new_words(
+    tower: TextTower, words: Sequence[str], templates: Sequence[str], device: torch.device
+) -> list[str]:
+    """List the words that `embed_words` would send through the tower."""
+    cache = TextCache(cache_dir(), tower.key, templates, device.type)
+    known = _known(tower, words, templates, cache)
+    return [word for word in dict.fromkeys(words) if word not in known]
+
+
+def _known(
+    tower: TextTower, words: Sequence[str], templates: Sequence[str], cache: "TextCache"
+) -> dict[str, np.ndarray]:
+    """Look up words: first the shipped ones, so that theirs are the same numbers on every machine."""
+    shipped = _shipped(tower.key, templates)
+    rows: dict[str, np.ndarray] = {}
+    for word in words:
+        row = shipped.get(word) if word in shipped else cache.get(word)
+        if row is not None and len(row) == tower.shape.embed_dim:
+            rows[word] = row
+    return rows
 
 
 def _shipped(tower_key: str, templates: Sequence[str]) -> dict[str, np.ndarray]:

@@ -45,7 +45,7 @@ def run_evaluations(data: Data, source: Models | Path, plan: Plan) -> Report | N
     words = other_words(data.vocab, data.synonyms)
     for note in words.notes if words is not None else ():
         plan.voice.note(note)
-    tasks, skipped = _tasks(data, words, plan)
+    tasks, skipped = tasks_of(data, words, plan)
     _refuse_outputs(plan, source, tasks)
 
     # From here on torchrun's processes go in step, and the leading one alone speaks of the whole.
@@ -124,7 +124,7 @@ def count(evaluation: Evaluation, plan: Plan) -> Counts | None:
     """
     task, processes = evaluation.task, plan.processes
     images, classes = len(task.pairs), len(task.classes)
-    settings = _settings_of_counts(evaluation)
+    settings = settings_of_counts(evaluation)
     processes.agree("images or settings", hashlib.sha256(json_text(settings).encode()).hexdigest()[:12])
 
     # The leading process reads what earlier runs counted, or clears it away; then each takes its share of the rest.
@@ -182,7 +182,7 @@ def _with_way_out(fault: SanError) -> SanError:
     return SanError(fault.message, hint=f"{fault.hint}\n{way}".strip(), code=fault.code)
 
 
-def _settings_of_counts(evaluation: Evaluation) -> dict[str, Any]:
+def settings_of_counts(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the counts depend on."""
     task = evaluation.task
     names = [f"{pair.stem}\0{pair.image.name}\0{pair.label.name}" for pair in task.pairs]
@@ -198,7 +198,7 @@ def _settings_of_counts(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _tasks(data: Data, words: Vocabulary | None, plan: Plan) -> tuple[list[Task], dict[str, str]]:
+def tasks_of(data: Data, words: Vocabulary | None, plan: Plan) -> tuple[list[Task], dict[str, str]]:
     """Find the datasets to evaluate, and those that are skipped, with the reason."""
     if data.own is not None:
         try:
@@ -240,8 +240,14 @@ def _refuse_outputs(plan: Plan, source: Models | Path, tasks: Sequence[Task]) ->
             raise SanError(
                 f"can't use {quoted(plan.output)} as a folder: {error.strerror}", hint="Choose another -o."
             ) from error
+    for path in predictions_paths(plan, source, tasks):
+        refuse_unwritable(path)
+
+
+def predictions_paths(plan: Plan, source: Models | Path, tasks: Sequence[Task]) -> list[Path]:
+    """List where the predictions go; SanError where several of them would be one file."""
     if plan.save_predictions is None:
-        return
+        return []
     if isinstance(source, Models) and len(source.weights) > 1:
         raise SanError("--save-predictions is for one --weights", hint="Run `san eval` once for each.")
     if len(tasks) > 1 and "{dataset}" not in plan.save_predictions.name:
@@ -249,10 +255,8 @@ def _refuse_outputs(plan: Plan, source: Models | Path, tasks: Sequence[Task]) ->
             "--save-predictions names one file for several datasets",
             hint="Put {dataset} into the name, such as predictions-{dataset}.json.",
         )
-    for task in tasks:
-        path = predictions_path(plan.save_predictions, task)
-        assert path is not None
-        refuse_unwritable(path)
+    paths = (predictions_path(plan.save_predictions, task) for task in tasks)
+    return [path for path in paths if path is not None]
 
 
 def refuse_unwritable(path: Path) -> None:

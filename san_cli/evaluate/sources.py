@@ -9,6 +9,7 @@ import torch
 from san_cli.datasets.task import Task
 from san_cli.engine.alike_words import word_notes
 from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
+from san_cli.engine.onnx_file import is_onnx
 from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.evaluate.counting import Evaluation, Origin
@@ -34,36 +35,47 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
         second.append(Member(_load(models, None, file, plan), share))
-    for trial, weights in enumerate(models.weights, start=1):
-        segmenter = _load(models, models.model, weights, plan)
+    for trial in range(len(models.weights)):
+        segmenter = _load(models, models.model, models.weights[trial], plan)
         members = [Member(segmenter), *second]
         check_members(members)
-        preset, device = segmenter.preset.name, segmenter.device
-        precision = str(segmenter.precision).removeprefix("torch.")
-        workers = plan.workers or default_workers(device.type)
         for task in tasks:
-            name = task.name if len(models.weights) == 1 else f"{task.name}.{trial}"
-            with plan.processes.leader_first(f"{name}/embedded"):  # the others find the words in the cache
+            evaluation = evaluation_of(models, trial, members, task, plan)
+            with plan.processes.leader_first(
+                f"{evaluation.name}/embedded"
+            ):  # the others find them in the cache
                 _embed(members, task, plan)
-            settings = {
-                "weights": [[member.segmenter.weights_sha256, member.share] for member in members],
-                "templates": list(template_set(models.templates)),
-                "precision": precision,
-                "device": device.type,
-                "words": [list(entry.words) for entry in task.vocabulary.entries],
-                "tile": models.tile,
-            }
-            origin = Origin(
-                preset,
-                weights or own_weights(preset),
-                segmenter.weights_sha256,
-                settings,
-                notes=_notes(models),
-                comparable=models.ensemble is None and models.tile is None and models.templates == "vild",
-                device=_device_name(device),
-                precision=precision,
-            )
-            yield Evaluation(name, task, Ensemble(members, task.vocabulary, models.tile), origin, workers)
+            yield evaluation
+
+
+def evaluation_of(
+    models: Models, trial: int, members: Sequence[Member], task: Task, plan: Plan
+) -> Evaluation:
+    """Return the evaluation on a task of loaded models, whose first has the weights of that number, from 0."""
+    segmenter, weights = members[0].segmenter, models.weights[trial]
+    preset, device = segmenter.preset.name, segmenter.device
+    precision = str(segmenter.precision).removeprefix("torch.")
+    settings = {
+        "weights": [[member.segmenter.weights_sha256, member.share] for member in members],
+        "templates": list(template_set(models.templates)),
+        "precision": precision,
+        "device": device.type,
+        "words": [list(entry.words) for entry in task.vocabulary.entries],
+        "tile": models.tile,
+    }
+    origin = Origin(
+        preset,
+        weights or own_weights(preset),
+        segmenter.weights_sha256,
+        settings,
+        notes=_notes(models),
+        comparable=models.ensemble is None and models.tile is None and models.templates == "vild",
+        device=_device_name(device),
+        precision=precision,
+    )
+    name = task.name if len(models.weights) == 1 else f"{task.name}.{trial + 1}"
+    workers = plan.workers or default_workers(device.type)
+    return Evaluation(name, task, Ensemble(members, task.vocabulary, models.tile), origin, workers)
 
 
 def _notes(models: Models) -> tuple[str, ...]:
@@ -89,7 +101,7 @@ def _load(models: Models, model: str | None, weights: str | None, plan: Plan) ->
     return Segmenter.load(
         model,
         weights,
-        device=own_device(models.device),
+        device=models.device if is_onnx(weights) else own_device(models.device),
         precision=models.precision,
         templates=models.templates,
         say=plan.voice.warn,

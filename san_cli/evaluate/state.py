@@ -103,7 +103,6 @@ class State:
             with self._unwritable():
                 self._clear()
             return False
-        settings = {"format": _FORMAT, **settings}
         folder = self._output / STATE_FOLDER
         with _unusable(folder):
             # What killed runs left half written goes first, whatever follows.
@@ -111,14 +110,24 @@ class State:
             sweep_stale(folder)
             for results in (self._output, self._output / self._name):
                 sweep_stale(results, below=False)
-            before = read_settings(folder / f"{self._name}.json", hint=_ANEW) if resume else None
+            if resume and self.take_up(settings, counts):
+                return True
+            self._clear()
+            write_settings(folder / f"{self._name}.json", {"format": _FORMAT, **settings})
+            return False
+
+    def take_up(self, settings: Mapping[str, Any], counts: Counts) -> bool:
+        """Add to `counts` what earlier runs counted, and change nothing; whether there is any. SanError as there."""
+        if self._output is None:
+            return False
+        folder = self._output / STATE_FOLDER
+        with _unusable(folder):
+            before = read_settings(folder / f"{self._name}.json", hint=_ANEW)
             if before is None:
-                self._clear()
-                write_settings(folder / f"{self._name}.json", settings)
                 return False
             refuse_other_settings(
                 before,
-                settings,
+                {"format": _FORMAT, **settings},
                 holds=f"the evaluation in {quoted(self._output)} was begun",
                 hint="Start anew without --resume, or choose another folder with -o.",
             )

@@ -1,5 +1,6 @@
 """The other number: how fast `san predict` gets through a folder, from files to files."""
 
+import os
 import statistics
 import tempfile
 import time
@@ -19,7 +20,7 @@ from san_cli.weights.find import local_weights
 class Folder:
     """A folder of images, and the way to segment all of it."""
 
-    images: Sequence[Path]
+    images: Sequence[os.PathLike[str]]
     vocabulary: Vocabulary
     # Segments the images into a folder; for each the milliseconds of its stages, None for one that failed.
     predict: Callable[[Segmenter, Setup, Path], Iterable[Mapping[str, float] | None]]

@@ -6,7 +6,7 @@ import os
 def import_hub_settings() -> None:
     """Keep odd `HF_…` variables from ending san: open_clip imports huggingface_hub, which stops at them.
 
-    San asks nothing of that library, and reads the variables itself where it downloads (`san_cli.weights.hub`).
+    San downloads without that library, and reads the variables itself (`san_cli.weights.hub`); it uploads with it.
     """
     hub = {name: value for name, value in os.environ.items() if name.startswith("HF_")}
     if not hub:

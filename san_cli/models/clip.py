@@ -1,43 +1,27 @@
-"""CLIP, as SAN uses it: open_clip's modules, our way through them.
+"""CLIP, as SAN uses it: our way through its image tower.
 
-open_clip builds the towers; what SAN changes in the image tower's forward is here: tapping features,
-stopping at a layer, and carrying [SLS] tokens through the last blocks under an attention bias (Sec. 3, Fig. 4).
+What SAN changes in the image tower's forward is here: tapping features, stopping at a layer, and carrying [SLS]
+tokens through the last blocks under an attention bias (Sec. 3, Fig. 4).
 """
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock, TextTransformer, VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
 from san_cli.models.activation_checkpointing import checkpointed
+from san_cli.models.any_size import exporting, longest_window, max_pool_of_any, resized_positions_of_any
 from san_cli.models.presets import ClipShape, Preset
+from san_cli.models.towers import ResidualAttentionBlock, TextTransformer, VisionTransformer
 
 
 def build_image_tower(shape: ClipShape) -> VisionTransformer:
     """Build CLIP's image tower, initialised as open_clip does."""
-    return VisionTransformer(
-        image_size=shape.image_size,
-        patch_size=shape.patch_size,
-        width=shape.width,
-        layers=shape.layers,
-        heads=shape.heads,
-        mlp_ratio=4.0,
-        output_dim=shape.embed_dim,
-        act_layer=QuickGELU if shape.quick_gelu else nn.GELU,
-    )
+    return VisionTransformer(shape)
 
 
 def build_text_tower(shape: ClipShape) -> TextTransformer:
     """CLIP's text tower, initialised as open_clip does."""
-    return TextTransformer(
-        context_length=shape.context_length,
-        vocab_size=shape.vocab_size,
-        width=shape.text_width,
-        heads=shape.text_heads,
-        layers=shape.text_layers,
-        output_dim=shape.embed_dim,
-        act_layer=QuickGELU if shape.quick_gelu else nn.GELU,
-    )
+    return TextTransformer(shape)
 
 
 def clip_features(
@@ -57,7 +41,7 @@ def clip_features(
     patches = visual.conv1(image)  # [B, width, h, w]
     grid = (patches.shape[2], patches.shape[3])
     tokens = patches.flatten(2).transpose(1, 2)  # [B, hw, width]
-    cls = visual.class_embedding.expand(len(tokens), 1, -1)
+    cls = visual.class_embedding.expand(tokens.shape[0], 1, -1)
     tokens = torch.cat([cls, tokens], dim=1) + (_positions(visual, grid) if positions is None else positions)
     tokens = visual.ln_pre(tokens)
 
@@ -76,7 +60,7 @@ def clip_features(
 def _positions(visual: VisionTransformer, grid: tuple[int, int]) -> Tensor:
     """Give position embeddings [1+hw, width] for that grid: bicubic from the pretraining grid where it differs."""
     positions = visual.positional_embedding
-    if grid == tuple(visual.grid_size):
+    if not exporting() and grid == tuple(visual.grid_size):
         return positions
     return torch.cat([positions[:1], resized_positions(positions[None, 1:], grid)[0]])  # [CLS]'s stays
 
@@ -86,6 +70,8 @@ def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
     CLIP's and the side adapter's alike.
     """
+    if exporting():
+        return resized_positions_of_any(positions, grid)
     side = round(positions.shape[1] ** 0.5)
     square = positions.transpose(1, 2).unflatten(2, (side, side))  # [1, width, side, side]
     resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
@@ -109,7 +95,7 @@ def recognise_regions(
     tokens = features[start]  # [B, 1+hw, width]
     batch, heads, queries = attention_bias.shape[:3]
     sls = tokens[:, :1].expand(-1, queries, -1)  # [B, N, width]
-    pooled = _max_pool(attention_bias.flatten(1, 2), grid)  # [B, heads*N, h, w]
+    pooled = _max_pool(attention_bias.flatten(1, 2), grid, preset)  # [B, heads*N, h, w]
     bias = pooled.view(batch, heads, queries, -1)  # [B, heads, N, hw]
 
     blocks, last = visual.transformer.resblocks, preset.clip.layers - 1
@@ -126,8 +112,10 @@ def recognise_regions(
     return visual.ln_post(sls) @ visual.proj
 
 
-def _max_pool(bias: Tensor, grid: tuple[int, int]) -> Tensor:
+def _max_pool(bias: Tensor, grid: tuple[int, int], preset: Preset) -> Tensor:
     """Pool adaptively (maximum) to `grid`, with overlapping windows where it doesn't divide (ViT-L/14: 40 to 32)."""
+    if exporting():
+        return max_pool_of_any(bias, grid, longest_window(preset))
     divides = bias.shape[-2] % grid[0] == 0 and bias.shape[-1] % grid[1] == 0
     if bias.device.type == "mps" and not divides:  # silently wrong there (pytorch issue 190064)
         return F.adaptive_max_pool2d(bias.cpu(), grid).to(bias.device)

@@ -77,7 +77,7 @@ class SAN(nn.Module):
 
         `text_embeddings` [C+1, D] are normalised; the last row is the learned background.
         """
-        return self.logit_scale.float().exp() * region_embeddings @ text_embeddings.T
+        return self.logit_scale.float().exp() * region_embeddings @ text_embeddings.transpose(0, 1)
 
     def with_background(self, word_embeddings: Tensor) -> Tensor:
         """Append the learned "no object" embedding to [C, D]: normalised text embeddings [C+1, D], float32."""

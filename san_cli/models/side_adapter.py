@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from san_cli.models.activation_checkpointing import checkpointed
+from san_cli.models.any_size import exporting, fitting_positions_of_any
 from san_cli.models.clip import resized_positions
 from san_cli.models.presets import Preset
 
@@ -49,7 +50,7 @@ class SideAdapter(nn.Module):
         patches = self.patch_embed(image)  # [B, width, H/16, W/16]
         grid = (patches.shape[2], patches.shape[3])
         patches = patches.flatten(2).transpose(1, 2)
-        queries = self.query_embed.expand(len(image), -1, -1)
+        queries = self.query_embed.expand(image.shape[0], -1, -1)
         number = queries.shape[1]
         positions = torch.cat([self.query_positions, self._patch_positions(grid)], dim=1)
         tokens = torch.cat([queries, patches], dim=1) + positions  # [B, N+HW/256, width]
@@ -70,6 +71,8 @@ class SideAdapter(nn.Module):
 
         That a 10 × 160 grid keeps the 40 × 40 layout is the official code's behaviour.
         """
+        if exporting():
+            return fitting_positions_of_any(self.positions, grid)
         if grid[0] * grid[1] == self.positions.shape[1]:
             return self.positions
         return resized_positions(self.positions, grid)

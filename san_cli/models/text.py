@@ -1,15 +1,18 @@
 """Text embeddings of class names: CLIP's text tower over prompt templates (Sec. 3; ViLD's 14 by default)."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import TextTransformer
 from torch import Tensor
 
 from san_cli.models.clip import build_text_tower
 from san_cli.models.presets import ClipShape
+from san_cli.models.towers import TextTransformer
+
+if TYPE_CHECKING:
+    from open_clip.tokenizer import SimpleTokenizer
 
 _TOGETHER = 4  # words; 8 and 16 take as long for each, and 32 longer
 
@@ -21,9 +24,8 @@ class TextEncoder:
         with torch.device("meta"):
             tower = build_text_tower(shape)
         tower.load_state_dict(dict(state), strict=True, assign=True)
-        tower.attn_mask = None  # ours is made to the prompts' length
         self.tower = tower.to(device=device, dtype=torch.float32).eval()
-        self.tokenizer = SimpleTokenizer(context_length=shape.context_length)
+        self.tokenizer = tokenizer_of(shape.context_length)
         self.device = device
         # An embedding must not depend on the vocabulary around it. With MKL a word's bits are the same in any company
         # of prompts as long as its own (tests/models/test_text.py); of others that isn't known.
@@ -51,6 +53,13 @@ class TextEncoder:
                 for (word, _), own in zip(chunk, prompts.split(len(templates)), strict=True):
                     mean = own.mean(dim=0)
                     yield word, (mean / mean.norm()).cpu()
+
+
+def tokenizer_of(context_length: int) -> "SimpleTokenizer":
+    """Load CLIP's tokenizer. With it comes all of open_clip, which takes seconds, so only new words ask for it."""
+    from open_clip.tokenizer import SimpleTokenizer
+
+    return SimpleTokenizer(context_length=context_length)
 
 
 def encode_prompts(tower: TextTransformer, tokens: Tensor) -> Tensor:

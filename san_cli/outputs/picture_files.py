@@ -1,5 +1,6 @@
 """The files of one picture, by kind."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from san_cli.regions.split import FoundRegion
 class Picture:
     """All that a picture's own files are made from."""
 
-    path: Path  # of the image
+    path: str | os.PathLike[str]  # of the image
     pixels: NDArray[np.uint8] | None  # [H, W, 3]; None where no kind is asked for that shows them
     label_map: NDArray[np.integer]  # [H, W], -1 where unlabelled
     found: Sequence[Found]

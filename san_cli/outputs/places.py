@@ -26,10 +26,16 @@ FILES = {
     "thumbnail": (f"{gallery.FOLDER}/", gallery.PHOTO_SUFFIX),
     "thumbnail_classes": (f"{gallery.FOLDER}/", gallery.CLASSES_SUFFIX),
 }
+# Of pictures from an archive these may go into a tar, with a record of each; until then they wait in a folder.
+SHARDS = "shards"
+TARRED = ("overlay", "labels", "labels-gray", "scores", "labels-tiff", "geojson")
+STAGED, STAGING = "staged-", ".san/staged"
+RECORD_SUFFIX = ".json"
+FILES |= {STAGED + kind: (f"{STAGING}/", FILES[kind][1]) for kind in TARRED}
 # A picture has a folder there, with a file for each class that was found.
 BY_CLASS = ("masks", "cutouts")
 # Results that only pictures have which say where on earth they lie; the first comes with the labels.
-PLACED = ("labels-tiff", "geojson")
+PLACED = ("labels-tiff", "geojson", STAGED + "labels-tiff", STAGED + "geojson")
 # Kinds that are made of outlines, and those of them whose outlines concern all pictures.
 OUTLINED = ("coco-polygons", "yolo", "labelme", "label-studio", "cvat")
 OUTLINED_TOGETHER = ("coco-polygons", "label-studio", "cvat")
@@ -72,7 +78,7 @@ def run_files(save: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(path for kind in save for path in RUN_FILES.get(kind, ())))
 
 
-def way_to(path: Path, folder: Path) -> str:
+def way_to(path: str | os.PathLike[str], folder: Path) -> str:
     """Return the relative path that leads to a file from a folder, with `/`; the absolute one to another drive."""
     try:
         way = os.path.relpath(os.path.abspath(path), os.path.realpath(folder))  # noqa: PTH100 (the same)
@@ -86,6 +92,10 @@ def told_kinds(save: Sequence[str]) -> list[str]:
     told = {kind: f"{before}*{after}" for kind, (before, after) in FILES.items()} | {"html": gallery.PAGE}
     told |= {kind: f"{kind}/" for kind in BY_CLASS} | {"yolo": "yolo/"}
     told["geojson"] += " of pictures that lie on a map"
+    if SHARDS in save:
+        inside = [told[kind] for kind in save if kind in TARRED] + ["*" + RECORD_SUFFIX]
+        told |= dict.fromkeys(TARRED, "") | {SHARDS: f"*.tar of {', '.join(inside)}"}
+        save = [kind for kind in save if kind not in TARRED]
     return [told.get(kind) or ", ".join(RUN_FILES[kind]) for kind in save]
 
 

@@ -1,6 +1,5 @@
 """The end of a run: what concerns all images, made from the journal alone, however they were done."""
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -8,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 
+from san_cli.datasets.archives import Archive, Member
 from san_cli.datasets.image_names import output_stem
 from san_cli.outputs.annotations.yolo import write_data_yaml
 from san_cli.outputs.gallery import FOLDER, write_gallery
@@ -18,12 +17,13 @@ from san_cli.outputs.record import ImageRecord
 from san_cli.outputs.run_files import write_run_files
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import ImageJournal, same_content, source_of
+from san_cli.predict.kept_list import list_digest
 from san_cli.predict.links import are_there, update_links, wanted_links
 from san_cli.predict.made_files import NEVER_MADE, Mark, has_size, mark_of, marks_from, remove_made
 from san_cli.predict.output_names import marked_paths, result_kinds, result_paths
+from san_cli.predict.result_tars import TarWriter, tars_of
 from san_cli.predict.results import make_folder, stopping
 from san_cli.predict.search import FailedInput, InputImage
-from san_cli.text import json_text
 
 
 @dataclass
@@ -77,13 +77,17 @@ def finish(
     names = [image.name for image in listing.images]
     seal = list_digest(listing, info)
     kept = still_there(journal, listing)
-    done = {image.name: image.path for image in listing.images if not journal.entries[image.name].failed}
+    done = {
+        image.name: Path(image.path) for image in listing.images if not journal.entries[image.name].failed
+    }
     links = wanted_links(done) if "yolo" in save else {}
+    writer, tars = TarWriter(output, journal, classes, by_region=by_region), tars_of(listing.images, save)
     if (
         journal.seal == seal
         and len(names) + len(kept) == len(journal.entries)
         and _whole(output, journal, save)
         and are_there(output, links)
+        and writer.are_whole(tars)
     ):
         journal.remove_parts()  # empty ones: a line would have broken the seal
         return None
@@ -91,11 +95,16 @@ def finish(
     # Records are streamed from the journal, once for each file, as 100,000 of them don't fit into memory.
     counted = _CountedRecords(journal, names, listing.failures)
     try:
+        for tar in tars:
+            writer.pack(tar)
         removed = remove_stale(output, journal, {*names, *kept}, save)
+        removed += () if kept else writer.remove_others(tars)
         paths = {image.name: image.path for image in listing.images}
         edited = _edited_files(output, save, classes, journal.run_marks)
         make = [kind for kind in save if not edited.keys() & set(RUN_FILES.get(kind, ()))]
-        write_run_files(output, make, classes, info, counted, by_region=by_region, path_of=paths.__getitem__)
+        write_run_files(
+            output, make, classes, info, counted, by_region=by_region, path_of=lambda name: Path(paths[name])
+        )
         blocked = update_links(output, links, kept if "yolo" in save else ())
         if "html" in save:
             make_folder(output, output / FOLDER)
@@ -154,7 +163,12 @@ def still_there(journal: ImageJournal, listing: Listing) -> list[str]:
     roots = {
         str(image.path).removesuffix(image.name)
         for image in listing.images
-        if str(image.path).endswith(image.name)
+        if isinstance(image.path, Path) and str(image.path).endswith(image.name)
+    }
+    archives = {
+        image.name.removesuffix(image.path.inner): image.path.archive
+        for image in listing.images
+        if isinstance(image.path, Member)
     }
     failed = {os.path.normpath(failure.path) for failure in listing.failures}
     taken = {
@@ -165,7 +179,17 @@ def still_there(journal: ImageJournal, listing: Listing) -> list[str]:
         for name in others
         if output_stem(name) not in taken
         and not _is_gone(name, journal.entries[name].source.where, roots, failed)
+        and not _left_archive(name, journal.entries[name].source.where, archives)
     ]
+
+
+def _left_archive(name: str, where: str, archives: Mapping[str, Archive]) -> bool:
+    """Tell whether an input was in one of these archives, by what is in front of its images' names, and is not."""
+    for front, archive in archives.items():
+        inner = name.removeprefix(front)
+        if name.startswith(front) and source_of(f"{archive.path}/{inner}").where == where:
+            return inner not in archive.members
+    return False
 
 
 def _is_gone(name: str, where: str, roots: Iterable[str], failed: Container[str]) -> bool:
@@ -242,12 +266,3 @@ class _CountedRecords:
 def failed_records(failures: Iterable[FailedInput]) -> Iterator[ImageRecord]:
     """Make records of inputs that came to no image; they follow the images, so that these keep their ids."""
     return (ImageRecord(failure.name, 0, 0, error=failure.cause) for failure in failures)
-
-
-def list_digest(listing: Listing, info: Mapping[str, object] = MappingProxyType({})) -> str:
-    """Hash a list of inputs, to tell it from others, and what else the files that concern all images say."""
-    digest = hashlib.sha256(json_text(dict(info)).encode())
-    failures = ((failure.name, failure.cause) for failure in listing.failures)
-    for part in chain((image.name for image in listing.images), ["/"], chain.from_iterable(failures)):
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()

@@ -21,18 +21,19 @@ from san_cli.predict.finish import (
     Tally,
     failed_records,
     finish,
-    list_digest,
     remove_stale,
     still_there,
     unfinished,
 )
 from san_cli.predict.inputs import Listing
 from san_cli.predict.journal import STATE_FOLDER, ImageJournal, Source, same_content, source_of
+from san_cli.predict.kept_list import keep_list, list_digest
 from san_cli.predict.made_files import Mark, has_size, marks_from, was_changed, was_edited
 from san_cli.predict.output_names import marked_paths, result_paths
 from san_cli.predict.partial import remove_rows
+from san_cli.predict.result_tars import PackedResults, tars_of
 from san_cli.predict.results import foreign_file, make_folder, stopping
-from san_cli.predict.search import InputImage
+from san_cli.predict.search import FailedInput, InputImage
 from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
 from san_cli.runs.lock import lock_file, locked, refuse_unusable_folder
 from san_cli.runs.processes import ALONE, Processes
@@ -41,6 +42,7 @@ from san_cli.runs.shares import WHOLE, Share
 from san_cli.text import counted, printable, quoted
 
 _MERGE_S = 60.0  # how long shards wait for one another's last steps
+_LOOK_S = 1.0  # for somebody who only looks whether there is a lock (`san status`)
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,33 @@ class Run:
     processes: Processes
     lock: int | None  # descriptor of the folder's lock; the leading process has it for all
     journal: ImageJournal
+    packed: PackedResults
 
     def is_done(self, image: InputImage) -> bool:
         """Tell whether an image is finished, unchanged since then, and its files are there in full, or edited."""
         entry = self.journal.entries.get(image.name)
         if entry is None or entry.failed or not same_content(entry.source, source_of(image.path)):
             return False
-        return all(has_size(path, mark) or was_edited(path, mark) for path, mark in self._marked(image))
+        return all(
+            has_size(path, mark) or self.packed.has(image, key, mark) or was_edited(path, mark)
+            for key, path, mark in self._marked(image)
+        )
 
     def edited(self, image: InputImage) -> list[str]:
         """List those of a finished image's files that somebody has changed."""
-        return [str(path) for path, mark in self._marked(image) if not has_size(path, mark)]
+        return [
+            str(path)
+            for key, path, mark in self._marked(image)
+            if not (has_size(path, mark) or self.packed.has(image, key, mark))
+        ]
 
-    def _marked(self, image: InputImage) -> list[tuple[Path, Mark | None]]:
+    def _marked(self, image: InputImage) -> list[tuple[str, Path, Mark | None]]:
         marks = marks_from(self.journal.entries[image.name].marks)
         paths = {
             kind: path for kind, path in result_paths(image.name, self.save).items() if kind not in PLACED
         }
         paths |= marked_paths(image.name, marks)
-        return [(self.output / path, marks.get(key)) for key, path in paths.items()]
+        return [(key, self.output / path, marks.get(key)) for key, path in paths.items()]
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,8 @@ def check_folder(output: Path, images: Sequence[InputImage], save: Sequence[str]
     refuse_unusable_folder(output)
     found = kept_settings(output)
     if found is None:
-        foreign = foreign_file(output, [image.name for image in images], save)
+        tars = [tar.path for tar in tars_of(images, save)]
+        foreign = foreign_file(output, [image.name for image in images], save, tars)
         found = kept_settings(output)  # another shard may have begun in between
         if foreign is not None and found is None:
             raise SanError(
@@ -137,7 +148,7 @@ def open_run(
                         output,
                         "san predict",
                         shared=shard,
-                        wait_s=_MERGE_S if shard else 0,
+                        wait_s=_MERGE_S if shard else _LOOK_S,
                     )
                 )
                 _claim(output, listing, save, settings, overwrite, is_old=is_old)
@@ -146,13 +157,45 @@ def open_run(
             journal = open_journal(output, listing.images)
             stack.callback(journal.close)
             _refuse_other_sources(journal, listing.images, output)
-            if not lock_file(journal.open_own(share)):
+            if processes.leads:
+                keep_list(output, listing)
+            if not lock_file(journal.open_own(share), wait_s=_LOOK_S):
                 raise SanError(
                     f"another process is doing share {share.index + 1}/{share.count} in {quoted(output)}"
                 )
         except OSError as error:
             raise _unusable(error, output) from error
-        yield Run(output, listing, save, info, bool(settings["regions"]), share, processes, lock, journal)
+        packed = PackedResults(output, listing.images, save)
+        yield Run(
+            output, listing, save, info, bool(settings["regions"]), share, processes, lock, journal, packed
+        )
+
+
+def look_into(
+    output: Path,
+    listing: Listing,
+    save: tuple[str, ...],
+    settings: Settings,
+    *,
+    share: Share,
+    processes: Processes,
+    overwrite: bool,
+) -> Run:
+    """Read a folder of results as `open_run` would, and change nothing; SanError as from that."""
+    try:
+        if (output / STATE_FOLDER / "lock").is_file():
+            with locked(output / STATE_FOLDER, output, "san predict", shared=share.count > 1):
+                pass
+        journal = open_journal(output, listing.images)
+        if overwrite:
+            _refuse_corrected_numbers(output, journal, settings)
+        else:
+            check_folder(output, listing.images, save, settings)
+            _refuse_other_sources(journal, listing.images, output)
+    except OSError as error:
+        raise _unusable(error, output) from error
+    packed = PackedResults(output, listing.images, save)
+    return Run(output, listing, save, {}, False, share, processes, None, journal, packed)
 
 
 def _unusable(error: OSError, output: Path) -> SanError:
@@ -261,15 +304,15 @@ def end_run(run: Run, classes: Sequence[str]) -> Ending:
     return Ending(_finish(run, _read_journal(run.output, run.listing.images), classes))
 
 
-def all_records(run: Run) -> Iterator[tuple[str, ImageRecord, int]]:
-    """Yield path, record, EXIF orientation of every image of a run that has ended, in order; then failed inputs."""
+def all_records(run: Run) -> Iterator[tuple[InputImage | FailedInput, ImageRecord, int]]:
+    """Yield every image of a run that has ended, its record, EXIF orientation, in order; then failed inputs."""
     journal = _read_journal(run.output, run.listing.images)
     for image in run.listing.images:
         record = journal.record(image.name)
-        yield str(image.path), record, journal.entries[image.name].exif_orientation
+        yield image, record, journal.entries[image.name].exif_orientation
     journal.close()
     for failure, record in zip(run.listing.failures, failed_records(run.listing.failures), strict=True):
-        yield failure.path, record, 1
+        yield failure, record, 1
 
 
 def _end_together(run: Run, classes: Sequence[str]) -> Ending:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from san_cli.datasets.archive_listing import archive_stem, looks_like_archive
 from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_magic import HEAD, looks_like_image, read_head
 from san_cli.errors import ExitCode, SanError
@@ -35,7 +36,18 @@ def notes(search: Search) -> list[str]:
     )
     if media:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in media)
-        told.append(f"left out, as san reads images: {kinds}")
+        archives = f"; {pattern_for_archives(search)}" if search.left_archives else ""
+        told.append(f"left out, as san reads images: {kinds}{archives}")
+    if search.no_files:
+        told.append(f"left out, as they are links or no files in their archives: {some(search.no_files)}")
+    if search.twice:
+        told.append(
+            f"of files that an archive has more than once the last counts, as in unpacking: {some(search.twice)}"
+        )
+    if search.gone_on:
+        told.append(
+            f"what stands behind a tar's end mark is left out (several tars in one?): {some(search.gone_on)}"
+        )
     if search.results:
         told.append(f"left out, as a former run has made them: {some(search.results)}")
     if search.system:
@@ -57,10 +69,11 @@ def _unmet(pattern: str) -> str:
 
 def nothing_found(search: Search) -> SanError:
     """Make the error for a search that came to nothing at all."""
-    if not search.searched and not search.exclusion.left_out:
+    looked = [*search.searched, *search.archives]
+    if not looked and not search.exclusion.left_out:
         return SanError("no usable input: the list is empty", code=ExitCode.NO_INPUT)
     seen = search.other_suffixes
-    where = f" in {some(search.searched)}" if search.searched else ""
+    where = f" in {some(looked)}" if looked else ""
     if seen:
         kinds = [
             f"{count:,} {printable(suffix) or 'without suffix'}" for suffix, count in seen.most_common(4)
@@ -100,6 +113,8 @@ def _hint(search: Search) -> str:
         )
     if search.exclusion.left_out:
         return f"--exclude leaves out {counted(search.exclusion.left_out, 'file or folder', 'files or folders')}."
+    if any(path.lower().endswith(suffix) for path in search.left_archives for suffix in media[:1]):
+        return f"Left out: {some(search.left_archives)}; {pattern_for_archives(search)}"
     if media:
         return f"{media[0]}: {name_foreign_format(b'', media[0])}."
     if search.not_entered:
@@ -111,9 +126,23 @@ def _hint(search: Search) -> str:
     return "In folders, images are known by their suffix (.jpg, .png, …); a named file is always tried."
 
 
+def pattern_for_archives(search: Search) -> str:
+    """Name the pattern that takes archives in a folder."""
+    first = search.left_archives[0]
+    root = next(root for root in search.searched if first.startswith(root)).rstrip("/")
+    suffix = first[len(archive_stem(first)) :]
+    pattern = shlex.quote(f"{root}/{'**/' if search.recursive else ''}*{suffix}")
+    return f"a quoted pattern takes the images in archives: {printable(pattern)}"
+
+
 def _look_alikes(search: Search) -> str:
     """Name the files that a folder's suffixes don't tell, and the pattern that takes them."""
     names = [file.path for file in search.look_alikes]
+    if any(file.member for file in search.look_alikes):
+        return (
+            f"{counted(len(names), 'file')} may be images but lack a known suffix ({some(names)}); those of an "
+            "archive are taken from its folder once it is unpacked, by a quoted pattern: 'FOLDER/**'"
+        )
     root = next(root for root in search.searched if names[0].startswith(root)).rstrip("/")
     pattern = printable(shlex.quote(f"{root}/{'**' if search.recursive else '*'}"))
     if len(names) == 1:
@@ -151,6 +180,15 @@ def as_meant(text: str) -> str:
 def why_missing(text: str) -> str:
     """Say what a text is that names nothing on this disk, with what works instead; "" if it is just missing."""
     return _address(text) or _another_spelling(text) or _more_than_a_path(text)
+
+
+def within_archive(path: str) -> str:
+    """Say what works instead of a path into an archive, as results name the images there; "" for others."""
+    while (above := os.path.dirname(path)) not in ("", path):
+        path = above
+        if looks_like_archive(path):
+            return f"images of an archive are given together: {_quoted(path)}, without others by --exclude"
+    return ""
 
 
 def _quoted(path: str) -> str:
@@ -287,5 +325,8 @@ def _what_text(path: str, text: str) -> str:
         return f"a list of paths, relative to its folder: (cd {_quoted(folder)} && san predict - < {name})"
     if "," in first or "\t" in first:
         cut = "cut -d, -f1" if "," in first else "cut -f1"
-        return f"a table, not an image; a list is read from standard input, perhaps: {cut} {here} | san predict -"
+        return (
+            f"a table, not an image; --list {here}:COLUMN takes the paths in it, and so does, perhaps: "
+            f"{cut} {here} | san predict -"
+        )
     return f"a text, not an image; a list of paths is read from standard input: san predict - < {here}"

@@ -3,35 +3,42 @@
 - A folder's images are named relative to the folder, a quoted pattern's relative to the folder before its
   first `*`, `?` or `[`; with several arguments the folder's own name comes in front, as by `cp -r a b out`.
 - A file is named by its last part.
+- The images of an archive are named as those of a folder that it was unpacked to; where it is one of several, its
+  own name without suffix is in front.
 - A line of a list is named as it stands if it is a relative path below the working directory. Absolute paths,
   and those that climb out with `..`, are named relative to the deepest folder that they all have in common.
 """
 # Paths stay strings here: 100,000 of them must not cost seconds.
-# ruff: noqa: PTH100, PTH112, PTH117, PTH119, PTH120, PTH122, PTH206
+# ruff: noqa: PTH112, PTH118, PTH119, PTH122
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from san_cli.datasets.archive_listing import archive_stem, is_archive_name, looks_like_archive
 from san_cli.datasets.foreign_formats import MEDIA_SUFFIXES, PHOTO_SUFFIXES, name_foreign_format
 from san_cli.datasets.image_header import header_fault
 from san_cli.datasets.image_magic import looks_like_image, read_head
 from san_cli.datasets.image_names import IMAGE_SUFFIXES
 from san_cli.datasets.images import os_cause
-from san_cli.errors import ExitCode, SanError
+from san_cli.errors import SanError
+from san_cli.predict.archive_inputs import add_archive
+from san_cli.predict.braces import expand_braces, has_braces
 from san_cli.predict.input_hints import (
     as_meant,
     did_you_mean,
     instead_of_image,
     notes,
     nothing_found,
+    pattern_for_archives,
     some,
     why_missing,
+    within_archive,
 )
+from san_cli.predict.lists import PathList, names_in_list, read_list
 from san_cli.predict.output_names import FormerResults
 from san_cli.predict.search import (
     Exclusion,
@@ -48,8 +55,6 @@ from san_cli.predict.search import (
 )
 from san_cli.text import printable
 
-LONGEST_LIST = 256 * 2**20  # bytes: a million long paths; what is longer may never end
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _EXPLAINED = 100  # missing inputs of which the cause is looked for
 _HEADERS = 1000  # images of which the header is looked at before the model is loaded
 _TRIED_OF_SUFFIX, _TRIED_SUFFIXES = 64, 1024  # files that are opened in search of images without a suffix
@@ -64,7 +69,7 @@ class Listing:
 
 
 def discover(
-    arguments: Sequence[str],
+    arguments: Sequence[str | PathList],
     *,
     recursive: bool = True,
     stdin: BinaryIO | None = None,
@@ -75,9 +80,10 @@ def discover(
 ) -> Listing:
     """List the images that the arguments stand for.
 
-    "-" reads a list from `stdin`, one path a line or separated by NULs. A folder gives its visible files with
-    an image's suffix, and those of the folders below unless `recursive` is off; a pattern takes also those that
-    begin like an image; a file that is named is taken unless it plainly is something else. What `exclude`
+    "-" reads a list from `stdin`, one path a line or separated by NULs; another list is given as such. A folder gives
+    its visible files with an image's suffix, and those of the folders below unless `recursive` is off, and so does an
+    archive; a pattern takes also those that begin like an image; a file that is named is taken unless it plainly is
+    something else. What `exclude`
     matches (see `Exclusion`) is left out. `output` is the folder of the results: it is not searched. A file
     reached twice is taken once. Where all inputs failed there are no images, only failures. Raises SanError if
     the results would lie among the inputs, or (NO_INPUT) if there is nothing at all.
@@ -85,14 +91,18 @@ def discover(
     # Each argument adds to what is found, or to the failures.
     real_output = None if output is None else real_path(os.fspath(output))
     search = Search(recursive, real_output, Exclusion(exclude))
-    for argument in map(as_meant, arguments):
-        front = _own_name(argument) if len(arguments) > 1 else ""
+    meant = [one for argument in arguments for one in _meant(argument)]
+    for argument in meant:
+        if isinstance(argument, PathList):
+            _add_list(search, argument)
+            continue
+        front = _own_name(argument) if len(meant) > 1 else ""
         if argument == "-":
-            _add_list(search, read_list(stdin, null_separated, say))
+            _add_list(search, PathList(read_list(stdin, null_separated, say)))
         elif os.path.lexists(argument) or not is_glob(argument):
             _add_path(search, argument, front, os.path.basename(argument))
         else:
-            _add_glob(search, argument, len(arguments) > 1)
+            _add_glob(search, argument, len(meant) > 1)
 
     # A photograph counts once, also where the camera or a link has it twice.
     _sort_out_foreign(search, say)
@@ -121,6 +131,14 @@ def fail_unreadable(listing: Listing, max_pixels: int) -> Listing:
     return Listing((), (*failures, *listing.failures))
 
 
+def _meant(argument: str | PathList) -> list[str] | list[PathList]:
+    """Return what an argument stands for: with braces, of which the shell left the quoted ones, it is several."""
+    if isinstance(argument, PathList):
+        return [argument]
+    path = as_meant(argument)
+    return expand_braces(path) if has_braces(path) and not os.path.lexists(path) else [path]
+
+
 def _add_path(search: Search, path: str, folder_name: str, file_name: str, *, of_list: bool = False) -> None:
     """Add a path that is meant literally; its images are named after it if it is a file, below it if a folder."""
     if search.exclusion.covers(file_name or os.path.normpath(path), path):
@@ -128,11 +146,15 @@ def _add_path(search: Search, path: str, folder_name: str, file_name: str, *, of
     try:
         os.lstat(path)
     except (OSError, ValueError) as error:
-        cause = _explained(search, path, of_list) if isinstance(error, FileNotFoundError) else ""
+        is_missing = isinstance(error, FileNotFoundError)
+        cause = _explained(search, path, of_list) if is_missing else within_archive(path)
         search.failures.append(FailedInput(path, cause or os_cause(error), path))
         return
     if os.path.isdir(path):
         _add_tree(search, path, folder_name, depth=None if search.recursive else 1)
+        return
+    if looks_like_archive(path):
+        add_archive(search, path, archive_stem(folder_name))
         return
     suffix = os.path.splitext(path)[1].lower()
     cause = "" if suffix in IMAGE_SUFFIXES else instead_of_image(path)
@@ -164,11 +186,14 @@ def _add_glob(search: Search, pattern: str, several: bool) -> None:
         )
         search.failures.append(FailedInput(pattern, cause, pattern))
         return
-    before = search.count()
+    before, left = search.count() + len(search.archives), len(search.left_archives)
     depth = None if "**" in parts else len(parts)
     _add_tree(search, root, _own_name(root) if several else "", depth=depth, pattern=parts)
-    if search.count() == before:
-        cause = why_missing(pattern) or f"nothing matches this pattern{_what_would(root, parts)}"
+    if search.count() + len(search.archives) == before:
+        if len(search.left_archives) > left:
+            cause = f"nothing but archives matches this pattern; {pattern_for_archives(search)}"
+        else:
+            cause = why_missing(pattern) or f"nothing matches this pattern{_what_would(root, parts)}"
         search.failures.append(FailedInput(pattern, cause, pattern))
 
 
@@ -201,6 +226,8 @@ def _add_tree(
         suffix = os.path.splitext(file.name)[1].lower()
         if not is_told and results.has(file.real):
             search.results.append(file.path)
+        elif is_archive_name(file.name) and is_told:
+            add_archive(search, file.path, join(front, archive_stem(file.name)))
         elif suffix in IMAGE_SUFFIXES or is_told:
             search.found.append(file._replace(name=join(front, file.name)))
         elif suffix in PHOTO_SUFFIXES:
@@ -210,6 +237,8 @@ def _add_tree(
         else:
             search.other_suffixes[suffix] += 1
             others.append(file)
+            if is_archive_name(file.name):
+                search.left_archives.append(file.path)
     if pattern is None:
         search.look_alikes += _images_by_content(others)
         if len(search.found) + len(search.foreign) == before:
@@ -235,9 +264,10 @@ def _images_by_content(files: list[FoundFile]) -> list[FoundFile]:
     return found
 
 
-def _add_list(search: Search, entries: list[str]) -> None:
-    for entry, name in zip(entries, names_in_list(entries), strict=True):
-        _add_path(search, entry, name, name, of_list=True)
+def _add_list(search: Search, paths: PathList) -> None:
+    for entry, name in zip(paths.entries, names_in_list(paths.entries), strict=True):
+        path = os.path.join(paths.folder, entry) if paths.folder else entry
+        _add_path(search, path, name, name, of_list=True)
 
 
 def _own_name(folder: str) -> str:
@@ -270,7 +300,9 @@ def _take_once(found: list[FoundFile], say: Callable[[str], None]) -> list[Input
     again = [file.path for file in found if chosen[file.real] is not file]
     if again:
         say(f"files reached more than once are taken once: {some(again)}")
-    return [InputImage(Path(file.path), file.name) for file in found if chosen[file.real] is file]
+    return [
+        InputImage(file.member or Path(file.path), file.name) for file in found if chosen[file.real] is file
+    ]
 
 
 def _refuse_results_among_inputs(images: list[InputImage], search: Search) -> None:
@@ -285,88 +317,3 @@ def _refuse_results_among_inputs(images: list[InputImage], search: Search) -> No
                 f"the results would be written among the images of {printable(folder)}",
                 hint="Choose another folder with -o; one inside that folder will do, it is not searched.",
             )
-
-
-def read_list(stdin: BinaryIO | None, null_separated: bool, say: Callable[[str], None]) -> list[str]:
-    """Read the paths on stdin, as they stand but for line ends, a byte order mark, blank lines and comments.
-
-    Of a line that names nothing the spaces and quotes around it, `~` and `file://` are understood. Raises SanError
-    for what is no list at all, such as the bytes of an image.
-    """
-    if stdin is None:
-        raise SanError("INPUT - reads a list of images from stdin, which is closed")
-    if stdin.isatty():
-        say("reading the list of images from the terminal; Ctrl-D ends it")
-    data = stdin.read(LONGEST_LIST + 1)
-    if len(data) > LONGEST_LIST:
-        raise SanError(
-            "the list on stdin is above 256 MiB", hint="Give it in parts, each to its own -o folder."
-        )
-    _refuse_other_data(data)
-    if null_separated:
-        return _split_at_nulls(data)
-    if data.startswith(_UTF16):  # as PowerShell writes
-        data = data.decode("utf-16", "replace").encode("utf-8", "replace")
-    if b"\0" in data:
-        raise SanError("the list on stdin is separated by NULs", hint="Add -0 to read it as such.")
-    data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
-    lines = [os.fsdecode(line) for line in data.split(b"\n" if b"\n" in data else b"\r") if line.strip()]
-    paths = [line for line in lines if not line.startswith("#") or os.path.lexists(line)]
-    if len(paths) < len(lines):
-        say(f"lines of the list that start with # are comments: {len(lines) - len(paths):,} left out")
-    return [as_meant(path) for path in paths]
-
-
-def _split_at_nulls(data: bytes) -> list[str]:
-    paths = [os.fsdecode(entry) for entry in data.split(b"\0") if entry]
-    if b"\0" not in data and b"\n" in data and not os.path.lexists(paths[0]):
-        raise SanError(
-            "there is no NUL in the list on stdin", hint="Leave -0 out: its paths stand one a line."
-        )
-    return paths
-
-
-def _refuse_other_data(data: bytes) -> None:
-    """SanError for data that is meant as an input itself, or as another list than one of lines."""
-    head = data[:1024]
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if os.path.lexists(os.fsdecode(re.split(rb"[\0\r\n]", start)[0])):
-        return
-    if looks_like_image(head):
-        raise SanError(
-            "INPUT - reads a list of paths, and on stdin there is an image",
-            hint="Name its file: san predict FILE. What a program prints goes into a file first: "
-            "… > image.png && san predict image.png",
-            code=ExitCode.NO_INPUT,
-        )
-    what = name_foreign_format(head, "")
-    if what:
-        raise SanError(
-            f"INPUT - reads a list of paths, and stdin holds something else: {what}", code=ExitCode.NO_INPUT
-        )
-    if start[:1] in (b"[", b"{", b"<") and b"\0" not in head:
-        is_xml = start[:1] == b"<"
-        raise SanError(
-            f"INPUT - reads one path a line, and stdin holds {'XML' if is_xml else 'JSON or a list of Python'}",
-            hint="Print the paths alone"
-            + ("." if is_xml else ", perhaps: jq -r '.[]' LIST.json | san predict -"),
-            code=ExitCode.NO_INPUT,
-        )
-
-
-def names_in_list(entries: Sequence[str]) -> list[str]:
-    """Return the names that the paths of a list get, none of which leaves the folder of the results; "" for `.`."""
-    outside = [os.path.abspath(entry) for entry in entries if _is_outside(entry)]
-    common = os.path.commonpath([os.path.dirname(path) for path in outside]) if outside else ""
-    names = []
-    for entry in entries:
-        if _is_outside(entry):
-            name = os.path.relpath(os.path.abspath(entry), common)
-        else:
-            name = os.path.normpath(entry)
-        names.append("" if name == "." else name.replace(os.sep, "/"))
-    return names
-
-
-def _is_outside(path: str) -> bool:
-    return os.path.isabs(path) or os.path.normpath(path).split(os.sep)[0] == ".."

@@ -14,10 +14,11 @@ An image's files get their names only after its line is there: no file of ours i
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from san_cli.datasets.archives import Member
 from san_cli.datasets.georeference import world_files_state
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.made_files import Mark, marks_from, marks_text
@@ -32,7 +33,8 @@ _HEAD_LENGTH = 7
 class Source(NamedTuple):
     """State of a file, by which we know the one that was done; size and time are -1 where there is none.
 
-    A world file's are added to those of its picture, so that its coming, going and changing shows.
+    A world file's are added to those of its picture, so that its coming, going and changing shows. For the time of a
+    file in an archive there stands a number, made of the archive's size and time and of the file's place and sum.
     """
 
     size: int
@@ -53,6 +55,8 @@ class Entry(NamedTuple):
 def source_of(path: str | os.PathLike[str]) -> Source:
     """Return the state of a file now; size and time are -1 where it can't be read."""
     where = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:12]  # noqa: PTH100 (as it is named)
+    if isinstance(path, Member):  # as it was when the archive was listed: nothing else of it is ever read
+        return Source(path.size, path.stamp, where)
     try:
         status = Path(path).stat()
         readable = os.access(path, os.R_OK)
@@ -77,6 +81,29 @@ def image_line(
     return encode_line(head, record.to_json_line())
 
 
+class Told(NamedTuple):
+    """What a line of a journal says: of an image, or that all was done and merged (`seal`)."""
+
+    name: str
+    failed: bool
+    seal: str | None
+    line: Line
+
+
+def told_lines(journal: Journal) -> Iterator[Told]:
+    """Yield what the lines of all files say, for whoever only looks on; OSError where one is taken away meanwhile."""
+    for line in journal.lines():
+        if isinstance(line.head, dict) and line.file == _NAME:
+            yield Told("", False, line.head["seal"], line)
+        elif isinstance(line.head, list) and len(line.head) == _HEAD_LENGTH:
+            yield Told(line.head[0], line.head[5], None, line)
+
+
+def image_journal(output: Path) -> Journal:
+    """Return the files of the journal of images in a folder of results."""
+    return Journal(output / STATE_FOLDER, _NAME)
+
+
 class ImageJournal:
     """Everything known to be finished in a folder of results, and the file that this process appends to."""
 
@@ -91,7 +118,7 @@ class ImageJournal:
         self.run_marks: dict[str, Mark] = {}  # of the files that concern all images, at the last seal
         self.seal: str | None = None  # of the merged journal, if nothing was added since
         self._current = current
-        self._journal = Journal(output / STATE_FOLDER, _NAME)
+        self._journal = image_journal(output)
         for line in self._journal.lines():
             self._add(line)
 
@@ -107,12 +134,16 @@ class ImageJournal:
         """Read the record of a finished image from disk."""
         return ImageRecord.from_json_line(self._journal.body(self.entries[name].line))
 
+    def raw(self, name: str) -> bytes:
+        """Read the line of a finished image as it stands on disk."""
+        return self._journal.raw(self.entries[name].line)
+
     def merge(self, names: Iterable[str], seal: str, run_marks: Mapping[str, Mark]) -> None:
         """Make one file, atomically: the lines of `names`, all in `entries`, in that order, and the seal."""
 
         def lines() -> Iterable[bytes]:
             for name in names:
-                yield self._journal.raw(self.entries[name].line)
+                yield self.raw(name)
             yield encode_line({"seal": seal, "files": marks_text(run_marks)})
 
         self._journal.merge(lines())

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from san_cli.datasets.image_names import IMAGE_SUFFIXES, name_key, output_stem
 from san_cli.errors import SanError
-from san_cli.outputs.places import BY_CLASS, FILES, PLACED, YOLO_IMAGES, place_of, run_files
+from san_cli.outputs.places import (
+    BY_CLASS,
+    FILES,
+    PLACED,
+    SHARDS,
+    STAGED,
+    TARRED,
+    YOLO_IMAGES,
+    place_of,
+    run_files,
+)
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.search import InputImage, real_path
 from san_cli.text import printable
@@ -19,9 +29,9 @@ from san_cli.text import printable
 # What --save takes.
 KINDS = (
     *("overlay", "labels", "json", "html", "labels-gray", "scores", "table", "parquet", "geojson"),
-    *("coco-polygons", "yolo", "labelme", "label-studio", "cvat", "masks", "cutouts"),
+    *("coco-polygons", "yolo", "labelme", "label-studio", "cvat", "masks", "cutouts", SHARDS),
 )
-RESULTS = tuple(FILES.values())
+RESULTS = tuple(place for kind, place in FILES.items() if not kind.startswith(STAGED))
 _RESULT_SUFFIXES = tuple(suffix for _, suffix in RESULTS if suffix.count(".") > 1 or suffix == ".geojson")
 _THUMBNAILS = ("thumbnail", "thumbnail_classes")  # of the page
 # Folders below that of the results where all pictures are ours, whatever they are called.
@@ -38,6 +48,8 @@ def result_paths(name: str, save: Sequence[str]) -> dict[str, str]:
     """
     stem = output_stem(name)
     kinds = [*result_kinds(save), *(kind for kind in PLACED if _comes_with(kind) in save)]
+    if SHARDS in save:
+        kinds = [STAGED + kind for kind in kinds if kind in TARRED]
     kinds += _THUMBNAILS if "html" in save else ()
     return {kind: place_of(stem, kind) for kind in kinds}
 
@@ -159,6 +171,11 @@ def has_result_name(name: str) -> bool:
     return name.endswith(_RESULT_SUFFIXES)
 
 
+def is_result_below(name: str) -> bool:
+    """Tell whether a file below the folder of a run's results is one of them."""
+    return has_result_name(name) or f"/{name}".startswith(_RESULT_FOLDERS)
+
+
 class FormerResults:
     """Tells the results of former runs from other files: by name, and by the run's own folder beside or above."""
 
@@ -170,8 +187,7 @@ class FormerResults:
         run = self._run(os.path.dirname(real))
         if not run:
             return False
-        below = real[len(run.rstrip("/")) :]
-        return has_result_name(real) or below.startswith(_RESULT_FOLDERS)
+        return is_result_below(real[len(run.rstrip("/")) + 1 :])
 
     def _run(self, folder: str) -> str:
         if folder not in self._run_of:

@@ -14,7 +14,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from san_cli.datasets.archives import Member, expect
 from san_cli.datasets.images import BadImage, displayed_size, load_image, raise_pillow_limit, silence_decoders
 from san_cli.datasets.resize import benchmark_size
 from san_cli.engine.pipeline import threaded
@@ -32,6 +34,7 @@ from san_cli.predict.made_files import NEVER_MADE, Mark, marks_from, remove_made
 from san_cli.predict.output_names import marked_paths
 from san_cli.predict.partial import remove_rows
 from san_cli.predict.request import Job
+from san_cli.predict.result_tars import ResultTar, TarWriter, last_of_tars
 from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.predict.segmenting import Segmenting
 from san_cli.predict.states import Failed, Loaded, Outcome, Planned, Saved, Segmented
@@ -79,15 +82,24 @@ def predict_images(
             "(remove one, and all results of its image are made anew)"
         )
 
+    # What a batch has beside wanted images is read, too.
+    read = (images[i].path for i in positions if wanted[i] or job.batch > 1)
+    expect(path for path in read if isinstance(path, Member))
+
     # Batches may end out of turn: what is finished early waits, at most a window of batches.
     stages = Stages(run, job, segmenter)
     segmenting = Segmenting(run, job, segmenter, say, on_windows)
     held: dict[int, Saved] = {}
+    writer = TarWriter(run.output, run.journal, job.classes, by_region=job.regions)
+    is_alone = run.share.count == 1 and run.processes.world == 1
+    ends = last_of_tars(images, job.save) if is_alone else {}  # else whoever is last makes the tars
     with ExitStack() as stack:
         stack.callback(stages.discard_unnamed)
         finished = stack.enter_context(closing(_through(stages, segmenting, wanted, workers)))
         for position in positions:
             if not wanted[position]:
+                if position in ends:
+                    _pack(writer, ends[position], run.output)
                 yield _done_before(run, images[position].name, reread)
                 continue
             while position not in held:
@@ -101,7 +113,16 @@ def predict_images(
                 raise stopping(error, run.output) from error
             if job.tile is not None:
                 remove_rows(run.output, images[position].name)
+            if position in ends:
+                _pack(writer, ends[position], run.output)
             yield image.outcome
+
+
+def _pack(writer: TarWriter, tar: ResultTar, output: Path) -> None:
+    try:
+        writer.pack(tar)
+    except OSError as error:
+        raise stopping(error, output) from error
 
 
 def _done_before(run: Run, name: str, reread: bool) -> Outcome:

@@ -1,5 +1,6 @@
 """Request to `san predict`, and what of it can be checked before the model is loaded, cheap things first."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,14 +12,19 @@ from typing import BinaryIO
 from san_cli.datasets.bad_image import MAX_PIXELS
 from san_cli.datasets.reading import AS_STORED, Reading, parse_bands, parse_range
 from san_cli.engine.map_options import MapOptions, check_background, limits, parse_limit, shown_names
-from san_cli.engine.tiling import Tile
+from san_cli.engine.onnx_file import is_onnx, read_description
+from san_cli.engine.tiling import Tile, parse_tile
 from san_cli.errors import SanError, did_you_mean
 from san_cli.models.presets import TINY, get_preset
 from san_cli.outputs.geojson import refuse_without_rasterio
+from san_cli.outputs.places import SHARDS
 from san_cli.outputs.tables import refuse_without_pyarrow
-from san_cli.predict.inputs import LONGEST_LIST, Listing, discover
+from san_cli.predict.inputs import Listing, discover
+from san_cli.predict.lists import LONGEST_LIST, read_list_file
 from san_cli.predict.output_names import KINDS, check_collisions
+from san_cli.predict.result_tars import refuse_beside_shards
 from san_cli.runs.processes import ALONE, Processes, meet, own_share
+from san_cli.runs.schedulers import SAN_SHARD, given_share
 from san_cli.runs.shares import Share, parse_shard
 from san_cli.runs.voice import Voice
 from san_cli.text import nearest, quoted
@@ -40,6 +46,7 @@ _KINDS_ELSEWHERE = {  # what people ask for by its format, or by another program
     **dict.fromkeys(("gray", "grey", "labels-grey", "labels_gray", "mono"), "labels-gray"),
     **dict.fromkeys(("page", "gallery", "report", "web"), "html"),
     **dict.fromkeys(("vector", "shapes", "shapefile", "gis", "qgis"), "geojson"),
+    **dict.fromkeys(("tar", "shard", "webdataset", "wds", "archive"), SHARDS),
     **dict.fromkeys(("tif", "tiff", "geotiff", "geotif"), "labels"),
     "all": "overlay,labels,json,html,labels-gray,scores,table",  # not what needs more, nor what one tool reads
 }
@@ -62,21 +69,23 @@ class Inputs:
     bands: str | None = None
     max_pixels: int = MAX_PIXELS
     max_bytes: int | None = None  # of a file; None: as many as its pixels can account for
+    lists: Sequence[str] = ()  # files with paths: FILE or FILE:COLUMN
 
 
 @dataclass(frozen=True)
 class Words:
     """The classes to find, and which pixels stay without one."""
 
-    vocab: Sequence[str] | None = None
+    vocab: Sequence[str] | None = None  # expressions
     show: Sequence[str] | None = None
     background: str | None = None
     min_score: str = "0"
-    templates: str = "vild"
+    templates: str | Sequence[str] = "vild"  # their name, or themselves
     min_confidence: str = "0"
     only: Sequence[str] | None = None
     min_area: int = 0
     verbose: bool = False  # say what competes
+    taken_over: Vocabulary | None = None  # another run's, in the place of what `vocab` or `only` says
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,7 @@ class Model:
     precision: str = "auto"
     compile: bool = False
     tile: str = "off"
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ class Plan:
     batch: int = 1
     workers: int | None = None
     shard: str | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,11 +152,23 @@ def saved_kinds(save: str) -> tuple[str, ...]:
             near = _KINDS_ELSEWHERE.get(kind) or nearest(kind, KINDS)
             hint = did_you_mean(near, f"There are {', '.join(KINDS)}, or none.")
             raise SanError(f"--save knows no '{kind}'", hint=hint)
+    refuse_beside_shards(asked)
     if "parquet" in asked:
         refuse_without_pyarrow()
     if "geojson" in asked:
         refuse_without_rasterio()
     return tuple(kind for kind in KINDS if kind in asked)
+
+
+def job_of(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice) -> Job:
+    """Return the work that is asked for on every image; SanError for options that can't be meant."""
+    save = saved_kinds(plan.save)
+    reading, tile = reading_of(inputs), parse_tile(model.tile)
+    vocabulary, options = parse_words(words, model, voice, keep_scores="scores" in save, dry_run=plan.dry_run)
+    return Job(
+        vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading, tile,
+        plan.regions, plan.simplify,
+    )  # fmt: skip
 
 
 def check_output_name(output: Path) -> None:
@@ -168,30 +191,49 @@ def reading_of(inputs: Inputs) -> Reading:
     )
 
 
-def our_share(plan: Plan) -> tuple[Share, Processes]:
-    """Return our share of the list, and the processes that torchrun started with us, if it did."""
+def our_share(plan: Plan, voice: Voice) -> tuple[Share, Processes]:
+    """Return our share of the list, and the processes that torchrun started with us, if it did.
+
+    With `--shard auto` it is what the environment gives, told.
+    """
     if plan.shard is None:
         processes = meet()
+        if processes.world == 1 and SAN_SHARD in os.environ:  # a job array may be over folders, this can't
+            voice.note(f"the whole list is done: {SAN_SHARD} counts with --shard auto")
         return processes.share, processes
-    if own_share().count > 1:
-        raise SanError("--shard can't be combined with torchrun, which splits the list itself")
+    auto = plan.shard.strip().lower() == "auto"
+    if auto:
+        given = given_share()
+        if own_share().count > 1:
+            processes = meet()
+            if processes.leads:
+                voice.tell(f"the list is shared out by torchrun, over {processes.world} processes")
+            return processes.share, processes
+        share = given.share
+        voice.tell(f"share {share}, by {given.by}")
+    else:
+        if own_share().count > 1:
+            raise SanError("--shard can't be combined with torchrun, which splits the list itself")
+        share = parse_shard(plan.shard)
     if plan.overwrite:
         raise SanError(
             "--overwrite can't be combined with --shard: no shard knows which results of others are old",
             hint="Choose a new folder with -o.",
         )
-    return parse_shard(plan.shard), ALONE
+    return share, ALONE
 
 
 def parse_words(
-    words: Words, model: Model, voice: Voice, *, keep_scores: bool
+    words: Words, model: Model, voice: Voice, *, keep_scores: bool, dry_run: bool = False
 ) -> tuple[Vocabulary, MapOptions]:
     """Parse the vocabulary, by default that of the model's world, and what is made of it in a label map.
 
     SanError for an unknown model, and for words that are none or not in the vocabulary.
     """
     _refuse_other_words(words)
-    vocabulary = parse_vocabulary(list(words.only or words.vocab or [_own_words(model)]))
+    vocabulary = words.taken_over or parse_vocabulary(
+        list(words.only or words.vocab or [_own_words(model, voice, dry_run=dry_run)])
+    )
     for text in vocabulary.notes:
         voice.note(text)
 
@@ -239,18 +281,31 @@ def _refuse_other_words(words: Words) -> None:
             )
 
 
-def _own_words(model: Model) -> str:
-    """Name the vocabulary of the model's world: emoji for tiny and what was trained on from it, coco for others."""
+def _own_words(model: Model, voice: Voice, *, dry_run: bool) -> str:
+    """Name the vocabulary of the model's world: emoji for tiny and what was trained on from it, coco for others.
+
+    A file on the hub is fetched for that, unless it is a `dry_run`.
+    """
     if model.name is not None or model.weights is None:
         preset = get_preset(model.name or "vit-b-16")
     else:
-        path = Path(model.weights)
-        if path.suffix != ".safetensors" or not path.is_file():  # the published .pth are of photographs
+        from san_cli.weights.find import named_file, named_or_source
+
+        is_folder = Path(model.weights).is_dir()  # which file is taken of it is told when that is loaded
+        say = (lambda _: None) if is_folder else voice.warn
+        path = (named_or_source if dry_run else named_file)(model.weights, say=say)
+        if not isinstance(path, Path):
+            voice.note(
+                "which words are its own shows once it is here: coco is assumed (--vocab names others)"
+            )
+            return "coco"
+        ours = is_onnx(path) or path.suffix == ".safetensors"
+        if not ours or not path.is_file():  # the published .pth are of photographs
             return "coco"
         from san_cli.weights.adapter import read_preset
 
         try:
-            preset = read_preset(path)
+            preset = read_description(path).preset if is_onnx(path) else read_preset(path)
         except SanError:  # which is told when the weights are looked at
             return "coco"
     return "emoji" if preset.clip == TINY.clip else "coco"
@@ -269,10 +324,10 @@ def _shown(words: Words, vocabulary: Vocabulary) -> tuple[str, ...] | None:
 
 def list_images(inputs: Inputs, output: Path, processes: Processes, voice: Voice) -> Listing:
     """List the images that the arguments stand for; SanError where two would have one result."""
-    if inputs.null and "-" not in inputs.arguments:
+    if inputs.null and "-" not in inputs.arguments and not inputs.lists:
         voice.note("-0 is about a list on stdin, and there is no INPUT - that reads one")
     listing = discover(
-        inputs.arguments,
+        [*inputs.arguments, *(read_list_file(one, inputs.null, voice.note) for one in inputs.lists)],
         recursive=inputs.recursive,
         stdin=_stdin(processes) if "-" in inputs.arguments else None,
         null_separated=inputs.null,

@@ -13,7 +13,7 @@ from san_cli.datasets.images import os_cause
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import temp_path
 from san_cli.outputs.picture_files import Picture, class_files, write_picture_file
-from san_cli.outputs.places import run_files, way_to
+from san_cli.outputs.places import STAGED, run_files, way_to
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.made_files import Mark, mark_of
 from san_cli.predict.output_names import class_folders, result_paths
@@ -47,13 +47,13 @@ def write_results(
     notes: list[str] = []
     try:
         for key, relative, class_id in planned:
-            if key == "labels-tiff" and not picture.geo_tags:
+            kind = key.removeprefix(STAGED).partition("/")[0]
+            if kind == "labels-tiff" and not picture.geo_tags:
                 continue
             path = output / relative
             make_folder(output, path.parent)
             temp = temp_path(path.parent)
             image_path = way_to(picture.path, path.parent)
-            kind = key.partition("/")[0]
             note = write_picture_file(kind, temp, picture, classes, image_path, class_id)
             if note is not None:
                 notes.append(note)
@@ -91,14 +91,14 @@ def _refuse_outside(output: Path, folder: Path) -> None:
         )
 
 
-def foreign_file(output: Path, names: Sequence[str], save: Sequence[str]) -> str | None:
+def foreign_file(output: Path, names: Sequence[str], save: Sequence[str], tars: Sequence[str]) -> str | None:
     """Return a file that is there already under the name of a result, if any."""
     if not output.is_dir() or all(entry.name == STATE_FOLDER for entry in output.iterdir()):
         return None
     of_the_images = (
         path for name in names for make in (result_paths, class_folders) for path in make(name, save).values()
     )
-    for relative in chain(run_files(save), of_the_images):
+    for relative in chain(run_files(save), tars, of_the_images):
         if os.path.lexists(output / relative):
             return str(output / relative)
     return None

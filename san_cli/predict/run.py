@@ -5,17 +5,20 @@ inputs (inputs.py)  →  folder (folder.py)  →  images done (pipeline.py), kep
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from san_cli.engine.tiling import is_squeezed, parse_tile
+from san_cli.engine.backend import ONNX, check_backend
+from san_cli.engine.onnx_file import is_onnx
+from san_cli.engine.tiling import is_squeezed
 from san_cli.errors import ExitCode, SanError
 from san_cli.models.presets import get_preset
 from san_cli.outputs.annotations.yolo import link_suffix, untaken_note
 from san_cli.outputs.jsonl import image_line
-from san_cli.outputs.places import PLACED, idle_options
+from san_cli.outputs.places import PLACED, SHARDS, idle_options
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import failed_records
 from san_cli.predict.folder import Run, all_records, check_folder, end_run, open_run
@@ -30,16 +33,19 @@ from san_cli.predict.request import (
     Plan,
     Words,
     check_output_name,
+    job_of,
     list_images,
     our_share,
-    parse_words,
-    reading_of,
     saved_kinds,
 )
+from san_cli.predict.result_tars import check_archives, places_in_tar
+from san_cli.predict.search import FailedInput, InputImage
 from san_cli.predict.settings import asked_settings, with_model
 from san_cli.predict.summary import Summary, run_line
 from san_cli.runs.lock import refuse_unusable_folder
-from san_cli.runs.processes import default_workers, own_device
+from san_cli.runs.processes import Processes, default_workers, own_device
+from san_cli.runs.settings import Settings
+from san_cli.runs.shares import Share
 from san_cli.runs.voice import Step, Voice
 from san_cli.text import printable
 from san_cli.vocabulary.templates import templates as template_set
@@ -50,73 +56,67 @@ if TYPE_CHECKING:
     from san_cli.predict.states import Outcome
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What was asked for, found to be possible as far as that shows without a model."""
+
+    job: Job
+    templates: tuple[str, ...]
+    settings: Settings  # but for the model's
+    listing: Listing
+    share: Share
+    processes: Processes
+    summary: Summary
+
+
 def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice) -> ExitCode:
     """Segment images into a folder of results: only those that it lacks, or that have changed or failed.
 
-    Returns what the command ends with. SanError for whatever keeps it from its end.
+    Returns what the command ends with. SanError for whatever keeps it from its end. Of a dry run the plan is told.
     """
-    # What is wrong with an option shows first: nothing is read for that.
-    save = saved_kinds(plan.save)
-    reading, tile = reading_of(inputs), parse_tile(model.tile)
-    check_output_name(plan.output)
-    # The leading one of several processes speaks for all; the others tell of their failures.
-    share, processes = our_share(plan)
-    if not processes.leads:
-        voice = Voice(say=voice.say, progress=voice.progress)
-    for note in idle_options(save, regions=plan.regions and not plan.jsonl, simplify=plan.simplify):
-        voice.note(note)
-    summary = Summary(plan.output, save, voice)
+    checked = _checked(inputs, words, model, plan, voice)
+    job, listing, processes, summary = checked.job, checked.listing, checked.processes, checked.summary
+    if plan.dry_run:
+        from san_cli.predict.dry_run import tell_plan
 
-    # Words, images and the folder of the results: seconds at most, and most mistakes are there.
-    vocabulary, options = parse_words(words, model, voice, keep_scores="scores" in save)
-    job = Job(
-        vocabulary, options, save, plan.batch, inputs.max_pixels, inputs.max_bytes, reading, tile,
-        plan.regions, plan.simplify,
-    )  # fmt: skip
-    asked = asked_settings(job, template_set(words.templates))
-    listing = list_images(inputs, plan.output, processes, voice)
-    refuse_unusable_folder(plan.output)
-    if not (plan.output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
-        listing = fail_unreadable(listing, inputs.max_pixels)
-    untaken = [
-        image.name for image in listing.images if "yolo" in save and link_suffix(image.path.name) is None
-    ]
-    if untaken:
-        voice.note(untaken_note(untaken))
-    _tell_failures(listing, job, plan, summary, leads=processes.leads)
+        return tell_plan(checked, model, plan)
 
     # The model, as far as it is known without loading it. Importing torch takes seconds: only now.
-    from san_cli.engine.device import choose_device, choose_precision
     from san_cli.engine.segmenter import Segmenter
     from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 
-    choose_precision(model.precision, choose_device(model.device))
-    if model.weights != "random":
-        find_weights(get_preset(model.name or "vit-b-16").name, model.weights, say=summary.warn)
+    backend = _check_model(model, summary)
     if not plan.overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
-        check_folder(plan.output, listing.images, save, asked)
+        check_folder(plan.output, listing.images, job.save, checked.settings)
 
     summary.seconds["start"] = time.monotonic() - summary.started  # most of it PyTorch's
-    with summary.timed("load"):
+    with summary.timed("load"), processes.leader_first("loaded") if backend == ONNX else nullcontext():
         segmenter = Segmenter.load(
             model.name,
             model.weights,
-            device=own_device(model.device),
+            device=model.device if backend == ONNX else own_device(model.device),
             precision=model.precision,
-            templates=words.templates,
+            templates=checked.templates,
             compile=model.compile,
+            backend=backend,
             say=summary.warn,
         )
-    voice.tell(run_line(segmenter, model, len(job.classes), len(listing.images)))
-    summary.warn(note_on_words(segmenter.preset, vocabulary))
+    summary.voice.tell(run_line(segmenter, model, len(job.classes), len(listing.images)))
+    summary.warn(note_on_words(segmenter.preset, job.vocabulary))
 
     # The words, then image after image, each in the journal once its files are whole.
-    settings = with_model(asked, segmenter, model.compile)
+    settings = with_model(checked.settings, segmenter, model.compile)
     with open_run(
-        plan.output, listing, save, settings, share=share, processes=processes, overwrite=plan.overwrite
+        plan.output,
+        listing,
+        job.save,
+        settings,
+        share=checked.share,
+        processes=processes,
+        overwrite=plan.overwrite,
     ) as run:
         with summary.timed("text"), processes.leader_first("embedded"):  # the others find them in the cache
-            competing = _embed(segmenter, job, voice, verbose=words.verbose)
+            competing = _embed(segmenter, job, summary.voice, verbose=words.verbose)
         _do_images(run, job, segmenter, plan, summary)
         summary.warn(note_on_pictures(segmenter.pictures, segmenter.strange_pictures))
         summary.nothing_found(job, competing)
@@ -124,10 +124,50 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         # What concerns all images is made from the journal, by whoever is last.
         ending = end_run(run, job.classes)
         if plan.jsonl and processes.world > 1 and processes.leads:  # only now they are in order
-            for path, record, exif_orientation in all_records(run):
-                voice.data(_json_line(plan.output, job, path, record, exif_orientation))
-    summary.end(ending, job.classes, share)
+            for one, record, exif_orientation in all_records(run):
+                summary.voice.data(_json_line(plan.output, job, one, record, exif_orientation))
+    summary.end(ending, job.classes, checked.share)
     return summary.exit_code(ending) if processes.leads else ExitCode.DONE
+
+
+def _check_model(model: Model, summary: Summary) -> str:
+    """Check what is known of the model without loading it; returns the backend. SanError for what can't be."""
+    backend = check_backend(
+        model.backend, model.weights, device=model.device, precision=model.precision, compile=model.compile
+    )
+    if not is_onnx(model.weights) and model.weights != "random":
+        find_weights(get_preset(model.name or "vit-b-16").name, model.weights, say=summary.warn)
+    return backend
+
+
+def _checked(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice) -> Checked:
+    """Check what was asked for, cheap things first; SanError for what can't be, or can't be begun."""
+    # What is wrong with an option shows first: nothing is read for that.
+    saved_kinds(plan.save)
+    check_output_name(plan.output)
+    # The leading one of several processes speaks for all; the others tell of their failures.
+    share, processes = our_share(plan, voice)
+    if not processes.leads:
+        voice = Voice(say=voice.say, progress=voice.progress)
+
+    # Words, images and the folder of the results: seconds at most, and most mistakes are there.
+    job = job_of(inputs, words, model, plan, voice)
+    for note in idle_options(job.save, regions=job.regions and not plan.jsonl, simplify=job.simplify):
+        voice.note(note)
+    listing = list_images(inputs, plan.output, processes, voice)
+    check_archives(listing.images, job.save, plan.output)
+    refuse_unusable_folder(plan.output)
+    if not (plan.output / STATE_FOLDER).exists():  # else the run must take away what it made of them before
+        listing = fail_unreadable(listing, inputs.max_pixels)
+    untaken = [
+        image.name for image in listing.images if "yolo" in job.save and link_suffix(image.path.name) is None
+    ]
+    if untaken:
+        voice.note(untaken_note(untaken))
+    summary = Summary(plan.output, job.save, voice)
+    _tell_failures(listing, job, plan, summary, leads=processes.leads)
+    templates = template_set(words.templates)
+    return Checked(job, templates, asked_settings(job, templates), listing, share, processes, summary)
 
 
 def predict_folder(
@@ -150,9 +190,9 @@ def _tell_failures(listing: Listing, job: Job, plan: Plan, summary: Summary, *, 
         for failure in failures:
             summary.failure(failure.name, failure.cause)
     if not listing.images:
-        if plan.jsonl and leads:
+        if plan.jsonl and leads and not plan.dry_run:
             for failure, record in zip(failures, failed_records(failures), strict=True):
-                summary.voice.data(_json_line(plan.output, job, failure.path, record))
+                summary.voice.data(_json_line(plan.output, job, failure, record))
         raise nothing_usable(failures)
     if failures and plan.fail_fast:
         raise _stopped()
@@ -201,9 +241,9 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
         for number, outcome in enumerate(outcomes):
             summary.outcome(outcome)
             if prints:
-                path = str(images[positions[number]].path)
+                image = images[positions[number]]
                 line = _json_line(
-                    plan.output, job, path, outcome.record, outcome.exif_orientation, outcome.ms
+                    plan.output, job, image, outcome.record, outcome.exif_orientation, outcome.ms
                 )
                 summary.voice.data(line)
             bar.image(outcome.windows)
@@ -217,7 +257,7 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
     if prints:
         failures = run.listing.failures
         for failure, record in zip(failures, failed_records(failures), strict=True):
-            summary.voice.data(_json_line(plan.output, job, failure.path, record))
+            summary.voice.data(_json_line(plan.output, job, failure, record))
 
 
 class WindowCount:
@@ -249,22 +289,24 @@ class WindowCount:
 def _json_line(
     output: Path,
     job: Job,
-    path: str,
+    of: InputImage | FailedInput,
     record: ImageRecord,
     exif_orientation: int = 1,
     ms: Mapping[str, float] = MappingProxyType({}),
 ) -> str:
-    """One input, which is at `path`, as a line of JSON."""
+    """One input as a line of JSON."""
     outputs = {} if record.error else result_paths(record.file_name, job.save)
     outputs = {
         kind: path for kind, path in outputs.items() if kind not in PLACED or (output / path).is_file()
     }
     if record.found:
         outputs |= class_folders(record.file_name, job.save)
+    if SHARDS in job.save and isinstance(of, InputImage):
+        outputs = places_in_tar(of, outputs, job.save)
     return image_line(
         record,
         job.classes,
-        input=path,
+        input=str(of.path),
         exif_orientation=exif_orientation,
         outputs={kind: str(output / relative) for kind, relative in outputs.items()},
         ms=ms,

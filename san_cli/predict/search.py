@@ -11,17 +11,18 @@ from fnmatch import fnmatchcase, translate
 from pathlib import Path
 from typing import NamedTuple
 
+from san_cli.datasets.archives import Member
 from san_cli.datasets.images import os_cause
 
 # Made by macOS in archives, by Synology and QNAP beside photographs, by Windows: thumbnails, and what was deleted.
-_SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN"])
+SYSTEM_FOLDERS = frozenset(["__MACOSX", "@eaDir", "@Recycle", "#recycle", "$RECYCLE.BIN"])
 
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
     """One image to do. `name` is relative, has "/" between its parts and none of them is `..`."""
 
-    path: Path
+    path: Path | Member  # to open it with
     name: str
 
 
@@ -40,6 +41,7 @@ class FoundFile(NamedTuple):
     name: str  # below the root, "/" between the parts; "" for the root
     real: str  # without links: two names with equal `real` are one file
     is_link: bool
+    member: Member | None = None  # what it is, in an archive
 
 
 class Exclusion:
@@ -97,6 +99,11 @@ class Search:
     searched: list[str] = field(default_factory=list)  # folders
     without_images: list[str] = field(default_factory=list)  # those of them that had none
     foreign: list[FoundFile] = field(default_factory=list)  # photographs in formats that we don't read
+    archives: list[str] = field(default_factory=list)  # that were listed
+    left_archives: list[str] = field(default_factory=list)  # left out: archives in folders
+    twice: list[str] = field(default_factory=list)  # archives that have a name more than once
+    gone_on: list[str] = field(default_factory=list)  # tars with something behind their end marks
+    no_files: list[str] = field(default_factory=list)  # left out: links and devices in archives
     look_alikes: list[FoundFile] = field(default_factory=list)  # left out: images without a known suffix
     results: list[str] = field(default_factory=list)  # left out: files of former runs
     system: list[str] = field(default_factory=list)  # left out: folders of the system's own
@@ -144,7 +151,7 @@ class Search:
                     files.append(found)
                 elif output is not None and is_within(found.real, output):
                     continue
-                elif entry.name in _SYSTEM_FOLDERS:
+                elif entry.name in SYSTEM_FOLDERS:
                     self.system.append(join(root, found.name))
                 elif depth is not None and found.name.count("/") + 1 >= depth:
                     self.not_entered += 1

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from san_cli.engine.backend import PYTORCH
 from san_cli.engine.map_options import Limit, limits
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.request import Job
@@ -66,6 +67,7 @@ def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Set
         "device": segmenter.device.type,  # the kind: another one rounds differently
         "precision": precision,
         "compile": compile,
+        "backend": segmenter.backend,
         **settings,
     }
 
@@ -73,7 +75,10 @@ def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Set
 def kept_settings(output: Path) -> Settings | None:
     """Return the settings of the run that a folder holds, None if there is none; SanError if unreadable."""
     hint = "Add --overwrite to do everything anew, or choose another folder with -o."
-    return read_settings(settings_file(output), hint=hint)
+    found = read_settings(settings_file(output), hint=hint)
+    return (
+        None if found is None else {**found, "backend": found.get("backend", PYTORCH)}
+    )  # of runs before ONNX
 
 
 def refuse_other_run(output: Path, found: Settings, wanted: Settings) -> None:

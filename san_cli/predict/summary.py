@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from san_cli.engine.backend import ONNX
 from san_cli.errors import ExitCode
 from san_cli.outputs.places import told_kinds
 from san_cli.outputs.record import ImageRecord
@@ -193,6 +194,8 @@ def run_line(segmenter: "Segmenter", asked: Model, classes: int, images: int) ->
     elif where == "cpu":
         where += " (no GPU found)" if asked.device == "auto" else " (as asked)"
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
+    if segmenter.backend == ONNX:
+        where = "ONNX Runtime, cpu"
     counts = f"{counted(classes, 'class', 'classes')}, {counted(images, 'image')}"
     return f"{model} ({printable(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
 

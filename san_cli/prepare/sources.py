@@ -4,20 +4,15 @@ Nothing is ever extracted: an archive's member is read into memory, and where it
 the dataset's layout, never from the member's path. Members with a path that leaves the archive, links and
 devices are not even listed.
 
-What is read before a member is asked for is bounded, whatever an archive's headers say: 6 MB of gzip can hold a
-header of 6 GB.
+What is read before a member is asked for is bounded, whatever an archive's headers say (see `archive_streams`).
 """
 
-import bz2
-import gzip
-import lzma
 import os
 import re
 import stat
 import tarfile
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,27 +20,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
+from san_cli.datasets.archive_streams import DAMAGE, BoundedHeaders, decompressed, is_tar
 from san_cli.errors import ExitCode, SanError
 from san_cli.text import printable, quoted
 
 MAX_FILE_BYTES = 2**28  # no image or label of a benchmark comes near
 _MOST_MEMBERS = 2_000_000  # twice those of the largest benchmark (ADE20K with its instances); 1 kB each
 _LONGEST_NAME = 4096  # bytes, as of a path on Linux
-_MAX_HEADER = 2**18  # bytes of a tar member's headers: long names, extended attributes, maps of sparse files
 _MOST_GLOBALS = 1000  # of a tar's attributes for all members
-_XZ_MEMORY = 2**27  # bytes, twice what `xz -9` needs; a header may ask for 4 GB
 _SAFE_STEM = re.compile(r"\w[\w.+-]{0,150}", re.ASCII)
-_DAMAGE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    NotImplementedError,  # a compression method
-    RuntimeError,  # encrypted
-    ValueError,
-)
 
 
 class Source(Protocol):
@@ -56,7 +39,7 @@ class Source(Protocol):
     refused: tuple[str, ...]
 
     def read(self, member: "Member") -> bytes:
-        """Read the content of one of `members`; any exception of `_DAMAGE`."""
+        """Read the content of one of `members`; any exception of `DAMAGE`."""
 
     def close(self) -> None:
         """Let go of open files."""
@@ -101,7 +84,7 @@ class Member:
             )
         try:
             data = self.source.read(self)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise SanError(
                 f"{self} can't be read: {_cause(error)}", hint=_AGAIN, code=ExitCode.SOME_FAILED
             ) from error
@@ -218,7 +201,7 @@ class _Zip(_Archive):
 class _Tar(_Archive):
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stream = _BoundedHeaders(_decompressed(path))
+        self._stream = BoundedHeaders(decompressed(path))
         self._lock = threading.Lock()
         refused: list[str] = []
         with _closed_if_it_fails(self):
@@ -253,54 +236,6 @@ class _Tar(_Archive):
 
     def close(self) -> None:
         self._stream.close()
-
-
-class _BoundedHeaders:
-    """A stream that tarfile lists members from: it asks where it is, or goes elsewhere, before each header."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._read, self.bounded = stream, 0, True
-
-    def read(self, size: int) -> bytes:
-        self._read += size
-        if self.bounded and self._read > _MAX_HEADER:
-            raise tarfile.ReadError(f"a header of over {_MAX_HEADER:,} bytes")
-        return self._stream.read(size)
-
-    def tell(self) -> int:
-        self._read = 0
-        return self._stream.tell()
-
-    def seek(self, position: int) -> int:
-        self._read = 0
-        return self._stream.seek(position)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _decompressed(path: Path) -> IO[bytes]:
-    """Open the bytes of a file that may be compressed: gzip, bzip2 or xz, told by its first bytes."""
-    with path.open("rb") as file:
-        start = file.read(2**16)
-    if start.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.open(path))
-    if start.startswith(b"BZh"):
-        return cast("IO[bytes]", bz2.open(path))
-    if start.startswith(b"\xfd7zXZ"):
-        lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(start, 1)  # refuses a larger dictionary
-        return cast("IO[bytes]", lzma.open(path))
-    return path.open("rb")
-
-
-def _is_tar(path: Path) -> bool:
-    """Tell whether the first header is one of tar's; what follows it isn't read, as `tarfile.is_tarfile` does."""
-    try:
-        with _decompressed(path) as stream:
-            tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
-    except _DAMAGE:
-        return False
-    return True
 
 
 @contextmanager
@@ -341,9 +276,9 @@ def _open(path: Path) -> Source:
             raise SanError(f"{quoted(path)} is neither a file nor a folder", code=ExitCode.NO_INPUT)
         if zipfile.is_zipfile(path):
             return _Zip(path)
-        if _is_tar(path):
+        if is_tar(path):
             return _Tar(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise SanError(
             f"{quoted(path)} can't be read: {_cause(error)}", hint=_AGAIN, code=ExitCode.NO_INPUT
         ) from error

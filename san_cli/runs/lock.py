@@ -82,3 +82,27 @@ def lock_file(descriptor: int, *, shared: bool = False, wait_s: float = 0.0) -> 
             time.sleep(_POLL_S)
         except OSError:  # e.g. ENOLCK on a network file system: better unprotected than refused
             return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Tell whether a process holds the lock of a file; None where that can't be told, as without locks.
+
+    It is looked at by taking a share of it for a moment, so another one that is shared isn't seen.
+    """
+    try:
+        descriptor = open_regular(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        if fcntl is None:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return None
+    finally:
+        os.close(descriptor)

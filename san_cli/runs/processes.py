@@ -47,8 +47,8 @@ def own_share() -> Share:
 
 
 def local_rank() -> int:
-    """Return our number among torchrun's processes on this machine."""
-    text = os.environ.get("LOCAL_RANK", "0")
+    """Return our number among torchrun's processes, or srun's tasks, on this machine."""
+    text = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID", "0")
     return int(text) if text.isdecimal() else 0
 
 

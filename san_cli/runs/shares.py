@@ -21,6 +21,10 @@ class Share:
         if not 0 <= self.index < self.count:
             raise SanError(f"there is no part {self.index + 1} of {self.count}")
 
+    def __str__(self) -> str:
+        """Return it as people write it: "3/8"."""
+        return f"{self.index + 1}/{self.count}"
+
     def windows(self, images: int, batch: int) -> Iterator[range]:
         """Yield the runs of positions, ascending, in a list of so many images that are this share's.
 
@@ -41,9 +45,13 @@ WHOLE = Share()
 
 def parse_shard(text: str) -> Share:
     """Parse the share that `--shard i/n` means, i from 1. SanError for anything else."""
-    found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    hint = "Write --shard i/n with i from 1 to n, or auto: what torchrun, Slurm or $SAN_SHARD says."
+    return parse_share(text, "--shard", hint)
+
+
+def parse_share(text: str, who: str, hint: str) -> Share:
+    """Parse `i/n`, i from 1; SanError with `hint` for anything else that `who` says."""
+    found = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", text)
     if found is None or not 1 <= int(found[1]) <= int(found[2]):
-        raise SanError(
-            f"--shard '{text}' is not a part such as 1/4", hint="Write --shard i/n with i from 1 to n."
-        )
+        raise SanError(f"{who} '{text}' is not a part such as 1/4", hint=hint)
     return Share(int(found[1]) - 1, int(found[2]))

@@ -3,8 +3,8 @@
 import time
 from contextlib import closing
 
-from san_cli.text import counted, duration, printable
-from san_cli.train.memory import peak_memory_mb
+from san_cli.engine.device import peak_memory_mb
+from san_cli.text import counted, duration, plan_lines, printable
 from san_cli.train.recipe import Recipe, differences
 from san_cli.train.training import Training
 
@@ -31,7 +31,7 @@ def _plan(training: Training, losses: dict[str, float], seconds: float) -> list[
     images, classes = counted(len(data.source), "image"), counted(len(data.vocabulary), "class")
     evaluated = f"{printable(data.validation_name)}, every {counted(training.evaluate_every, 'iteration')}"
     processes, parts = counted(training.processes.world, "process"), counted(training.plan.accumulate, "part")
-    lines = [
+    rows = [
         ("data", f"{printable(data.name)}: {images}, {classes}"),
         ("evaluated on", evaluated if training.evaluate_every else "nothing"),
         ("model", f"{printable(training.start.preset.name)}, input {training.start.preset.input_size} px"),
@@ -47,7 +47,7 @@ def _plan(training: Training, losses: dict[str, float], seconds: float) -> list[
         ("memory", f"{peak_memory_mb(training.processes.device):,.0f} MB peak"),
         ("time", f"{seconds:.2f} s an iteration, {duration(seconds * recipe.iterations)} in all"),
     ]
-    return [f"{name:<24}{value}" for name, value in lines]
+    return plan_lines(rows)
 
 
 def _parameters_by_part(training: Training) -> dict[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from san_cli.engine.segmenter import best_word_logits
+from san_cli.engine.asked import best_word_logits
 from san_cli.models.san import SAN, normalise
 from san_cli.train.losses import Normalisers, SetLoss, set_loss
 from san_cli.train.matcher import LossWeights

@@ -27,7 +27,7 @@ from san_cli.train.overrides import overridden
 from san_cli.train.plan import Data, Model, Plan
 from san_cli.train.recipe import Recipe
 from san_cli.train.settings import check_settings, settings_of
-from san_cli.train.start import asked_preset, first_weights, refuse_odd_weights, with_file_of_model
+from san_cli.train.start import asked_preset, first_weights, refuse_odd_weights, with_files
 from san_cli.train.stop_request import stop_request
 from san_cli.train.tensorboard import noted, summary_writer
 from san_cli.train.training import Training
@@ -46,7 +46,7 @@ def run_training(data: Data, model: Model, recipe: Recipe, plan: Plan) -> list[s
     SanError for whatever keeps the training from its end, a request to stop included.
     """
     # What is wrong with an option shows first: no weights are read for that.
-    model = with_file_of_model(model)
+    model = with_files(model, say=plan.voice.tell)
     prompts = templates(model.templates)
     refuse_odd_weights(model, adapter_only=plan.adapter_only)
     writer = summary_writer() if plan.tensorboard else None

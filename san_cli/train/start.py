@@ -11,23 +11,37 @@ from san_cli.models.clip import resized_positions
 from san_cli.models.presets import PRESETS, Preset, get_preset
 from san_cli.text import nearest, printable, quoted
 from san_cli.train.plan import Model
-from san_cli.weights.adapter import is_adapter, read_model, read_preset
+from san_cli.weights.adapter import brings_its_clip, read_model, read_preset
 from san_cli.weights.checkpoint import Checkpoint, check_finite, expected_shapes, random_checkpoint
 from san_cli.weights.clip_weights import check_activation, read_clip
 from san_cli.weights.file_hash import check_stated_hash
-from san_cli.weights.find import check_is_weights, weights_here
+from san_cli.weights.find import check_is_weights, named_file, weights_here
+from san_cli.weights.hub_name import hub_name, looks_like_repository
 
 
-def with_file_of_model(model: Model) -> Model:
-    """Put the file for a model's name after --init-from (`tiny`): its weights on this machine, nothing is fetched."""
+def with_files(model: Model, *, say: Callable[[str], None]) -> Model:
+    """Put files for the names after --init-from and --clip-weights, as `named_file` does for those on the hub.
+
+    A model's name after --init-from (`tiny`) stands for its weights on this machine; nothing is fetched for it.
+    """
+    if model.clip_file is not None:
+        clip = str(named_file(str(model.clip_weights), say=say, clip=True))
+        model = replace(model, clip_weights=clip)
     asked = model.init_from
-    if asked is None or asked.suffix or asked.exists():
+    if asked is None:
+        return model
+    if asked.exists() or hub_name(str(asked)) is not None:
+        return replace(model, init_from=named_file(asked, say=say))
+    if asked.suffix:
         return model
     if str(asked) not in PRESETS:
         near = nearest(str(asked), PRESETS)
+        on_hub = f"If it is a repository on the hub: --init-from hf:{asked}"
         raise SanError(
             f"--init-from: there is no file and no model {quoted(asked)}",
-            hint=did_you_mean(near) or f"Known models: {', '.join(PRESETS)}.",
+            hint=on_hub
+            if looks_like_repository(str(asked))
+            else did_you_mean(near) or f"Known models: {', '.join(PRESETS)}.",
         )
     return replace(model, init_from=weights_here(str(asked)))
 
@@ -45,7 +59,8 @@ def refuse_odd_weights(model: Model, *, adapter_only: bool) -> None:
             check_is_weights(path)
     if model.init_from is None or model.clip_weights is None:
         return
-    if random or not is_adapter(model.init_from):
+    named = get_preset(model.preset) if model.preset else None
+    if random or brings_its_clip(model.init_from, named):
         raise SanError(
             f"--init-from and --clip-weights {printable(model.clip_weights)} contradict each other",
             hint="--clip-weights names the CLIP's file for an adapter; a whole model brings its own.",
@@ -68,7 +83,7 @@ def first_weights(
     """
     if checkpoint is not None:  # an adapter alone goes back on the CLIP it came from
         clip = model.clip_file
-        if clip is None and model.init_from is not None and not is_adapter(model.init_from):
+        if clip is None and model.init_from is not None and brings_its_clip(model.init_from, preset):
             clip = model.init_from
         return model_to_tune(checkpoint / "weights.safetensors", preset, clip, say=say)
     if model.init_from is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from san_cli.engine.device import choose_precision, reuse_freed_memory
+from san_cli.engine.device import choose_precision, peak_memory_mb, reuse_freed_memory
 from san_cli.errors import ExitCode, SanError
 from san_cli.runs.processes import ProcessGroup, processes_here
 from san_cli.text import counted, printable
@@ -21,7 +21,7 @@ from san_cli.train.checkpoints import Position
 from san_cli.train.data import TrainingData, augmentation_of
 from san_cli.train.loader import batches, explaining_worker_deaths
 from san_cli.train.log import Interval, MetricsLog
-from san_cli.train.memory import explaining_memory, peak_memory_mb
+from san_cli.train.memory import explaining_memory
 from san_cli.train.model import TrainedModel, checkpoint_of
 from san_cli.train.plan import Plan
 from san_cli.train.recipe import Recipe

@@ -3,6 +3,7 @@
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from san_cli.errors import SanError, did_you_mean
 from san_cli.text import nearest, printable, quoted
@@ -30,12 +31,17 @@ TEMPLATE_SETS = {"vild": VILD, "photo": ("a photo of a {}.",), "name": ("{}",)}
 TEMPLATE_NAMES = (*TEMPLATE_SETS, "imagenet")
 
 
-def templates(name: str) -> tuple[str, ...]:
+def templates(name: str | Sequence[str]) -> tuple[str, ...]:
     """Load the template set called `name`, or the lines of the file in "@file.txt"; each has one `{}` for a word.
 
-    Fill them with `str.replace`: other braces stand for themselves. "imagenet" (OpenAI's) imports open_clip.
-    Raises SanError for an unknown set, an unusable file, or a line without exactly one `{}`.
+    Templates themselves are taken as they are. Fill them with `str.replace`: other braces stand for themselves.
+    "imagenet" (OpenAI's) imports open_clip. Raises SanError for an unknown set, an unusable file, or a line without
+    exactly one `{}`.
     """
+    if not isinstance(name, str):
+        for place, one in enumerate(name, start=1):
+            _check(one, f"Entry {place}", "the list of templates")
+        return tuple(name)
     if name.startswith("@"):
         return _from_file(name[1:])
     if name.casefold() == "imagenet":

@@ -1,4 +1,4 @@
-"""Reading and writing whole models: official `.pth` files and our own safetensors.
+"""Reading and writing whole models: official `.pth` files, those of other programs, and our own safetensors.
 
 Our format is one safetensors file. Its header holds `format` ("san-1"), `preset` (JSON), `sha256` (see
 `file_hash.py`) and free metadata; its tensors have our modules' names: `visual.*` and `text.*` (CLIP's towers as
@@ -8,12 +8,9 @@ open_clip names them), `side_adapter.*`, `mask_decoder.*`, `background_embedding
 import errno
 import math
 import os
-import pickletools
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,13 +22,18 @@ from san_cli.files import temp_path
 from san_cli.models.clip import build_text_tower
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
+from san_cli.text import printable
 from san_cli.weights.file_hash import UNSTATED, write_stated_hash
 from san_cli.weights.find import cant_read
-from san_cli.weights.kind import kind_of_tensors
+from san_cli.weights.kind import is_san, kind_of_tensors
+from san_cli.weights.mmseg import is_mmseg, official_tensors
 from san_cli.weights.official import IGNORED, official_name
+from san_cli.weights.wrapped import plain_names, read_tensors
 
 FORMAT = "san-1"
-_LONGEST_PICKLE = 1 << 24  # bytes
+_POSITIONS = "visual.positional_embedding"
+# Gives the text tower that a file lacks, for its preset and the tensors that it has; SanError where it can't.
+Lender = Callable[[Preset, Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -56,25 +58,30 @@ class Checkpoint:
         return Checkpoint(self.preset, text, self.metadata)
 
 
-def read_checkpoint(path: Path, preset: Preset | None = None, *, any_input_size: bool = False) -> Checkpoint:
+def read_checkpoint(
+    path: Path, preset: Preset | None = None, *, any_input_size: bool = False, lend: Lender | None = None
+) -> Checkpoint:
     """Read and check a model file; tensors are memory-mapped where the format allows.
 
-    `preset` is what an official file is read as (default: found from its tensors' shapes), with `any_input_size`
-    but for its input size, which the file's positions tell; a safetensors file carries its own. Raises SanError for
-    a file that is damaged or has missing, unknown or mis-shaped tensors, each named. The values are not looked at:
-    see `check_finite`.
+    `preset` is what another program's file is read as (default: found from its tensors' shapes), with
+    `any_input_size` but for its input size, which the file's positions tell; a safetensors file of ours carries its
+    own. Raises SanError for a file that is damaged or has missing, unknown or mis-shaped tensors, each named; the
+    text tower alone may be missing, if `lend` gives it. The values are not looked at: see `check_finite`.
     """
-    if path.suffix == ".safetensors":
-        return _read_ours(path)
-    state = {name: t for name, t in _read_pickle(path).items() if name not in IGNORED}
-    preset = preset or _guess_preset(state, path)
-    if any_input_size:
-        preset = _at_its_input_size(state, preset)
-    shapes = expected_shapes(preset)
-    names = {official_name(name, preset): name for name in shapes}
-    _compare_names(set(state), set(names), path)
-    ours = {name: _squeeze_1x1(state[official], shapes[name]) for official, name in names.items()}
-    return _checked(Checkpoint(preset, ours, {"source": path.name}), shapes, path)
+    if path.suffix != ".safetensors":
+        return _of_others(read_tensors(path), path, preset, any_input_size, lend)
+    metadata, state = _read_safetensors(path)
+    if metadata.pop("format", None) == FORMAT:
+        return _of_ours(metadata, state, path)
+    state = plain_names(state)
+    if not is_san(state):
+        what, way = kind_of_tensors(state)
+        raise SanError(
+            f"'{path}' is a safetensors file, but not one of ours{what and ': it is '}{what}",
+            hint=way
+            or "`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
+        )
+    return _of_others(state, path, preset, any_input_size, lend)
 
 
 def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -139,72 +146,69 @@ def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
     return shapes | {f"text.{name}": tensor.shape for name, tensor in text.state_dict().items()}
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.pth`: a detectron2 checkpoint `{"model": …}` or a bare state dict; never runs code."""
-    try:
-        loaded = load_pickle(path)
-    except FileNotFoundError as error:
-        raise cant_read(path, error) from error
-    except Exception as error:  # a damaged file raises nearly anything
-        what, way = kind_of_tensors(_words_of_pickle(path))
-        raise SanError(
-            f"'{path}' is not a readable PyTorch checkpoint: it is {what or 'damaged, or holds more than tensors'}",
-            hint=way
-            or "A download may have been cut short: `san weights verify` tells, `san weights get` fetches it anew.",
-        ) from error
-    state = loaded
-    for key in ("model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise SanError(
-            f"'{path}' holds no state dict (expected {{'model': …}} or a bare one)",
-            hint="Save one: torch.save({'model': model.state_dict()}, FILE)",
-        )
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def load_pickle(path: Path) -> Any:
-    """Load what `torch.save` wrote, never running code from it, memory-mapped where the format allows.
-
-    That is the zip format, which is written since 2020. A damaged file raises nearly anything.
-    """
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-
-
-def _words_of_pickle(path: Path) -> list[str]:
-    """List the texts in a checkpoint that holds more than tensors, nothing of it run; [] where it can't be read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            with archive.open(name) as pickled:
-                words = pickletools.genops(pickled.read(_LONGEST_PICKLE))
-                return [argument for _, argument, _ in words if isinstance(argument, str)]
-    except Exception:  # likewise
-        return []
-
-
-def _read_ours(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError as error:
         raise cant_read(path, error) from error
     except (SafetensorError, OSError) as error:
         raise SanError(f"'{path}' is not a readable safetensors file ({error})") from error
-    if metadata.pop("format", None) != FORMAT:
-        what, way = kind_of_tensors(state)
-        raise SanError(
-            f"'{path}' is a safetensors file, but not one of ours{what and ': it is '}{what}",
-            hint=way
-            or "`san weights convert SOURCE.pth TARGET.safetensors` makes one from an official checkpoint.",
-        )
+
+
+def _of_ours(metadata: dict[str, str], state: Mapping[str, Tensor], path: Path) -> Checkpoint:
     metadata.pop("sha256", None)  # compared where weights are found
     preset = preset_in_header(metadata.pop("preset", ""), path)
     shapes = expected_shapes(preset)
     _compare_names(set(state), set(shapes), path)
     return _checked(Checkpoint(preset, state, metadata), shapes, path)
+
+
+def _of_others(
+    state: Mapping[str, Tensor],
+    path: Path,
+    preset: Preset | None,
+    any_input_size: bool,
+    lend: Lender | None,
+) -> Checkpoint:
+    """Make a checkpoint of tensors under the official names, mmsegmentation's or ours, which state no preset."""
+    state = official_tensors(state) if is_mmseg(state) else state
+    state = {name: tensor for name, tensor in state.items() if name not in IGNORED}
+    preset = preset or _guess_preset(state, path)
+    if any_input_size:
+        preset = _at_its_input_size(state, preset)
+    shapes = expected_shapes(preset)
+    names = {name: name if name in state else official_name(name, preset) for name in shapes}
+    state = _with_text(state, names, preset, path, lend)
+    _compare_names(set(state), set(names.values()), path)
+    ours = {name: _squeeze_1x1(state[names[name]], shape) for name, shape in shapes.items()}
+    return _checked(Checkpoint(preset, ours, {"source": path.name}), shapes, path)
+
+
+def _with_text(
+    state: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    preset: Preset,
+    path: Path,
+    lend: Lender | None,
+) -> Mapping[str, Tensor]:
+    """Complete a file that has no text tower at all; `names` are ours and the file's."""
+    lendable = {name for name in names if name.startswith(("text.", "logit_scale"))}
+    if any(names[name] in state for name in lendable - {"logit_scale"}):
+        return state
+    kept = {ours: theirs for ours, theirs in names.items() if ours not in lendable}
+    # What a program keeps of the classes in its place, such as their embeddings, is of no use for other words.
+    found = {name for name in state if name in kept.values() or not name.startswith("ov_classifier.")}
+    _compare_names(found, set(kept.values()), path)
+    if lend is None:
+        raise SanError(
+            f"'{path}' lacks CLIP's text tower, without which it knows no words",
+            hint=f"`{printable(f'san weights convert {path.name} model.safetensors --clip-weights CLIP')}` puts it "
+            "back, CLIP being the file of the same CLIP (without it OpenAI's is downloaded).",
+        )
+    lent = lend(preset, {ours: state[theirs] for ours, theirs in kept.items()})
+    return {theirs: state[theirs] for theirs in kept.values()} | {names[n]: lent[n] for n in lendable}
 
 
 def preset_in_header(text: str, path: Path) -> Preset:
@@ -216,7 +220,7 @@ def preset_in_header(text: str, path: Path) -> Preset:
 
 
 def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
-    positions = state.get("clip_visual_extractor.positional_embedding")
+    positions = state.get("clip_visual_extractor.positional_embedding", state.get(_POSITIONS))
     for preset in PRESETS.values():
         shape = ((preset.clip.image_size // preset.clip.patch_size) ** 2 + 1, preset.clip.width)
         if positions is not None and positions.shape == shape:
@@ -237,7 +241,8 @@ def _guess_preset(state: Mapping[str, Tensor], path: Path) -> Preset:
 
 def _at_its_input_size(state: Mapping[str, Tensor], preset: Preset) -> Preset:
     """Set the preset to the input size that the official file's side adapter has positions for."""
-    positions = state.get(official_name("side_adapter.positions", preset))
+    name = "side_adapter.positions"
+    positions = state.get(name, state.get(official_name(name, preset)))
     if positions is None or positions.ndim != 3:
         return preset
     return replace(preset, input_size=math.isqrt(positions.shape[1]) * preset.side_patch_size)
@@ -259,9 +264,10 @@ def _squeeze_1x1(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 def _checked(checkpoint: Checkpoint, shapes: Mapping[str, torch.Size], path: Path) -> Checkpoint:
     for name, tensor in checkpoint.state.items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
             raise SanError(
-                f"checkpoint '{path}': tensor {name} holds {tensor.dtype}, not floating-point numbers"
+                f"checkpoint '{path}': tensor {name} holds {tensor.dtype}, not floating-point numbers of 16 bits or "
+                "more"
             )
         if tensor.shape != shapes[name]:
             shown = f"{name} (officially {official_name(name, checkpoint.preset)})"

@@ -16,8 +16,11 @@ from san_cli.errors import SanError
 from san_cli.models.presets import ClipShape, Preset, preset_from_json
 from san_cli.text import printable, quoted
 from san_cli.weights.cache_dir import read_small
-from san_cli.weights.checkpoint import expected_shapes, load_pickle, read_checkpoint
+from san_cli.weights.checkpoint import expected_shapes, read_checkpoint
 from san_cli.weights.hub import CLIP, OFFICIAL, download, good_copy, is_published
+from san_cli.weights.kind import is_san, kind_of_tensors
+from san_cli.weights.pickled import load_pickle
+from san_cli.weights.wrapped import has_left_out, plain_names, state_dict_in
 
 _ACTIVATION = {True: "QuickGELU", False: "plain GELU"}
 _LONGEST_CONFIG = 1 << 20  # bytes
@@ -38,16 +41,23 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
     """
     path = _pretrained_file(preset.clip, say) if file is None else file
     state = _read_tensors(path)
-    if any(name.startswith(("side_adapter", "clip_rec_head.")) for name in state):
+    if is_san(state):
         ours = _clip_of_san(state, path, preset)
     else:
         ours = {_our_name(name): t.float() for name, t in state.items() if name not in _NOT_WEIGHTS}
     shapes = clip_part({name: torch.empty(s, device="meta") for name, s in expected_shapes(preset).items()})
     for name, expected in shapes.items():
         if name not in ours:
+            what, way = kind_of_tensors(state)
+            cause = (
+                f"it is {what}"
+                if what and not what.startswith("a CLIP without")
+                else f"it lacks {_shown(name)}"
+            )
             raise SanError(
-                f"{quoted(path)} is not a CLIP of {preset.name}: it lacks {_shown(name)}",
-                hint="--clip-weights takes a CLIP state dict with open_clip's names, or a SAN checkpoint.",
+                f"{quoted(path)} is not a CLIP of {preset.name}: {cause}",
+                hint=way
+                or "--clip-weights takes a CLIP state dict with open_clip's names, or a SAN checkpoint.",
             )
         if ours[name].shape != expected.shape:
             raise SanError(
@@ -59,7 +69,7 @@ def read_clip(preset: Preset, file: Path | None, *, say: Callable[[str], None]) 
 
 def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dict[str, Tensor]:
     """Take the CLIP in a SAN checkpoint, which may be of another preset as long as its CLIP is the same."""
-    if not any(name.startswith(("text.", "ov_classifier.")) for name in state):
+    if not any(name.startswith(("text.", "ov_classifier.", "text_encoder.")) for name in state):
         raise SanError(
             f"{quoted(path)} holds no CLIP: it is a side adapter alone",
             hint="--clip-weights takes a CLIP state dict with open_clip's names, or a whole SAN checkpoint.",
@@ -74,7 +84,10 @@ def _clip_of_san(state: Mapping[str, Tensor], path: Path, preset: Preset) -> dic
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
+        loaded = load_file(path) if path.suffix == ".safetensors" else load_pickle(path)
+        state = state_dict_in(loaded)
+        if not state and has_left_out(loaded):
+            raise ValueError("objects in place of tensors")
     except OSError as error:
         raise SanError(
             f"can't read CLIP weights {quoted(path)}: {error.strerror or error}",
@@ -85,10 +98,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{quoted(path)} holds no CLIP weights that can be read safely",
             hint="Give a .safetensors, .bin or .pt with a state dict; TorchScript archives are not opened.",
         ) from error
-    held = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
-    state = held if isinstance(held, dict) else {}
-    tensors = {str(name): t for name, t in state.items() if isinstance(t, Tensor)}
-    return {name.removeprefix("module."): t for name, t in tensors.items()}
+    return plain_names(state)
 
 
 def _our_name(name: str) -> str:

@@ -1,7 +1,8 @@
-"""The bytes of a public file over HTTP, from a server that isn't trusted.
+"""The bytes of a file over HTTP, from a server that isn't trusted.
 
 Nothing in an answer becomes a name, a path or a size here; no more bytes are written than were asked for; nothing
-secret is sent (no token, no cookie, no .netrc); and a server that is silent, drips or redirects for ever is left.
+secret is sent (no cookie, no .netrc, and a token only if given one, to the server that was named and to none that it
+redirects to); and a server that is silent, drips or redirects for ever is left.
 Written on `http.client`, whose behaviour changes with no package. Proxies are the environment's or the system's.
 """
 
@@ -29,17 +30,29 @@ _MEANING = {
     401: "not authorised", 403: "access refused", 404: "no such file", 407: "the proxy wants a password",
     416: "it has another file", 429: "too many requests",
 }  # fmt: skip
+_REASON = {  # what the Hugging Face hub adds in a header of its own
+    "GatedRepo": "gated: its page asks for consent first",
+    "RepoNotFound": "no such repository, or a private one",
+    "RevisionNotFound": "no such branch, tag or commit",
+    "EntryNotFound": "no such file",
+}
 
 
 class FetchError(Exception):
     """Why the bytes didn't come, in a few words that fit behind "can't get …:"."""
+
+    def __init__(self, words: str, status: int = 0) -> None:
+        super().__init__(words)
+        self.status = status  # of an answer that was a refusal; 0: there was none
 
 
 class _Cut(Exception):
     """The connection failed, as connections do: worth another try where the server once had the file."""
 
 
-def fetch(url: str, file: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
+def fetch(
+    url: str, file: BinaryIO, size: int, progress: Callable[[int], None], token: str | None = None
+) -> None:
     """Bring `file`, open for reading and writing, to `size` bytes from `url`.
 
     What it holds already is taken for the beginning and not asked for again; a connection that is cut is taken up
@@ -50,7 +63,7 @@ def fetch(url: str, file: BinaryIO, size: int, progress: Callable[[int], None]) 
     answered, failures, reached = False, 0, have
     while have < size:
         try:
-            with _answer(url, have) as (response, connected):
+            with _answer(url, have, token) as (response, connected):
                 have = _place(response, have, size)
                 answered = True
                 file.seek(have)
@@ -71,6 +84,23 @@ def fetch(url: str, file: BinaryIO, size: int, progress: Callable[[int], None]) 
             if failures >= _TRIES:
                 raise FetchError(f"it sent only {have} of {size} bytes ({error})") from error
             time.sleep(_PAUSE_S * 2 ** (failures - 1))
+
+
+def fetch_small(url: str, limit: int, token: str | None = None) -> bytes:
+    """Get the whole answer from `url`, at most `limit` bytes, asked for once. Raises FetchError."""
+    try:
+        with _answer(url, 0, token) as (response, connected):
+            _refuse_failure(response)
+            body = b""
+            while len(body) <= limit:
+                with _deadline(connected):
+                    block = response.read(min(_BLOCK, limit + 1 - len(body)))
+                if not block:
+                    return body
+                body += block
+    except _Cut as error:
+        raise FetchError(str(error)) from error
+    raise FetchError(f"its answer is longer than {limit} bytes")
 
 
 def checked_url(url: str) -> urllib.parse.SplitResult:
@@ -94,10 +124,15 @@ def checked_url(url: str) -> urllib.parse.SplitResult:
 
 
 @contextmanager
-def _answer(url: str, have: int) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+def _answer(
+    url: str, have: int, token: str | None = None
+) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
     """Get the answer for the bytes from `have` on, once redirects are followed, and its socket."""
+    named = _server(url)
     for _ in range(_REDIRECTS):
         connection, target, headers = _request(url)
+        if token and _server(url) == named and is_private(url, target):
+            headers["Authorization"] = f"Bearer {token}"
         if have:
             headers["Range"] = f"bytes={have}-"
         try:
@@ -116,6 +151,17 @@ def _answer(url: str, have: int) -> Iterator[tuple[http.client.HTTPResponse, soc
         finally:
             connection.close()
     raise FetchError(f"more than {_REDIRECTS} redirects")
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def is_private(url: str, target: str = "/") -> bool:
+    """Tell whether nobody on the way can read what is sent; `target` is a whole address where a proxy is asked."""
+    scheme, host, _ = _server(url)
+    return scheme == "https" or (host in ("localhost", "127.0.0.1", "::1") and target.startswith("/"))
 
 
 def _redirected(url: str, location: str) -> str:
@@ -222,11 +268,7 @@ def _deadline(connected: socket.socket) -> Iterator[None]:
 
 def _place(response: http.client.HTTPResponse, have: int, size: int) -> int:
     """Find where in the file the answer's bytes begin. Raises FetchError for an answer that isn't about this file."""
-    status = response.status
-    if status not in (200, 206):
-        meaning = _MEANING.get(status, "server error" if status >= 500 else "unexpected")
-        failure = f"it answered {status} ({meaning})"
-        raise _Cut(failure) if status >= 500 else FetchError(failure)
+    status = _refuse_failure(response)
     length = response.headers.get("Content-Length", "")
     if response.headers.get_content_type() == "text/html" and length != str(size):
         raise FetchError("the answer is a web page (a login page or a proxy's?)")
@@ -239,6 +281,17 @@ def _place(response: http.client.HTTPResponse, have: int, size: int) -> int:
     if re.fullmatch("[0-9]{1,18}", length) and int(length) != size:
         raise FetchError(f"it offers another file ({int(length)} bytes, expected {size})")
     return 0
+
+
+def _refuse_failure(response: http.client.HTTPResponse) -> int:
+    """Return the status of an answer that brings what was asked for. Raises FetchError or _Cut for any other."""
+    status = response.status
+    if status in (200, 206):
+        return status
+    reason = _REASON.get(response.headers.get("X-Error-Code", ""))
+    meaning = reason or _MEANING.get(status, "server error" if status >= 500 else "unexpected")
+    failure = f"it answered {status} ({meaning})"
+    raise _Cut(failure) if status >= 500 else FetchError(failure, status)
 
 
 def _words(error: Exception) -> str:

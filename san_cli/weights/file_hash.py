@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +43,18 @@ def remembered_sha256(path: Path) -> str | None:
         return str(memo["sha256"]) if known else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def remembered_files(sha256: str) -> Iterator[Path]:
+    """Yield the files, still there and unchanged, that had this hash when they were used on this machine."""
+    for memo in sorted((cache_dir() / "sha256").glob("*.json")):
+        try:
+            known = json.loads(read_small(memo, _LONGEST_MEMO))
+            path = Path(known["file"][0])
+            if known["sha256"] == sha256 and remembered_sha256(path) == sha256:
+                yield path
+        except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
+            continue
 
 
 def rehash(path: Path) -> str:
@@ -94,6 +107,16 @@ def write_stated_hash(path: Path) -> None:
 def stream_sha256(file: BinaryIO) -> str:
     """Compute the hex sha256 of an open file, from its beginning."""
     digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def stream_git_sha1(file: BinaryIO) -> str:
+    """Compute the hex sha1 by which git knows an open file's content."""
+    length = file.seek(0, os.SEEK_END)
+    digest = hashlib.sha1(b"blob %d\0" % length, usedforsecurity=False)
     file.seek(0)
     while block := file.read(_BLOCK):
         digest.update(block)

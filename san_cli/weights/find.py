@@ -7,8 +7,11 @@ from pathlib import Path
 from san_cli.errors import SanError
 from san_cli.models.presets import PRESETS, get_preset
 from san_cli.weights.file_hash import rehash, remembered_sha256, states_hash, weights_sha256
-from san_cli.weights.hub import OFFICIAL, cached_copies, download, good_copy, ways_to_get
+from san_cli.weights.hub import OFFICIAL, OfficialFile, cached_copies, download, good_copy, ways_to_get
+from san_cli.weights.hub_name import hub_name, looks_like_repository
 from san_cli.weights.kind import HEAD, kind_of_archive, kind_of_bytes, kind_of_folder
+from san_cli.weights.repository import hub_file, hub_file_or_source
+from san_cli.weights.training_folder import model_of_training
 
 _NAME_A_FILE = "Name a .pth or .safetensors file; `san weights list` shows what is here."
 _NAME_ANY = (
@@ -25,21 +28,37 @@ def find_weights(
 ) -> Path:
     """Find the weights file to load for a preset; downloads an official one as the last resort.
 
-    Order: `weights` (a file, or a folder that holds one), `$SAN_WEIGHTS` (likewise), `weights/` in the
-    working directory, the folder shipped with the program, the Hugging Face cache, the hub. What the cache or the
-    hub gives must have the pinned sha256. A file of the user's own is taken as it is, unless it is damaged
-    (against its own header or the published file), empty, a web page or an LFS pointer. `say` takes lines
+    Order: `weights` (a file, a folder that holds one, a file on the hub: `named_file`), `$SAN_WEIGHTS` (likewise),
+    `weights/` in the working directory, the folder shipped with the program, the Hugging Face cache, the hub. What
+    the cache or the hub gives must have the pinned sha256. A file of the user's own is taken as it is, unless it is
+    damaged (against its own header or the published file), empty, a web page or an LFS pointer. `say` takes lines
     for stderr. Raises SanError.
     """
-    if weights is not None:
-        return _accepted(_named(Path(weights), preset_name, "--weights"), preset_name, say)
-    local = local_weights(preset_name)
-    if local is not None:
-        return _accepted(local, preset_name, say)
+    found = weights_or_source(preset_name, weights, say=say)
+    if isinstance(found, Path):
+        return found
+    named = weights if weights is not None else local_weights(preset_name)
+    if named is None:
+        return download(found, say=say)
+    return _accepted(named_file(os.fspath(named), say=say), preset_name, say)
+
+
+def weights_or_source(
+    preset_name: str, weights: str | os.PathLike[str] | None, *, say: Callable[[str], None]
+) -> Path | OfficialFile:
+    """Find the weights file as `find_weights` does, or tell what that would download; SanError as there."""
+    local = local_weights(preset_name) if weights is None else None
+    if weights is not None or local is not None:
+        found = (
+            _named(os.fspath(weights), preset_name, say)
+            if weights is not None
+            else named_or_source(str(local), say=say)
+        )
+        return _accepted(found, preset_name, say) if isinstance(found, Path) else found
     official = OFFICIAL.get(preset_name)
     if official is None:
         raise _nothing_found(preset_name)
-    return good_copy(official, say) or download(official, say=say)
+    return good_copy(official, say) or official
 
 
 def local_weights(preset_name: str) -> Path | None:
@@ -139,24 +158,53 @@ def cant_read(path: Path, error: Exception, hint: str = _NAME_A_FILE) -> SanErro
     """Make the SanError for a weights file that isn't there, or can't be read."""
     if os.environ.get("SAN_WEIGHTS") == str(path):
         hint = f"$SAN_WEIGHTS names it: unset it, or correct it. {hint}"
+    elif looks_like_repository(str(path)):
+        hint = f"If it is a repository on the hub: hf:{path}\n{hint}"
     return SanError(f"can't read weights '{path}': {getattr(error, 'strerror', None) or error}", hint=hint)
 
 
-def _named(path: Path, preset_name: str, origin: str) -> Path:
+def named_file(named: str | Path, *, say: Callable[[str], None], clip: bool = False) -> Path:
+    """Find the file that a name stands for: a path's own, a file on the hub, a training's best model.
+
+    `say` is told what was chosen; `clip`: a pretrained CLIP is looked for, not a SAN. Whether the file is there, and
+    what it holds, is not looked at. Raises SanError for what the hub doesn't give.
+    """
+    on_hub = hub_name(str(named))
+    return _path_named(named, say) if on_hub is None else hub_file(on_hub, say=say, clip=clip)
+
+
+def named_or_source(named: str | Path, *, say: Callable[[str], None]) -> Path | OfficialFile:
+    """Find the file that a name stands for as `named_file` does, or tell what that would download."""
+    on_hub = hub_name(str(named))
+    return _path_named(named, say) if on_hub is None else hub_file_or_source(on_hub, say=say)
+
+
+def _path_named(named: str | Path, say: Callable[[str], None]) -> Path:
+    path = expanded(Path(named))
+    if os.path.isdir(path):  # noqa: PTH112
+        return model_of_training(path, say=say) or path
+    return path
+
+
+def _named(named: str, preset_name: str, say: Callable[[str], None]) -> Path | OfficialFile:
     """The file that the user named, or the model's file in the folder that the user named."""
-    path = expanded(path)
+    path = expanded(Path(named))
     if not os.path.isdir(path):  # noqa: PTH112
+        found = named_or_source(named, say=say)
+        if not isinstance(found, Path):
+            return found
+        path = found
         if not os.path.lexists(path) and str(path) in (*OFFICIAL, "tiny"):
             raise SanError(
                 f"'{path}' is a model's name, no file", hint=f"Its weights are found by --model {path}."
             )
         return path
-    found = _in_folder(path, preset_name)
-    if found is None:
-        message = f"{origin}: no weights of {preset_name} in folder '{path}'"
+    inside = _in_folder(path, preset_name) or model_of_training(path, say=say)
+    if inside is None:
+        message = f"--weights: no weights of {preset_name} in folder '{path}'"
         looked = f"Looked for {', '.join(file_names(preset_name))}."
         raise SanError(message, hint=f"{looked} {kind_of_folder(path)}".rstrip())
-    return found
+    return inside
 
 
 def expanded(path: Path) -> Path:

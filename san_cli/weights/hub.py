@@ -1,8 +1,9 @@
 """Published weights: what they must be to the byte, and how to get them from a hub that isn't trusted.
 
-Names, sizes and hashes come from the tables below alone. What a hub or a mirror sends goes into a file of ours in
-`$SAN_HOME/downloads`, which gets its name once it is known to hold the published bytes; nothing else is written or
-removed. Copies that other programs put into the Hugging Face cache are found and never touched.
+Names, sizes and hashes of the authors' files come from the tables below alone (of others' files: see `repository`).
+What a hub or a mirror sends goes into a file of ours in `$SAN_HOME/downloads`, which gets its name once it is known
+to hold the published bytes; nothing else is written or removed. Copies that other programs put into the Hugging Face
+cache are found and never touched.
 """
 
 import os
@@ -10,6 +11,7 @@ import shutil
 import stat
 import sys
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from typing import BinaryIO
 from san_cli.errors import SanError
 from san_cli.weights.cache_dir import cache_dir
 from san_cli.weights.fetch import FetchError, checked_url, fetch
-from san_cli.weights.file_hash import remember_sha256, stream_sha256, weights_sha256
+from san_cli.weights.file_hash import remember_sha256, stream_git_sha1, stream_sha256, weights_sha256
 
 try:
     import fcntl
@@ -41,6 +43,7 @@ class OfficialFile:
     size: int  # bytes
     sha256: str
     kept_as: str = ""  # our name for it where the published one tells nothing
+    git_sha1: str = ""  # instead of the sha256, of a file that a repository keeps in git itself
 
     @property
     def url(self) -> str:
@@ -56,6 +59,13 @@ class OfficialFile:
     def local_name(self) -> str:
         """Name of a copy on this machine."""
         return self.kept_as or self.filename
+
+    def difference(self, file: BinaryIO) -> str:
+        """Say in what an open file differs from the published one; "" if it doesn't."""
+        kind = "sha256" if self.sha256 else "git sha1"
+        expected = self.sha256 or self.git_sha1
+        found = stream_sha256(file) if self.sha256 else stream_git_sha1(file)
+        return "" if found == expected else f"{kind} {found}, expected {expected}"
 
 
 # Size and sha256 as the Git LFS pointers state them: https://huggingface.co/Mendel192/san/commit/<revision>
@@ -103,7 +113,7 @@ CLIP: dict[str, OfficialFile] = {
 
 def cached_copies(official: OfficialFile) -> list[Path]:
     """List the copies that we downloaded or the Hugging Face cache has, content not checked; the likeliest first."""
-    snapshots = _hub_cache() / f"models--{official.repo.replace('/', '--')}" / "snapshots"
+    snapshots = hub_cache() / f"models--{official.repo.replace('/', '--')}" / "snapshots"
     try:
         revisions = sorted(entry.name for entry in os.scandir(snapshots))
     except OSError:
@@ -118,7 +128,12 @@ def cached_copies(official: OfficialFile) -> list[Path]:
 
 def is_published(path: Path, official: OfficialFile) -> bool:
     """Tell whether the file's bytes are the published ones (hashed on first use only). Raises OSError."""
-    return path.stat().st_size == official.size and weights_sha256(path) == official.sha256
+    if path.stat().st_size != official.size:
+        return False
+    if official.sha256:
+        return weights_sha256(path) == official.sha256
+    with path.open("rb") as file:
+        return not official.difference(file)
 
 
 def good_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None:
@@ -141,29 +156,31 @@ def good_copy(official: OfficialFile, say: Callable[[str], None]) -> Path | None
     return None
 
 
-def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = "") -> Path:
+def download(
+    official: OfficialFile, *, say: Callable[[str], None], ways: str = "", token: str | None = None
+) -> Path:
     """Fetch the file into `$SAN_HOME/downloads` and return its path.
 
     A download that was cut short, or whose process was killed, is gone on with. Progress goes to stderr. Raises
     SanError where no good file came, with `ways` to get it (default: those for a SAN's weights).
     """
     ways = ways or ways_to_get(official)
-    endpoint = _endpoint(official, ways)
+    endpoint = hub_endpoint(official.model, ways)
     failure = f"can't get the weights of {official.model} from {endpoint}"
-    if _offline():
+    if is_offline():
         raise SanError(f"{failure}: HF_HUB_OFFLINE is set", hint=ways)
-    folder = downloads()
-    target = folder / official.local_name
+    target = downloads() / official.local_name
+    folder = target.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # One process downloads at a time; the others wait, and then find the file under its final name.
-        partial = folder / f"{official.local_name}.part"
+        partial = folder / f"{target.name}.part"
         with _alone(partial, say) as part:
-            if os.path.isfile(target) and weights_sha256(target) == official.sha256:  # noqa: PTH113
+            if os.path.isfile(target) and is_published(target, official):  # noqa: PTH113
                 return target  # another process was first
             _check_space(official, folder, os.fstat(part.fileno()).st_size)
             say(f"downloading {official.filename} ({megabytes(official.size)}) from {endpoint}")
-            wrong = _bring(official, f"{endpoint}/{official.path}", part, say)
+            wrong = _bring(official, f"{endpoint}/{urllib.parse.quote(official.path)}", part, say, token)
             if fcntl is None:  # Windows neither renames nor removes a file that is open
                 part.close()
             if wrong:
@@ -171,7 +188,8 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
                 raise FetchError(f"what came is not the published file ({wrong}); it was deleted")
             # Only now, with the right bytes on the disk, does it get its name.
             partial.replace(target)
-            remember_sha256(target, official.sha256)
+            if official.sha256:
+                remember_sha256(target, official.sha256)
     except FetchError as error:
         raise SanError(f"{failure}: {error}", hint=ways) from error
     except OSError as error:
@@ -179,7 +197,7 @@ def download(official: OfficialFile, *, say: Callable[[str], None], ways: str = 
             f"'{error.filename or folder}' can't be written ({error.strerror}); SAN_HOME names another folder"
         )
         raise SanError(f"{failure}: {why}", hint=ways) from error
-    say(f"its sha256 is right; kept as {target}")
+    say(f"its {'sha256' if official.sha256 else 'git sha1'} is right; kept as {target}")
     return target
 
 
@@ -208,7 +226,7 @@ def downloads() -> Path:
     return cache_dir() / "downloads"
 
 
-def _hub_cache() -> Path:
+def hub_cache() -> Path:
     """Find the folder where huggingface_hub keeps files, by the variables that it follows."""
     home = os.environ.get("HF_HOME") or os.path.join(  # noqa: PTH118
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface"
@@ -217,7 +235,8 @@ def _hub_cache() -> Path:
     return Path(os.path.expanduser(named))  # noqa: PTH111 (which has no home to expand stays as it is)
 
 
-def _endpoint(official: OfficialFile, ways: str) -> str:
+def hub_endpoint(model: str, ways: str) -> str:
+    """Return the address of the hub or mirror to ask. Raises SanError, with `ways`, where that is none."""
     named = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUGGING_FACE
     try:
         parts = checked_url(named)
@@ -225,13 +244,14 @@ def _endpoint(official: OfficialFile, ways: str) -> str:
             raise ValueError("it is more than a server's address")
     except ValueError as error:
         raise SanError(
-            f"can't get the weights of {official.model}: HF_ENDPOINT is '{named}', and {error}",
+            f"can't get the weights of {model}: HF_ENDPOINT is '{named}', and {error}",
             hint=f"Unset HF_ENDPOINT to ask {HUGGING_FACE}.\n{ways}",
         ) from error
     return named
 
 
-def _offline() -> bool:
+def is_offline() -> bool:
+    """Tell whether the user wants no network used."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE") for name in names)
 
@@ -277,20 +297,22 @@ def _is_same_file(path: Path, file: BinaryIO) -> bool:
         return False
 
 
-def _bring(official: OfficialFile, url: str, part: BinaryIO, say: Callable[[str], None]) -> str:
+def _bring(
+    official: OfficialFile, url: str, part: BinaryIO, say: Callable[[str], None], token: str | None
+) -> str:
     """Complete the file. Returns what is wrong with the bytes that came, or ""."""
     begun = os.fstat(part.fileno()).st_size
     with _shown(official, say) as progress:
-        fetch(url, part, official.size, progress)
-    found = stream_sha256(part)
-    if found != official.sha256 and begun:  # what an earlier run left may have been another server's
+        fetch(url, part, official.size, progress, token)
+    wrong = official.difference(part)
+    if wrong and begun:  # what an earlier run left may have been another server's
         say("what was there of it was not its beginning; downloading it anew")
         part.truncate(0)
         with _shown(official, say) as progress:
-            fetch(url, part, official.size, progress)
-        found = stream_sha256(part)
+            fetch(url, part, official.size, progress, token)
+        wrong = official.difference(part)
     os.fsync(part.fileno())
-    return "" if found == official.sha256 else f"sha256 {found}, expected {official.sha256}"
+    return wrong
 
 
 @contextmanager

@@ -25,22 +25,29 @@ _MAGIC = [  # (offset, bytes, what it is)
     (0, b"%PDF", "a PDF document"),
     (0, b"\x7fELF", "a program"),
 ]
+_CHANGED = [  # likewise, of what isn't the weights themselves, whatever network it is of
+    (r".*(lora_(A|B|up|down)|hada_w[12]_[ab]|dora_scale)\b", "a LoRA, small changes to another model", ""),
+    (
+        r".*(qweight|qzeros|weight_scale(_inv)?|scale_weight|quant_map|absmax|\.SCB|_packed_params.*)$",
+        "quantised: it holds whole numbers of a few bits and their scales",
+        "Take the file it was made from, in float32, float16 or bfloat16.",
+    ),
+    (
+        r".*/(exp_avg|exp_avg_sq|momentum_buffer)$",
+        "the state of a training's optimiser",
+        "Its weights are beside it: name weights.safetensors, or the training's folder.",
+    ),
+]
 _TENSORS = [  # (a name of one of its tensors, what it is then, the way out); the first that fits
     (
-        r"(decode_head\.side_adapter_network|image_encoder\.layers|text_encoder\.transformer)\.",
-        "a SAN of mmsegmentation, which names its tensors otherwise",
-        "The authors' own file holds the same network: san weights get vit-b-16 (or vit-l-14).",
+        r"(logit_bias$|visual\.trunk\.|vision_model\.head\.)",
+        "a SigLIP or another CLIP whose image tower isn't OpenAI's, without a side adapter",
+        "San runs on OpenAI's kind of CLIP: --clip-weights takes open_clip's ViT-B-16 or ViT-L-14-336.",
     ),
-    (r".*lora_(A|B|up|down)\b", "a LoRA, small changes to another model", ""),
     (
         r"(vision_model|text_model)\.",
         "a CLIP of Hugging Face's transformers, without a side adapter",
         "open_clip's file of the same CLIP can be trained on: san train --clip-weights FILE",
-    ),
-    (
-        r"module\.",
-        "saved with 'module.' before every name, as DataParallel does: save model.module instead",
-        "",
     ),
     (r"(sem_seg_head|backbone)\.", "another segmentation or detection network", ""),
     (r"(backbone\.)?(conv1\.weight|layer1\.0\.conv1\.weight)$", "a ResNet", ""),
@@ -51,7 +58,9 @@ _TENSORS = [  # (a name of one of its tensors, what it is then, the way out); th
     ),
     (r"blocks\.0\.attn\.qkv\.weight$", "a ViT of timm", ""),
 ]
-_OURS = re.compile(r"(side_adapter(_network)?|clip_visual_extractor|clip_rec_head|ov_classifier)\.")
+_OURS = re.compile(
+    r"(side_adapter(_network)?|clip_visual_extractor|clip_rec_head|ov_classifier|decode_head\.side_adapter_network)\."
+)
 
 
 def kind_of_bytes(start: bytes, suffix: str = "") -> str:
@@ -99,13 +108,16 @@ def kind_of_archive(path: Path) -> str:
 
 def kind_of_tensors(names: Iterable[str]) -> tuple[str, str]:
     """Name what a state dict with these names is if it is no SAN of ours, and the way out; ("", "") if unknown."""
-    names = sorted(names)
-    if any(_OURS.match(name) for name in names):
-        return "", ""
-    for pattern, what, way in _TENSORS:
+    names = sorted(name.removeprefix("module.") for name in names)
+    for pattern, what, way in _CHANGED if is_san(names) else (*_CHANGED, *_TENSORS):
         if any(re.match(pattern, name) for name in names):
             return what, way
     return "", ""
+
+
+def is_san(names: Iterable[str]) -> bool:
+    """Tell whether there are names of a SAN's tensors among these: the official code's, ours, mmsegmentation's."""
+    return any(_OURS.match(name) for name in names)
 
 
 def kind_of_folder(folder: Path) -> str:

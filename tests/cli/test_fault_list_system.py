@@ -286,7 +286,7 @@ def test_waiting_for_a_list_can_be_ended(tmp_path: Path, san_home: Path, number:
 
 
 def test_a_list_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("san_cli.predict.inputs.LONGEST_LIST", 1000)
+    monkeypatch.setattr("san_cli.predict.lists.LONGEST_LIST", 1000)
 
     class Endless(io.RawIOBase):
         def readable(self) -> bool:

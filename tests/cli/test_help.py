@@ -80,9 +80,9 @@ def test_a_page_ends_with_examples_and_exit_codes(words: tuple[str, ...], page: 
 
 
 # By hand: train and fps take half a minute each (test_train_runs and test_fps_cli do the same with less); what
-# `data prepare` prepares from has to be downloaded first.
+# `data prepare` prepares from has to be downloaded first, and status is of a run (test_status).
 @pytest.mark.parametrize(
-    "words", [w for w in COMMANDS if w not in {("train",), ("fps",), ("data", "prepare")}]
+    "words", [w for w in COMMANDS if w not in {("train",), ("fps",), ("data", "prepare"), ("status",)}]
 )
 def test_the_first_example_works_in_a_checkout_without_a_download(
     words: tuple[str, ...], san: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -109,13 +109,19 @@ def test_models_and_vocabularies_are_all_named(page: Any) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("san ", {"predict", "convert", "eval", "fps", "train", "data", "vocab", "weights"}),
+        (
+            "san ",
+            {"predict", "convert", "status", "eval", "export", "fps", "train", "doctor", "data"}
+            | {"vocab", "weights"},
+        ),
         ("san predict --model ", {"vit-b-16", "vit-l-14", "tiny"}),
+        ("san predict --shard ", {"auto"}),
         ("san train --model t", {"tiny"}),
         ("san fps --model ", {"vit-b-16", "vit-l-14", "tiny"}),
         ("san weights get ", {"vit-b-16", "vit-l-14", "tiny"}),
         ("san predict --device ", {"auto", "cpu", "cuda", "mps"}),
         ("san predict --precision b", {"bf16"}),
+        ("san predict --backend ", {"auto", "pytorch", "onnx"}),
         ("san predict --save ", {*KINDS, "none"}),
         ("san predict --save labels,", {f"labels,{kind}" for kind in KINDS if kind != "labels"}),
         ("san predict --templates ", {"vild", "imagenet", "photo", "name"}),
@@ -159,6 +165,9 @@ def test_completion_leaves_torch_alone(san_home: Path) -> None:
         (["Predict", "cat.jpg"], "no command 'Predict'", "san predict"),
         (["photos"], "no command 'photos'", "san predict photos"),
         (["my photos/cat.jpg"], "no command 'my photos/cat.jpg'", "san predict 'my photos/cat.jpg'"),
+        (["diagnose"], "no command 'diagnose'", "san doctor?"),
+        (["predict", "photos", "--simulate"], "no option --simulate", "--dry-run?"),
+        (["predict", "photos", "--config", "out"], "no option --config", "--like?"),
         (["help"], "no command 'help'", "san --help"),
         (["foobar"], "no command 'foobar'", "There are predict, eval"),
         (["--vocab", "cat"], "no option --vocab", "after the command: san predict"),
@@ -191,6 +200,7 @@ def test_completion_leaves_torch_alone(san_home: Path) -> None:
         (["predict", "photos", "--device", "cuda:9"], "device 'cuda:9'", "--device cpu"),
         (["predict", "photos", "--precision", "half"], "unknown precision 'half'", "bf16?"),
         (["predict", "photos", "--precision", "float16"], "unknown precision 'float16'", "fp16?"),
+        (["predict", "photos", "--backend", "onnxruntime"], "unknown backend 'onnxruntime'", "onnx?"),
         (["predict", "photos", "--templates", "foo"], "no template set 'foo'", "vild"),
         (["fps", "--systems", "simsegg"], "--systems knows no 'simsegg'", "simseg?"),
         (["fps", "more"], "too many words: more", "san fps --help"),

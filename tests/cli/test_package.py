@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-_OPTIONAL = {"tensorboard", "pillow-heif"}  # programs of others that we name without depending on them
+_OPTIONAL = {
+    "tensorboard",
+    "pillow-heif",
+    "openvino",
+    "ray",
+}  # programs of others that we name without depending on them
 # The first thing that such a command installs; what follows may be the sentence around it.
 _INSTALL = re.compile(
     r"\b(?:pipx?3?|uvx?|conda)(?: pip| tool)? (?:install|run)(?: +-[\w-]+)* +['\"]?([\w.-]+)"

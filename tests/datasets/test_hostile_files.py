@@ -102,16 +102,11 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "the index of a model in several files",
     ),
     "TorchScript": ("a.pth", _torchscript, "TorchScript"),
-    "mmseg": ("a.pth", _state(*MMSEG), "mmsegmentation"),
-    "mmseg with meta": (
-        "a.pth",
-        lambda path: torch.save({"meta": {}, "state_dict": dict.fromkeys(MMSEG, torch.zeros(2))}, path),
-        "mmsegmentation",
-    ),
-    "mmseg with objects": (
+    "mmseg, three tensors": ("a.pth", _state(*MMSEG), "it has tensors such as clip_visual_extractor.conv1"),
+    "mmseg with code": (
         "a.pth",
         lambda path: torch.save({"meta": _Bomb(), "state_dict": dict.fromkeys(MMSEG, torch.zeros(2))}, path),
-        "mmsegmentation",
+        "more than tensors (posix.mkdir)",
     ),
     "LoRA": ("a.pth", _state("visual.blocks.0.lora_A.weight"), "a LoRA"),
     "LoRA in safetensors": (
@@ -126,7 +121,7 @@ WRONG: dict[str, tuple[str, Callable[[Path], None], str]] = {
         lambda path: save_file({"vision_model.embeddings.class_embedding": torch.zeros(2)}, path),
         "transformers",
     ),
-    "DataParallel": ("a.pth", _state("module.background_embedding"), "DataParallel"),
+    "DataParallel": ("a.pth", _state("module.sem_seg_head.x"), "another segmentation"),
     "Mask2Former": ("a.pth", _state("sem_seg_head.x", "backbone.y"), "another segmentation"),
     "unknown": ("a.pth", _state("encoder.one", "encoder.two"), "encoder.one, encoder.two"),
     "optimiser only": ("a.pth", lambda path: torch.save({"lr": 3.0}, path), "no state dict"),

@@ -356,7 +356,7 @@ def test_other_arguments_of_a_wrong_kind(segmenter: Segmenter, tiny_weights: Pat
         {"weights": 5},
         {"device": 0},
         {"precision": torch.float16},
-        {"templates": ["{}"]},
+        {"templates": 5},
     ):
         with pytest.raises(TypeError, match=f"^{next(iter(wrong))} is a "):
             Segmenter.load(**wrong)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from san_cli.errors import ExitCode, SanError
 from san_cli.predict.input_hints import nothing_usable
-from san_cli.predict.inputs import Listing, discover, names_in_list
+from san_cli.predict.inputs import Listing, discover
+from san_cli.predict.lists import names_in_list
 from san_cli.predict.search import matches
 
 

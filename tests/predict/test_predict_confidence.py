@@ -190,7 +190,9 @@ def test_notes_on_an_image_go_where_its_results_go(predict: San, photos: Path, t
     assert lines(again.out)[0]["notes"] == line["notes"]  # done before, told all the same
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "geojson"])  # these lie on no map
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind not in ("geojson", "shards")]
+)  # no map, no archive
 def test_each_kind_alone(predict: San, photos: Path, tmp_path: Path, kind: str) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow")
@@ -219,8 +221,8 @@ def test_nothing_found_is_told_truly_with_limits_by_class(predict: San, photos: 
 
 
 def test_all_kinds_have_names_of_their_own(predict: San, photos: Path, tmp_path: Path) -> None:
-    kinds = [kind for kind in KINDS if kind != "parquet"]
+    kinds = [kind for kind in KINDS if kind not in ("parquet", "shards")]
     assert predict(photos / "p02.jpg", "-o", tmp_path / "out", "--save", ",".join(kinds)).code == 0
     assert (
-        len(tree(tmp_path / "out")) == 4 + 3 + 2 + 4 + 2 + 12
+        len(tree(tmp_path / "out")) == 5 + 3 + 2 + 4 + 2 + 12
     )  # image, .san, json and classes, page, tables, for tools

@@ -7,7 +7,6 @@ nearest to the published GFLOPs (312 against 307.8; parameters 63.04 M against 6
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from san_cli.fps.rivals.maskformer import QUERIES, MaskFormer, normalise
@@ -15,6 +14,7 @@ from san_cli.fps.rivals.simseg import STEM
 from san_cli.models.clip import build_image_tower, clip_features, project_tokens, updated_tokens
 from san_cli.models.presets import VIT_B_16
 from san_cli.models.san import PIXEL_MEAN, PIXEL_STD
+from san_cli.models.towers import ResidualAttentionBlock
 
 _CLIP_INPUT = 512  # pixels
 _RMA_LAYERS = (6, 12)

@@ -1,0 +1,1 @@
+"""`san export`: a model and a vocabulary for programs without PyTorch."""
