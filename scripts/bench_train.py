@@ -18,11 +18,10 @@ from dataclasses import replace
 
 import torch
 
-from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory
+from san_cli.engine.device import choose_device, choose_precision, peak_memory_mb, reuse_freed_memory
 from san_cli.fps.timing import peak_growth_mb
 from san_cli.models.presets import get_preset
 from san_cli.runs.processes import ProcessGroup
-from san_cli.train.memory import peak_memory_mb
 from san_cli.train.model import TrainedModel
 from san_cli.train.recipe import Recipe
 from san_cli.train.step import MicroBatch, Trainer

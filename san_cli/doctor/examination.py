@@ -9,11 +9,10 @@ from san_cli.errors import SanError
 from san_cli.text import plan_lines, printable
 
 
-def examine(step: Callable[[str], None] = lambda what: None) -> list[Finding]:
-    """Look at everything that san depends on; `step` is told what comes next. Raises nothing."""
+def examine() -> list[Finding]:
+    """Look at everything that san depends on. Raises nothing."""
     from san_cli.doctor import packages
 
-    step("packages")
     found = [looked_at("versions", packages.versions), looked_at("system", system)]
     imports = looked_at(
         "imports", packages.imports
@@ -30,12 +29,9 @@ def examine(step: Callable[[str], None] = lambda what: None) -> list[Finding]:
             ("working folder", files_here),
         )
     ]
-    step("device")
     found.append(looked_at("device", _device))
     found += _several("extras", packages.extras)
-    step("weights")
     found += _places()
-    step("self-test")
     found.append(_self_test(imports))
     return found
 

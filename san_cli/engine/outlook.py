@@ -1,5 +1,6 @@
 """What a run with a model will take, told before it (--dry-run): its weights, its words."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,6 +109,11 @@ def words_ahead(segmenter: Segmenter, vocabulary: Vocabulary) -> WordsAhead:
     else:
         segmenter.embed(vocabulary)
     return WordsAhead(len(new), seconds)
+
+
+def whole_megabytes(size_mb: float) -> int | None:
+    """Round a size in MB for a plan; None where the system doesn't tell it (NaN, on Windows)."""
+    return None if math.isnan(size_mb) else round(size_mb)
 
 
 def rows_of_classes(classes: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -10,18 +10,16 @@ from typing import Any
 from san_cli.datasets.task import Task, other_words
 from san_cli.engine.device import PRECISIONS, peak_memory_mb
 from san_cli.engine.ensemble import Member, check_members, parse_member
-from san_cli.engine.onnx_file import is_onnx
-from san_cli.engine.outlook import rows_of_classes, rows_of_model, weights_ahead, words_ahead
-from san_cli.engine.segmenter import Segmenter
+from san_cli.engine.outlook import rows_of_classes, rows_of_model, weights_ahead, whole_megabytes, words_ahead
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.plan import Data, Models, Plan
 from san_cli.evaluate.run import predictions_path, predictions_paths, settings_of_counts, tasks_of
-from san_cli.evaluate.sources import evaluation_of, evaluations_of
+from san_cli.evaluate.sources import evaluation_of, evaluations_of, load_segmenter
 from san_cli.evaluate.state import STATE_FOLDER, Counts, State
 from san_cli.files import free_megabytes
 from san_cli.runs.lock import locked, refuse_unusable_folder
-from san_cli.runs.processes import meet, own_device
+from san_cli.runs.processes import meet
 from san_cli.text import counted, duration, plan_lines, printable, quoted
 
 _TRIED = 5  # images, where some can't be read
@@ -81,7 +79,7 @@ def look_ahead(data: Data, source: Models | Path, plan: Plan, *, started: float)
         "free_megabytes": None if plan.output is None else free_megabytes(plan.output),
         "memory_megabytes": None
         if loaded is None
-        else round(peak_memory_mb(loaded.members[0].segmenter.device)),
+        else whole_megabytes(peak_memory_mb(loaded.members[0].segmenter.device)),
     }
 
 
@@ -137,13 +135,12 @@ def _load(models: Models, plan: Plan) -> _Loaded:
     """Load the first of the models, with the second of an ensemble; all weights are looked for."""
     ahead = [weights_ahead(models.model, weights, plan.voice.warn) for weights in models.weights]
     first = ahead[0]
-    members = [
-        Member(_loaded(models, models.model if first.download is None else first.model, first.loadable))
-    ]
+    name = models.model if first.download is None else first.model
+    members = [Member(load_segmenter(models, name, first.loadable, _silent))]
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
         second = weights_ahead(None, file, plan.voice.warn)
-        members.append(Member(_loaded(models, second.model, second.loadable), share))
+        members.append(Member(load_segmenter(models, second.model, second.loadable, _silent), share))
     check_members(members)
     segmenter = members[0].segmenter
     facts = {
@@ -157,14 +154,8 @@ def _load(models: Models, plan: Plan) -> _Loaded:
     return _Loaded(members, facts, is_real=first.download is None)
 
 
-def _loaded(models: Models, name: str | None, weights: str) -> Segmenter:
-    return Segmenter.load(
-        name,
-        weights,
-        device=models.device if is_onnx(weights) else own_device(models.device),
-        precision=models.precision,
-        templates=models.templates,
-    )
+def _silent(_: str) -> None:
+    """Say nothing of weights that are loaded for the time alone."""
 
 
 def _of_dataset(evaluation: Evaluation, loaded: _Loaded | None, plan: Plan, times: int) -> dict[str, Any]:

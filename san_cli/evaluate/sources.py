@@ -1,7 +1,7 @@
 """Whose label maps are evaluated: those of models, loaded one after the other, or those of a file."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -34,9 +34,9 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
     second: list[Member] = []
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
-        second.append(Member(_load(models, None, file, plan), share))
+        second.append(Member(load_segmenter(models, None, file, plan.voice.warn), share))
     for trial in range(len(models.weights)):
-        segmenter = _load(models, models.model, models.weights[trial], plan)
+        segmenter = load_segmenter(models, models.model, models.weights[trial], plan.voice.warn)
         members = [Member(segmenter), *second]
         check_members(members)
         for task in tasks:
@@ -97,14 +97,17 @@ def _device_name(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def _load(models: Models, model: str | None, weights: str | None, plan: Plan) -> Segmenter:
+def load_segmenter(
+    models: Models, model: str | None, weights: str | None, say: Callable[[str], None]
+) -> Segmenter:
+    """Load one of the models that are evaluated. SanError where that fails."""
     return Segmenter.load(
         model,
         weights,
         device=models.device if is_onnx(weights) else own_device(models.device),
         precision=models.precision,
         templates=models.templates,
-        say=plan.voice.warn,
+        say=say,
     )
 
 

@@ -12,7 +12,7 @@ from san_cli.errors import ExitCode, SanError
 from san_cli.export.text_file import SUFFIX as TEXT_SUFFIX
 from san_cli.export.text_file import TextRows, is_text_file, write_text_rows
 from san_cli.files import sweep_stale
-from san_cli.models.presets import TINY, Preset
+from san_cli.models.presets import own_vocabulary
 from san_cli.runs.voice import Voice
 from san_cli.text import printable, quoted
 from san_cli.vocabulary.grammar import Vocabulary, parse_vocabulary
@@ -55,7 +55,7 @@ def export(wanted: Wanted, voice: Voice) -> ExitCode:
         write_onnx(loaded, wanted.onnx, template_set(wanted.templates))
         _tell_written(wanted.onnx, f"{loaded.checkpoint.preset.name}, for any vocabulary", voice)
     if wanted.text is not None:
-        vocabulary = vocabulary or _own_vocabulary(loaded.checkpoint.preset)
+        vocabulary = vocabulary or parse_vocabulary([own_vocabulary(loaded.checkpoint.preset)])
         _write_text(wanted.text, _text_rows(loaded, vocabulary, wanted, voice))
         _tell_written(wanted.text, f"{len(vocabulary)} classes, {len(vocabulary.words)} words", voice)
     return ExitCode.DONE
@@ -112,11 +112,6 @@ def _refuse_target(path: Path, suffix: str, is_ours: Callable[[Path], bool]) -> 
         raise SanError(f"no folder {quoted(path.parent)} to write to", hint="Make it first: mkdir -p FOLDER")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise SanError(f"the folder {quoted(path.parent)} can't be written to", hint="Choose another one.")
-
-
-def _own_vocabulary(preset: Preset) -> Vocabulary:
-    """Return the vocabulary of a model's world, as `san predict` has it by default."""
-    return parse_vocabulary(["emoji" if preset.clip == TINY.clip else "coco"])
 
 
 def _text_rows(loaded: "LoadedWeights", vocabulary: Vocabulary, wanted: Wanted, voice: Voice) -> TextRows:

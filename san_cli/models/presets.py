@@ -239,6 +239,11 @@ TINY = Preset(
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (VIT_B_16, VIT_L_14, TINY)}
 
 
+def own_vocabulary(preset: Preset) -> str:
+    """Name the built-in vocabulary of a model's world: emoji for tiny's CLIP, whatever was trained on from it."""
+    return "emoji" if preset.clip == TINY.clip else "coco"
+
+
 def get_preset(model: "str | Preset") -> Preset:
     """Find the preset of that name, or in that JSON file; a preset passes through. Raises SanError."""
     if isinstance(model, Preset):

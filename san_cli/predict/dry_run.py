@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from san_cli.engine.backend import ONNX, PYTORCH, check_backend
 from san_cli.engine.device import PRECISIONS
-from san_cli.engine.outlook import WeightsAhead, rows_of_classes, rows_of_model, weights_ahead, words_ahead
+from san_cli.engine.outlook import (
+    WeightsAhead,
+    rows_of_classes,
+    rows_of_model,
+    weights_ahead,
+    whole_megabytes,
+    words_ahead,
+)
 from san_cli.engine.segmenter import Segmenter
 from san_cli.engine.tiny_world import is_tiny, note_on_words
 from san_cli.errors import ExitCode
@@ -145,7 +152,7 @@ def _facts_of_time(foreseen: Forecast, seconds: Mapping[str, float], output: Pat
         "measured": foreseen.basis,
         "megabytes": None if foreseen.size is None else round(foreseen.size / 1e6, 3),
         "free_megabytes": free_megabytes(output),
-        "memory_megabytes": round(foreseen.memory_mb),
+        "memory_megabytes": whole_megabytes(foreseen.memory_mb),
     }
 
 
@@ -186,4 +193,5 @@ def _rows(facts: Mapping[str, Any], plan: Plan, new_words: int) -> Iterator[tupl
     yield "", f"{duration(by['images'])} for the images ({facts['measured']})"
     free = "" if facts["free_megabytes"] is None else f"; {facts['free_megabytes']:,.0f} MB are free"
     yield "disk", ("unknown" if facts["megabytes"] is None else f"about {facts['megabytes']:,.1f} MB") + free
-    yield "memory", f"{facts['memory_megabytes']:,} MB peak, with one image"
+    if facts["memory_megabytes"] is not None:
+        yield "memory", f"{facts['memory_megabytes']:,} MB peak, with one image"

@@ -15,7 +15,7 @@ from san_cli.engine.map_options import MapOptions, check_background, limits, par
 from san_cli.engine.onnx_file import is_onnx, read_description
 from san_cli.engine.tiling import Tile, parse_tile
 from san_cli.errors import SanError, did_you_mean
-from san_cli.models.presets import TINY, get_preset
+from san_cli.models.presets import get_preset, own_vocabulary
 from san_cli.outputs.geojson import refuse_without_rasterio
 from san_cli.outputs.places import SHARDS
 from san_cli.outputs.tables import refuse_without_pyarrow
@@ -308,7 +308,7 @@ def _own_words(model: Model, voice: Voice, *, dry_run: bool) -> str:
             preset = read_description(path).preset if is_onnx(path) else read_preset(path)
         except SanError:  # which is told when the weights are looked at
             return "coco"
-    return "emoji" if preset.clip == TINY.clip else "coco"
+    return own_vocabulary(preset)
 
 
 def _shown(words: Words, vocabulary: Vocabulary) -> tuple[str, ...] | None:

@@ -38,8 +38,8 @@ def model_card(
         _facts(preset, metadata, run),
         _scores(metadata),
         "## Use\n\n"
+        "With `san`, which implements the paper for the command line:\n\n"
         "```sh\n"
-        "pip install san-seg\n"
         f"san predict photos --weights hf:{repo} --vocab 'a dog, grass, sky'\n"
         "```",
         "Written by `san weights push`. What is known of the data, and what the model can't do, belongs here, too.",

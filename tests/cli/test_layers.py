@@ -66,6 +66,31 @@ def test_every_room_has_its_place() -> None:
     assert {path.parts[0].removesuffix(".py") for path in IMPORTS} == set(LEVELS)
 
 
+def _names_at_top(path: Path) -> set[str]:
+    """Give the names that a file defines, or imports, for whoever imports it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {name.asname or name.name for name in node.names}
+    return names
+
+
+@pytest.mark.parametrize("script", sorted([*ROOT.glob("scripts/*.py"), *ROOT.glob("examples/*.py")]), ids=str)
+def test_scripts_import_what_is_there(script: Path) -> None:
+    """No test runs them, and type checkers don't read them."""
+    for name in _imported(script):
+        if name.startswith("san_cli."):
+            module, _, wanted = name.removeprefix("san_cli.").rpartition(".")
+            place = PACKAGE / module.replace(".", "/")
+            file = place.with_suffix(".py") if module and not place.is_dir() else place / "__init__.py"
+            is_file = (place / f"{wanted}.py").is_file() or (place / wanted).is_dir()
+            assert is_file or wanted in _names_at_top(file), name
+
+
 def test_imports_point_down() -> None:
     against = [
         f"{path} imports {name}"

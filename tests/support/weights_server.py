@@ -6,12 +6,13 @@ LFS file, and the bytes come from another host (here: "localhost" instead of "12
 
 import hashlib
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from local_server import serving
 
 PAGE = b"<!DOCTYPE html><html><body>Please log in to this network</body></html>"
 
@@ -147,15 +148,5 @@ def serve(
 ) -> Iterator[FakeHub]:
     """Run a hub that offers `content` under every name, until the block ends."""
     hub = FakeHub(content, fault, headers or {}, location)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    server.daemon_threads = True
-    server.block_on_close = False
-    hub.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with serving(type("Handler", (_Handler,), {"hub": hub})) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
