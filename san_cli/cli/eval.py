@@ -77,7 +77,7 @@ OtherVocab = Annotated[
         "--vocab",
         metavar="TERMS",
         help="Other words for the classes: one class for each label id, in their order; `a|b` for synonyms, "
-        "@names.txt for a file.",
+        "@names.txt for a file, @names.txt+@mine.words for learned words.",
         rich_help_panel=options.VOCABULARY,
         autocompletion=complete_vocabulary,
     ),

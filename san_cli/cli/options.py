@@ -151,8 +151,8 @@ Vocab = Annotated[
     typer.Option(
         metavar="TERMS",
         help="Classes that compete: dataset names (coco, ade150, ade847, pc59, pc459, voc, cityscapes, "
-        "emoji), class names, `a|b` for synonyms, @names.txt, joined by + or a comma; -name removes. Repeatable. "
-        "Default: coco, with the model tiny emoji.",
+        "emoji), class names, `a|b` for synonyms, @names.txt, @mine.words (learned), joined by + or a "
+        "comma; -name removes. Repeatable. Default: coco, with the model tiny emoji.",
         rich_help_panel=VOCABULARY,
         autocompletion=complete_vocabulary,
     ),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from san_cli.cli import console, options
+from san_cli.cli.learn import learn
 from san_cli.cli.misplaced import refuse_idle
 from san_cli.errors import SanError
+from san_cli.text import printable
 from san_cli.vocabulary.class_lists import DATASET_NAMES, load_dataset_vocabulary
 from san_cli.vocabulary.grammar import Vocabulary, complete_vocabulary, format_lines, parse_vocabulary
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from san_cli.engine.similarity import Similarity
 
 app = typer.Typer(
-    help="""List, show and compare vocabularies.
+    help="""List, show and compare vocabularies; teach words.
 
     \b
     Examples:
@@ -26,6 +28,8 @@ app = typer.Typer(
     """,
     no_args_is_help=True,
 )
+
+app.command("learn")(learn)
 
 
 @app.command("list")
@@ -99,11 +103,26 @@ def show_vocabulary(
             "--templates": templates if templates != "vild" else None,
         }
         refuse_idle(of_only, "--only", idle=True)
+    learned = ", ".join(map(printable, vocabulary.learned_names))
     if as_json:
-        rows = [{"name": entry.name, "words": list(entry.words)} for entry in vocabulary.entries]
-        console.write([json.dumps(rows, ensure_ascii=False, indent=1)])
-    else:
-        console.write(format_lines(vocabulary))
+        console.write([json.dumps(_classes(vocabulary), ensure_ascii=False, indent=1)])
+        return
+    if learned:
+        console.note(f"learned, and plain words in a file of this list: {learned}")
+    console.write(format_lines(vocabulary))
+
+
+def _classes(vocabulary: Vocabulary) -> list[dict[str, object]]:
+    """List the classes with their words; those with a learned one say so."""
+    learned = set(vocabulary.learned_names)
+    return [
+        {
+            "name": entry.name,
+            "words": list(entry.words),
+            **({"learned": True} if entry.name in learned else {}),
+        }
+        for entry in vocabulary.entries
+    ]
 
 
 @app.command("similarity")
@@ -179,10 +198,15 @@ def _with_contrast(asked: Vocabulary, model: str | None, weights: str | None, te
 
 
 def _parsed(expression: str) -> Vocabulary:
+    """Parse a vocabulary whose texts are to be compared."""
     vocabulary = parse_vocabulary([expression])
     for text in vocabulary.notes:
         console.note(text)
-    return vocabulary
+    if vocabulary.learned:
+        console.note(
+            f"texts are compared here, not learned rows: of {', '.join(map(printable, vocabulary.learned_names))}"
+        )
+    return vocabulary.as_plain()
 
 
 def _as_json(

@@ -19,9 +19,16 @@ from san_cli.text import counted, printable, quoted
 from san_cli.vocabulary.class_files import read_label_classes
 from san_cli.vocabulary.class_lists import load_dataset_vocabulary
 from san_cli.vocabulary.grammar import Vocabulary, VocabularyEntry, parse_vocabulary, vocabulary_of_names
+from san_cli.vocabulary.terms import word_key
 
 if TYPE_CHECKING:
     from san_cli.datasets.relabelling import Relabelling
+
+
+_IN_PLACE = (
+    "Name the labels' classes first, in their order, and the learned words after them: "
+    "--vocab @names.txt+@FILE.words"
+)
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,23 @@ def _words_for(classes: Sequence[str], words: Vocabulary | None, what: str) -> V
         raise SanError(
             f"the words given make {counted(len(words), 'class')} ({first} … {last}), the labels of "
             f"{printable(what)} have {len(classes)}",
-            hint="Give one class for each label id, in their order; a class named twice counts once. "
+            hint=_IN_PLACE
+            if words.learned
+            else "Give one class for each label id, in their order; a class named twice counts once. "
             "`san vocab show` lists what an expression comes to.",
         )
+    if words.learned:
+        _refuse_other_order(classes, words)
     return words
+
+
+def _refuse_other_order(classes: Sequence[str], words: Vocabulary) -> None:
+    """Raise SanError where a class of the labels has its name in another place: a file has an order of its own."""
+    places = {word_key(word): place for place, entry in enumerate(words.entries) for word in entry.words}
+    for place, name in enumerate(classes):
+        other = places.get(word_key(name), place)
+        if other != place:
+            raise SanError(
+                f"the labels' class {place} is {quoted(name)}, and the words given have that as class {other}",
+                hint=_IN_PLACE,
+            )

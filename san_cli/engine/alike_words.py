@@ -16,7 +16,8 @@ def word_notes(
 ) -> list[str]:
     """Write a note on words that are cut, and one on words of different classes with the same row in `embeddings`."""
     notes = []
-    cut = cut_words(vocabulary.words, templates, context_length)
+    learned = {one.word for one in vocabulary.learned}  # whose text counts for nothing
+    cut = cut_words([word for word in vocabulary.words if word not in learned], templates, context_length)
     if cut:
         notes.append(f"CLIP reads {context_length} tokens and cuts what follows in {_some(cut)}")
     alike = _alike(vocabulary, embeddings)
@@ -45,15 +46,17 @@ def cut_words(words: Sequence[str], templates: Sequence[str], context_length: in
 
 
 def _alike(vocabulary: Vocabulary, embeddings: Tensor) -> list[tuple[str, str]]:
-    """Find pairs of words with equal embeddings that stand for different classes."""
-    rows = embeddings.float().cpu().numpy()
+    """Find pairs of words with equal embeddings, or learned rows, that stand for different classes."""
+    numbers = [row.tobytes() for row in embeddings.float().cpu().numpy()]
+    for place, one in zip(vocabulary.learned_places, vocabulary.learned, strict=True):
+        numbers[place] = one.row
     owner = {
         index: n for n, indices in reversed(list(enumerate(vocabulary.word_indices))) for index in indices
     }
     first: dict[bytes, int] = {}
     pairs = []
-    for index, row in enumerate(rows):
-        other = first.setdefault(row.tobytes(), index)
+    for index, row in enumerate(numbers):
+        other = first.setdefault(row, index)
         if owner[other] != owner[index]:
             pairs.append((vocabulary.words[other], vocabulary.words[index]))
     return pairs

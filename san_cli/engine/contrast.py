@@ -2,8 +2,9 @@
 
 CLIP's text embeddings all lie in a narrow cone, so that a cosine says little by itself. From the contrast's mean,
 cosines of unlike things are about 0; a word above `NEAR` is taken for another name of what is asked for and left
-out, or it would take its pixels. The learned "no object" competes, too, with a part of its probability: with all of
-it, it wins most of what it should leave (docs/confidence.md has the figures for both numbers).
+out, or it would take its pixels. Of learned words, too, the texts are compared, not the rows. The learned "no
+object" competes, too, with a part of its probability: with all of it, it wins most of what it should leave
+(docs/confidence.md has the figures for both numbers).
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def contrast_of(
     """
     if not candidates:
         return Contrast(asked, asked, ()), embeddings
-    everything = Vocabulary((*asked.entries, *candidates))
+    everything = asked.with_more(candidates)
     own, others = everything.word_indices[: len(asked)], everything.word_indices[len(asked) :]
     rows = embeddings.float().cpu()
     of_candidates = sorted({index for indices in others for index in indices})
@@ -54,7 +55,7 @@ def contrast_of(
             left_out.append((entry.name, asked.names[index]))
         else:
             kept.append(entry)
-    competing = Vocabulary((*asked.entries, *kept))
+    competing = asked.with_more(kept)
     place = {word: index for index, word in enumerate(everything.words)}
     return Contrast(asked, competing, tuple(left_out)), embeddings[[place[word] for word in competing.words]]
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from san_cli.engine.backend import ONNX, PYTORCH
+from san_cli.engine.learned_rows import refuse_words_of_others
 from san_cli.engine.onnx_file import is_onnx
 from san_cli.engine.onnx_loading import is_exported
 from san_cli.engine.segmenter import Segmenter
@@ -18,6 +19,7 @@ from san_cli.engine.text_embeddings import embed_words, new_words
 from san_cli.models.presets import get_preset
 from san_cli.text import printable
 from san_cli.vocabulary.grammar import Vocabulary
+from san_cli.weights.file_hash import weights_sha256
 from san_cli.weights.find import expanded, weights_or_source
 from san_cli.weights.hub import OFFICIAL, OfficialFile, is_offline
 from san_cli.weights.hub_name import HubName
@@ -79,6 +81,37 @@ def _to_come(download: OfficialFile, model: str | None, say: Callable[[str], Non
     if model is None:
         say(f"which model {download.model} holds shows once it is here: the times assume vit-b-16")
     return WeightsAhead(download=download, model=model)
+
+
+def words_on_trial(
+    vocabulary: Vocabulary, weights: WeightsAhead, segmenter: Segmenter, say: Callable[[str], None]
+) -> Vocabulary:
+    """Return the vocabulary for a trial: plain words where an untrained model stands in for a download.
+
+    SanError where they were learned with another model than the run's.
+    """
+    if weights.download is None or not vocabulary.learned:
+        refuse_words_of_others(vocabulary, segmenter.preset.name, segmenter.hashes)
+        return vocabulary
+    if weights.download in OFFICIAL.values():
+        refuse_words_of_others(vocabulary, weights.download.model, (weights.download.sha256,))
+    else:
+        say("whether the words were learned with these weights shows once they are here")
+    return vocabulary.as_plain()
+
+
+def refuse_words_before_loading(vocabulary: Vocabulary, model: str | None, weights: str | None) -> None:
+    """Raise SanError for words that were learned with another model, as far as the weights' hash is known by now.
+
+    That is so of a file, before minutes are spent on others, and of a published one, before it is downloaded.
+    """
+    if not vocabulary.learned or is_onnx(weights):
+        return
+    ahead = weights_ahead(model, weights, lambda _: None)
+    if ahead.file is not None:
+        refuse_words_of_others(vocabulary, model or ahead.file.name, (weights_sha256(ahead.file),))
+    elif ahead.download is not None and ahead.download in OFFICIAL.values():
+        refuse_words_of_others(vocabulary, ahead.download.model, (ahead.download.sha256,))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from san_cli.engine.given import ImageLike
+from san_cli.engine.segmentation_map import SegmentationMap
 from san_cli.errors import ExitCode, SanError, WrongType
 from san_cli.outputs.overlay import render_overlay
 from san_cli.regions.outlines import Polygon, polygons
@@ -82,6 +83,22 @@ class Segmentation:
         return save_results(self, path, kinds, image)
 
 
+def segmentation_of(
+    made: SegmentationMap, vocabulary: tuple[str, ...], notes: tuple[str, ...]
+) -> Segmentation:
+    """Make the result of the API of an image's maps."""
+    return Segmentation(
+        made.label_map,
+        vocabulary,
+        made.class_scores,
+        made.class_confidences,
+        made.uncertain,
+        made.scores,
+        made.confidence,
+        notes,
+    )
+
+
 @dataclass(frozen=True)
 class RawOutput:
     """The network's output for one image, before the label map is made; all float32."""
@@ -89,7 +106,7 @@ class RawOutput:
     mask_logits: np.ndarray  # [N, H/16, W/16]
     class_logits: np.ndarray  # [N, C+1], last column "no object"
     region_embeddings: np.ndarray  # [N, D], normalised
-    text_embeddings: np.ndarray  # [words+1, D], normalised, last row the learned background
+    text_embeddings: np.ndarray  # [words+1, D], normalised unless learned; last row the background
 
 
 def is_finite(mask_logits: Tensor, class_logits: Tensor, regions: Tensor) -> Tensor:

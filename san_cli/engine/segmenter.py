@@ -26,13 +26,14 @@ from san_cli.engine.given import (
     given_images,
     given_vocabulary,
 )
+from san_cli.engine.learned_rows import model_hashes, refuse_words_of_others, with_learned
 from san_cli.engine.loading import build_model, load_weights
 from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, check_background, limits, shown_names
 from san_cli.engine.mask_blocks import frame_of
 from san_cli.engine.onnx_loading import load_onnx
 from san_cli.engine.onnx_network import OnnxNetwork
 from san_cli.engine.pickling import Origin, sent
-from san_cli.engine.results import NotFinite, RawOutput, Segmentation, is_finite
+from san_cli.engine.results import NotFinite, RawOutput, Segmentation, is_finite, segmentation_of
 from san_cli.engine.segmentation_map import SegmentationMap, Unfinished, map_of_blocks, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
 from san_cli.engine.tiles import see_windows, tiled_blocks
@@ -71,6 +72,7 @@ class Segmenter:
         self.precision = precision
         self.templates = template_set(templates)
         self.text_tower = text_tower
+        self.hashes = model_hashes(weights_sha256, text_tower)
         self._embedded: dict[Vocabulary, Tensor] = {}
         self._contrast: Contrast | None = None
         self._origin: Origin | None = None  # for pickle
@@ -193,16 +195,7 @@ class Segmenter:
                 for index, made in zip(chunk, maps, strict=True):
                     if made is None:
                         raise NotFinite(self.precision)
-                    found[index] = Segmentation(
-                        made.label_map,
-                        names,
-                        made.class_scores,
-                        made.class_confidences,
-                        made.uncertain,
-                        made.scores,
-                        made.confidence,
-                        loaded[index].notes,
-                    )
+                    found[index] = segmentation_of(made, names, loaded[index].notes)
                 advance(len(chunk))
         return [found[index] for index in range(len(images))]
 
@@ -320,7 +313,7 @@ class Segmenter:
         found = self._contrast
         if found is None or found.asked != asked:
             candidates = contrast_to(asked, of_tiny=is_tiny(self.preset))
-            embeddings = self.embed(Vocabulary((*asked.entries, *candidates)), progress)
+            embeddings = self.embed(asked.with_more(candidates), progress)
             found, rows = contrast_of(asked, candidates, embeddings)
             self.remember(found.competing, rows)
             self._contrast = found
@@ -367,12 +360,12 @@ class Segmenter:
             mask_logits[0].cpu().numpy(),
             class_logits[0].cpu().numpy(),
             regions[0].cpu().numpy(),
-            self.model.with_background(self.embed(words)).cpu().numpy(),
+            self.text_rows(words).cpu().numpy(),
         )
 
     def _forward(self, images: np.ndarray, vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
         """uint8 [B, H, W, 3] to float32 mask logits, class logits [B, N, C+1], region embeddings."""
-        text = self.model.with_background(self.embed(vocabulary))
+        text = self.text_rows(vocabulary)
         pixels = (
             torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         )
@@ -384,8 +377,9 @@ class Segmenter:
     def embed(self, vocabulary: Vocabulary, progress: Progress | None = None) -> Tensor:
         """Look up or compute the text embeddings [words, D] of a vocabulary's words, see `embed_words`.
 
-        The text tower is loaded only for words that are new, and dropped again.
+        Those of learned words, too. SanError where these were learned with another model.
         """
+        refuse_words_of_others(vocabulary, self.preset.name, self.hashes)
         settle_threads()
         embedded = self._embedded.get(vocabulary)
         if embedded is not None:
@@ -394,6 +388,10 @@ class Segmenter:
         embedded = embed_words(self.text_tower, vocabulary.words, self.templates, self.device, progress)
         self._embedded = {vocabulary: embedded}
         return embedded
+
+    def text_rows(self, vocabulary: Vocabulary) -> Tensor:
+        """Return what regions are compared with, last "no object": [words+1, D], of length 1 unless learned."""
+        return with_learned(self.model.with_background(self.embed(vocabulary)), vocabulary)
 
     def remember(self, vocabulary: Vocabulary, embeddings: Tensor) -> None:
         """Take `embeddings` [words, D] for those of the vocabulary's words, without cache or text tower."""

@@ -40,7 +40,7 @@ class TextTower:
         """Know a tower by its numbers: `read` gives them by its own names, unless the hash of their file is known."""
         self.shape = shape
         self.read = read
-        self._weights_sha256 = weights_sha256
+        self.weights_sha256 = weights_sha256
 
     @cached_property
     def key(self) -> str:
@@ -52,8 +52,8 @@ class TextTower:
     def _numbers(self) -> str:
         """Hash of the tensors, remembered by the hash of the file that they are in."""
         memo = None
-        if self._weights_sha256 is not None:
-            memo = cache_dir() / "towers" / hashlib.sha256(self._weights_sha256.encode()).hexdigest()[:40]
+        if self.weights_sha256 is not None:
+            memo = cache_dir() / "towers" / hashlib.sha256(self.weights_sha256.encode()).hexdigest()[:40]
             with suppress(OSError, UnicodeDecodeError):
                 known = read_small(memo, _LONGEST).decode("ascii")
                 if re.fullmatch("[0-9a-f]{64}", known):  # a wrong one would only find no words

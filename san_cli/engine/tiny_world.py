@@ -29,6 +29,7 @@ def note_on_words(preset: Preset, vocabulary: Vocabulary) -> str | None:
     if not is_tiny(preset):
         return None
     known = {word_key(word) for concept in concepts() for word in concept.words}
+    known |= {word_key(one.word) for one in vocabulary.learned}
     strange = [entry.name for entry in vocabulary.entries if known.isdisjoint(map(word_key, entry.words))]
     if not strange:
         return None

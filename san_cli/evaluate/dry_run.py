@@ -10,7 +10,15 @@ from typing import Any
 from san_cli.datasets.task import Task, other_words
 from san_cli.engine.device import PRECISIONS, peak_memory_mb
 from san_cli.engine.ensemble import Member, check_members, parse_member
-from san_cli.engine.outlook import rows_of_classes, rows_of_model, weights_ahead, whole_megabytes, words_ahead
+from san_cli.engine.outlook import (
+    WeightsAhead,
+    rows_of_classes,
+    rows_of_model,
+    weights_ahead,
+    whole_megabytes,
+    words_ahead,
+    words_on_trial,
+)
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.plan import Data, Models, Plan
@@ -30,8 +38,13 @@ class _Loaded:
     """The models that are tried: of several weights the first."""
 
     members: list[Member]
+    ahead: list[WeightsAhead]  # the weights that they have, or would have
     facts: dict[str, Any]
-    is_real: bool  # else untrained ones stand for what would be downloaded
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the first is what it would be, not an untrained one in the place of a download."""
+        return self.ahead[0].download is None
 
 
 def look_ahead(data: Data, source: Models | Path, plan: Plan, *, started: float) -> dict[str, Any] | None:
@@ -58,7 +71,8 @@ def look_ahead(data: Data, source: Models | Path, plan: Plan, *, started: float)
         evaluations = list(evaluations_of(source, tasks, plan))
     else:
         assert isinstance(source, Models)
-        evaluations = [evaluation_of(source, 0, loaded.members, task, plan) for task in tasks]
+        tried = [_on_trial(task, loaded, plan) for task in tasks]
+        evaluations = [evaluation_of(source, 0, loaded.members, task, plan) for task in tried]
     times = len(source.weights) if isinstance(source, Models) else 1
     rows = [_of_dataset(evaluation, loaded, plan, times) for evaluation in evaluations]
     known = [row["seconds"] for row in rows if row["seconds"] is not None]
@@ -135,12 +149,14 @@ def _load(models: Models, plan: Plan) -> _Loaded:
     """Load the first of the models, with the second of an ensemble; all weights are looked for."""
     ahead = [weights_ahead(models.model, weights, plan.voice.warn) for weights in models.weights]
     first = ahead[0]
+    loaded = [first]
     name = models.model if first.download is None else first.model
     members = [Member(load_segmenter(models, name, first.loadable, _silent))]
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
         second = weights_ahead(None, file, plan.voice.warn)
         members.append(Member(load_segmenter(models, second.model, second.loadable, _silent), share))
+        loaded.append(second)
     check_members(members)
     segmenter = members[0].segmenter
     facts = {
@@ -151,7 +167,15 @@ def _load(models: Models, plan: Plan) -> _Loaded:
         "backend": segmenter.backend,
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision),
     }
-    return _Loaded(members, facts, is_real=first.download is None)
+    return _Loaded(members, loaded, facts)
+
+
+def _on_trial(task: Task, loaded: _Loaded, plan: Plan) -> Task:
+    """Return the task with the words that the models at hand can be tried with. SanError for another model's."""
+    words = task.vocabulary
+    for member, weights in zip(loaded.members, loaded.ahead, strict=True):
+        words = words_on_trial(words, weights, member.segmenter, plan.voice.warn)
+    return replace(task, vocabulary=words)
 
 
 def _silent(_: str) -> None:

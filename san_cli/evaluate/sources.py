@@ -10,6 +10,7 @@ from san_cli.datasets.task import Task
 from san_cli.engine.alike_words import word_notes
 from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
 from san_cli.engine.onnx_file import is_onnx
+from san_cli.engine.outlook import refuse_words_before_loading
 from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
 from san_cli.evaluate.counting import Evaluation, Origin
@@ -22,6 +23,7 @@ from san_cli.evaluate.detectron2_json import (
 from san_cli.evaluate.plan import Models, Plan
 from san_cli.runs.processes import default_workers, own_device
 from san_cli.text import printable
+from san_cli.vocabulary.learned_words import fingerprints
 from san_cli.vocabulary.templates import templates as template_set
 
 
@@ -31,6 +33,9 @@ def evaluations_of(source: Models | Path, tasks: Sequence[Task], plan: Plan) -> 
 
 
 def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Evaluation]:
+    for task in tasks:
+        for weights in models.weights:
+            refuse_words_before_loading(task.vocabulary, models.model, weights)
     second: list[Member] = []
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
@@ -61,6 +66,7 @@ def evaluation_of(
         "precision": precision,
         "device": device.type,
         "words": [list(entry.words) for entry in task.vocabulary.entries],
+        "learned": fingerprints(task.vocabulary.learned),
         "tile": models.tile,
     }
     origin = Origin(

@@ -132,8 +132,8 @@ def _text_rows(loaded: "LoadedWeights", vocabulary: Vocabulary, wanted: Wanted, 
         network=loaded.network,
     )
     with voice.progress("embedding words", len(vocabulary.words)) as step:
-        embedded = segmenter.embed(vocabulary, step)
-    rows = segmenter.model.with_background(embedded).numpy()
+        segmenter.embed(vocabulary, step)
+    rows = segmenter.text_rows(vocabulary).numpy()
     source = loaded.sha256  # an ONNX file says whose text tower is its own
     if wanted.weights is not None and is_onnx(wanted.weights):
         source = read_description(Path(wanted.weights)).weights_sha256

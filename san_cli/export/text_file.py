@@ -1,6 +1,7 @@
 """A vocabulary as rows of numbers, in a NumPy archive: the second input of an ONNX file.
 
-rows       [words + 1, D] float32, of length 1: a row for each word, class by class; the last one is no object's
+rows       [words + 1, D] float32, of length 1 (a learned word's: of any): a row for each word, class by class; the
+           last one is no object's
 names      [classes] text
 first      [classes] int64: the first row of each class; the likeliest of its words is as likely as it is
 words      [words] text

@@ -18,6 +18,7 @@ from san_cli.engine.outlook import (
     weights_ahead,
     whole_megabytes,
     words_ahead,
+    words_on_trial,
 )
 from san_cli.engine.segmenter import Segmenter
 from san_cli.engine.tiny_world import is_tiny, note_on_words
@@ -63,6 +64,7 @@ def tell_plan(checked: "Checked", model: Model, plan: Plan) -> ExitCode:
         full = {**with_model(checked.settings, segmenter, model.compile), "backend": backend}
         check_folder(plan.output, checked.listing.images, job.save, full)
     summary.warn(note_on_words(segmenter.preset, job.vocabulary))
+    job = replace(job, vocabulary=words_on_trial(job.vocabulary, weights, segmenter, summary.warn))
     competing = _competing(job, segmenter)
     start = time.monotonic() - summary.started
     words = words_ahead(segmenter, competing)
@@ -103,7 +105,7 @@ def _competing(job: Job, segmenter: Segmenter) -> Vocabulary:
     if not job.options.only:
         return job.vocabulary
     others = contrast_to(job.vocabulary, of_tiny=is_tiny(segmenter.preset))
-    return Vocabulary((*job.vocabulary.entries, *others))
+    return job.vocabulary.with_more(others)
 
 
 def _alone(job: Job, competing: Vocabulary) -> Job:

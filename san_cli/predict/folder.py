@@ -34,7 +34,7 @@ from san_cli.predict.partial import remove_rows
 from san_cli.predict.result_tars import PackedResults, tars_of
 from san_cli.predict.results import foreign_file, make_folder, stopping
 from san_cli.predict.search import FailedInput, InputImage
-from san_cli.predict.settings import kept_settings, refuse_other_run, settings_file
+from san_cli.predict.settings import as_kept, kept_settings, refuse_other_run, settings_file
 from san_cli.runs.lock import lock_file, locked, refuse_unusable_folder
 from san_cli.runs.processes import ALONE, Processes
 from san_cli.runs.settings import Settings, other_settings, write_settings
@@ -132,7 +132,7 @@ def open_run(
 
     `overwrite` forgets what was done and replaces whatever is there.
     """
-    info = dataset_info(settings)
+    info = dataset_info(as_kept(settings))
     with ExitStack() as stack:
         lock = None
         try:
@@ -217,9 +217,9 @@ def _claim(
         sweep_stale(output)
     if overwrite:
         _forget(output, listing, settings)
-        write_settings(settings_file(output), settings)
+        write_settings(settings_file(output), as_kept(settings))
     elif not check_folder(output, listing.images, save, settings):
-        write_settings(settings_file(output), settings)
+        write_settings(settings_file(output), as_kept(settings))
 
 
 def _forget(output: Path, listing: Listing, settings: Settings) -> None:

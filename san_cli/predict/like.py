@@ -28,6 +28,7 @@ from san_cli.weights.file_hash import remembered_files, weights_sha256
 from san_cli.weights.find import locate_weights
 from san_cli.weights.hub import OFFICIAL, cached_copies
 
+_LEARNED = "learned"  # kept where there are such words
 # Whoever names a vocabulary or a model takes over nothing that is said of another one.
 _OF_WORDS = ("vocab", "only", "show", "background", "min-score", "min-confidence")
 _OF_MODEL = ("model", "weights")
@@ -36,7 +37,7 @@ _SEEN = ("format", "device")  # told of, and not taken over
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "format": int, "vocab": list, "templates": list, "save": list, "batch": int, "model": str, "weights": str,
     "precision": str, "min-area": int, "regions": bool, "simplify": (int, float), "tile": (int, str), "compile": bool,
-    "only": bool, "backend": str,
+    "only": bool, "backend": str, "learned": dict,
 }  # fmt: skip
 _SINCE_ALWAYS = ("format", "vocab", "templates", "save", "batch", "model", "weights", "precision")
 
@@ -64,6 +65,7 @@ def like_run(folder: Path, asked: Request, given: Collection[str], voice: Voice)
         )
     found = _settings_in(folder)
     left_out = _left_out(found, given)
+    _refuse_learned(folder, found, left_out)
     try:
         request = _taken_over(found, asked, left_out)
         _refuse_changes(folder, found, request, left_out)
@@ -81,7 +83,7 @@ def _settings_in(folder: Path) -> Settings:
     found = read_settings(settings_file(folder), hint=hint) if folder.is_dir() else None
     if found is None:
         raise SanError(f"--like {quoted(folder)}: {_what_it_is(folder)}", hint=_way_to_run(folder))
-    known = {*_SINCE_ALWAYS, *_OF_WORDS, *_OTHERS, *_SEEN}
+    known = {*_SINCE_ALWAYS, *_OF_WORDS, *_OTHERS, *_SEEN, _LEARNED}
     odd = [key for key, kind in _KINDS.items() if key in found and not isinstance(found[key], kind)]
     if odd or any(key not in found for key in _SINCE_ALWAYS) or found["batch"] < 1:
         raise _damaged(folder)
@@ -124,10 +126,25 @@ def _left_out(found: Settings, given: Collection[str]) -> set[str]:
     left_out = set(given)
     if {"vocab", "only"} & left_out:
         by_class = ("min-score", "min-confidence")
-        left_out |= {key for key in _OF_WORDS if key not in by_class or isinstance(found.get(key), Mapping)}
+        left_out |= {_LEARNED} | {
+            key for key in _OF_WORDS if key not in by_class or isinstance(found.get(key), Mapping)
+        }
     if set(_OF_MODEL) & left_out:
         left_out |= set(_OF_MODEL)
     return left_out
+
+
+def _refuse_learned(folder: Path, found: Settings, left_out: Collection[str]) -> None:
+    """Raise SanError for learned words: a run keeps what tells their rows from others, not the rows."""
+    if not found.get(_LEARNED) or _LEARNED in left_out:
+        return
+    words = [printable(word) for word in found[_LEARNED]]
+    some = ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+    option = "--only" if found.get("only") else "--vocab"
+    raise SanError(
+        f"--like {quoted(folder)}: words of that run were learned ({some}), and their file is not known from it",
+        hint=f"Give its {option} again, besides --like: {option} … with @FILE.words",
+    )
 
 
 def _taken_over(found: Settings, asked: Request, left_out: Collection[str]) -> Request:

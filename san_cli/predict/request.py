@@ -257,7 +257,10 @@ def parse_words(
         must, them = f"one of {len(vocabulary)} classes", "them"
         if len(vocabulary) == 1:
             must, them = "of the one class", "it"
-        terms = shlex.quote(",".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries))
+        terms = ",".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries)
+        if vocabulary.learned:  # which their names alone wouldn't be
+            terms = ",".join(words.vocab or [])
+        terms = shlex.quote(terms)
         voice.note(
             f"every pixel must be {must}; to find {them} among everything else, instead of --vocab: --only {terms}"
         )

@@ -82,9 +82,12 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         return tell_plan(checked, model, plan)
 
     # The model, as far as it is known without loading it. Importing torch takes seconds: only now.
+    from san_cli.engine.learned_rows import refuse_words_of_others
+    from san_cli.engine.outlook import refuse_words_before_loading
     from san_cli.engine.segmenter import Segmenter
     from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 
+    refuse_words_before_loading(job.vocabulary, model.name, model.weights)
     backend = _check_model(model, summary)
     if not plan.overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
         check_folder(plan.output, listing.images, job.save, checked.settings)
@@ -101,6 +104,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
             backend=backend,
             say=summary.warn,
         )
+    refuse_words_of_others(job.vocabulary, segmenter.preset.name, segmenter.hashes)
     summary.voice.tell(run_line(segmenter, model, len(job.classes), len(listing.images)))
     summary.warn(note_on_words(segmenter.preset, job.vocabulary))
 

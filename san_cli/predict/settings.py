@@ -10,6 +10,7 @@ from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.request import Job
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
 from san_cli.text import quoted
+from san_cli.vocabulary.learned_words import fingerprints
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
@@ -28,6 +29,7 @@ def asked_settings(job: Job, templates: Sequence[str]) -> Settings:
     return {
         "format": FORMAT,
         "vocab": [list(entry.words) for entry in job.vocabulary.entries],
+        "learned": fingerprints(job.vocabulary.learned),
         "templates": list(templates),
         "save": list(job.save),
         "show": None if options.show is None else list(options.show),
@@ -70,6 +72,11 @@ def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Set
         "backend": segmenter.backend,
         **settings,
     }
+
+
+def as_kept(settings: Settings) -> Settings:
+    """Return the settings as a folder keeps them: where no word is learned, as before there were such words."""
+    return {key: value for key, value in settings.items() if key != "learned" or value}
 
 
 def kept_settings(output: Path) -> Settings | None:

@@ -54,7 +54,8 @@ def _others(found: Any, wanted: Settings, group: str = "") -> Iterator[str]:
     for key, now in wanted.items():
         then = found.get(key) if isinstance(found, dict) else None
         if isinstance(now, dict) and isinstance(then, dict):
-            yield from _others(then, now, f"{group}{key}.")
+            # Of a group all is known: what it lacks now was there for nothing else to take its place.
+            yield from _others(then, {**dict.fromkeys(then), **now}, f"{group}{key}.")
         elif then != now:
             told = f"(then {_told(then)}, now {_told(now)})"
             yield printable(f"{group}{key}" + (f" {told}" if len(told) < 90 else ""))

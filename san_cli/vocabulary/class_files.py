@@ -174,7 +174,7 @@ def read_label_classes(path: str) -> tuple[ClassFile, tuple[str, ...]]:
     try:
         found = read_class_file(path.removeprefix("@"))
     except SanError as error:
-        at = "" if "@" in error.hint else error.hint
+        at = error.hint if "@" not in error.hint or "--vocab" in error.hint else ""
         raise SanError(
             error.message, hint=at or "--classes FILE has one class a line, from id 0 on."
         ) from None

@@ -6,7 +6,8 @@ Every value of `--vocab` is read by the grammar of `terms`; its terms then act i
   spelling;
 - `a|b` says that its words are one class, so classes added before that hold any of them become one, at the
   place and under the name of the first;
-- a term with "-" takes away the classes that hold its words (of a dataset or file: those that are there).
+- a term with "-" takes away the classes that hold its words (of a dataset or file: those that are there);
+- words that a file has learned rows for have these from then on, wherever they are named, until they are taken away.
 """
 
 import re
@@ -26,6 +27,7 @@ from san_cli.vocabulary.class_lists import (
     foreign_dataset,
     load_dataset_vocabulary,
 )
+from san_cli.vocabulary.learned_words import LearnedWord, WordsFile, is_words_file, read_words_file
 from san_cli.vocabulary.terms import (
     Term,
     as_line,
@@ -52,10 +54,12 @@ class Vocabulary:
     """The output classes in order; a label map holds indices into `entries`.
 
     `notes` say what may surprise the user of how they were read; vocabularies that differ in them alone are equal.
+    `learned` are those of `words`, in their order, that have a row of their own in the place of their text embedding.
     """
 
     entries: tuple[VocabularyEntry, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    learned: tuple[LearnedWord, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -76,6 +80,26 @@ class Vocabulary:
         place = {word: index for index, word in enumerate(self.words)}
         return tuple(tuple(place[word] for word in entry.words) for entry in self.entries)
 
+    @cached_property
+    def learned_places(self) -> tuple[int, ...]:
+        """The places of the learned words in `words`."""
+        place = {word: index for index, word in enumerate(self.words)}
+        return tuple(place[one.word] for one in self.learned)
+
+    @cached_property
+    def learned_names(self) -> tuple[str, ...]:
+        """The names of the classes that have a learned word."""
+        words = {one.word for one in self.learned}
+        return tuple(entry.name for entry in self.entries if not words.isdisjoint(entry.words))
+
+    def with_more(self, entries: Iterable[VocabularyEntry]) -> "Vocabulary":
+        """Return these classes and others behind them, of plain words."""
+        return Vocabulary((*self.entries, *entries), learned=self.learned)
+
+    def as_plain(self) -> "Vocabulary":
+        """Return the same words, none of them learned."""
+        return Vocabulary(self.entries) if self.learned else self
+
 
 @dataclass
 class _Draft:
@@ -86,6 +110,7 @@ class _Draft:
     made: int = 0
     repeated: list[str] = field(default_factory=list)
     joined: list[str] = field(default_factory=list)
+    learned: dict[str, tuple[WordsFile, int]] = field(default_factory=dict)  # by word: a class of a file
 
     def add(self, words: tuple[str, ...]) -> None:
         """Add one class of `words`, or its words to the first class that holds one of them."""
@@ -109,17 +134,43 @@ class _Draft:
         self.classes[home] += newcomers
         self.owner.update((word_key(word), home) for word in newcomers)
 
+    def add_learned(self, file: WordsFile) -> None:
+        """Add the classes of a file; all words of those that it has rows for are learned from now on."""
+        for index, words in enumerate(file.groups):
+            self.add(words)
+            if index in file.rows:
+                self.learned.update((word_key(word), (file, index)) for word in words)
+
     def remove(self, numbers: Iterable[int]) -> None:
         """Drop these classes with all their words."""
         for number in numbers:
             for word in self.classes.pop(number):
                 del self.owner[word_key(word)]
+                self.learned.pop(word_key(word), None)
+
+    def vocabulary(self, notes: Iterable[str]) -> Vocabulary:
+        """Make the vocabulary of what there is now; SanError where words were learned with different models."""
+        entries = tuple(VocabularyEntry(words[0], tuple(words)) for words in self.classes.values())
+        words = [(word, self.learned.get(word_key(word))) for entry in entries for word in entry.words]
+        learned = tuple(of[0].learned(of[1], word) for word, of in words if of is not None)
+        other = next((one for one in learned if one.weights_sha256 != learned[0].weights_sha256), None)
+        if other is not None:
+            raise SanError(
+                f"There are learned words of two models: {shown(learned[0].word)} of {learned[0].source}, "
+                f"{shown(other.word)} of {other.source}.",
+                hint="A row means something to one model alone: learn all of them with the same one.",
+            )
+        return Vocabulary(entries, (*notes, *self.notes()), learned)
 
     def notes(self) -> list[str]:
         """Say what was merged, in a line or two however much it was."""
         notes = []
-        if self.repeated:
-            notes.append(f"named more than once, counted once: {_summary(self.repeated)}")
+        plain = [word for word in self.repeated if word_key(word) not in self.learned]
+        learned = [word for word in self.repeated if word_key(word) in self.learned]
+        if plain:
+            notes.append(f"named more than once, counted once: {_summary(plain)}")
+        if learned:
+            notes.append(f"named more than once, counted once, as last learned: {_summary(learned)}")
         if self.joined:
             notes.append(f"sharing one class: {_summary(self.joined)}")
         return notes
@@ -150,6 +201,11 @@ def parse_vocabulary(terms: Sequence[str]) -> Vocabulary:
         # A bare word may be a slip for a dataset or a file; in quotes it is literally a name.
         if term.bare and term.kind == "words":
             notes += _suspect(term.words[0])
+        if term.kind == "file" and is_words_file(term.words[0]):
+            taught = read_words_file(term.words[0])
+            notes.append(taught.note(term.words[0]))
+            draft.add_learned(taught)
+            continue
         if term.kind == "file":
             file = read_class_file(term.words[0])
             notes.append(file.note)
@@ -158,17 +214,15 @@ def parse_vocabulary(terms: Sequence[str]) -> Vocabulary:
             groups = _groups(term)
         for words in groups:
             draft.add(words)
-    entries = tuple(VocabularyEntry(words[0], tuple(words)) for words in draft.classes.values())
-    if not entries:
+    names = [words[0] for words in draft.classes.values()]
+    if not names:
         raise SanError(
             "The vocabulary has no class" + (": all were removed again." if terms else "."),
             hint="Give a dataset name, class names or @file.txt, e.g. coco+zebra.",
         )
-    if len(entries) == 1 and ", " in entries[0].name:
-        notes.append(
-            f"{shown(entries[0].name)} is one class; names with commas between and no quotes are several"
-        )
-    return Vocabulary(entries, (*notes, *draft.notes()))
+    if len(names) == 1 and ", " in names[0]:
+        notes.append(f"{shown(names[0])} is one class; names with commas between and no quotes are several")
+    return draft.vocabulary(notes)
 
 
 def _groups(term: Term) -> Iterable[tuple[str, ...]]:
@@ -177,6 +231,8 @@ def _groups(term: Term) -> Iterable[tuple[str, ...]]:
         return [(known.name,) for known in load_dataset_vocabulary(term.words[0]).classes]
     if term.kind == "words":
         return [term.words]
+    if is_words_file(term.words[0]):
+        return read_words_file(term.words[0]).groups
     return read_class_file(term.words[0]).groups
 
 
@@ -280,12 +336,18 @@ def vocabulary_of_names(names: Sequence[str | Sequence[str]]) -> Vocabulary:
 
 
 def format_vocabulary(vocabulary: Vocabulary) -> str:
-    """Write one text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it."""
+    """Write one text that `parse_vocabulary` reads as an equal vocabulary, if no word occurs twice in it.
+
+    Learned words are plain in it: their rows are in their file alone.
+    """
     return "+".join("|".join(map(as_term, entry.words)) for entry in vocabulary.entries)
 
 
 def format_lines(vocabulary: Vocabulary) -> list[str]:
-    """Write the lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise."""
+    """Write the lines of a names file that reads as an equal vocabulary; quoted where it would be taken otherwise.
+
+    Learned words are plain in it: their rows are in their file alone.
+    """
     lines = ["|".join(map(as_line, entry.words)) for entry in vocabulary.entries]
     try:
         same = classes_in_text("\n".join(lines), "").groups == tuple(e.words for e in vocabulary.entries)

@@ -7,6 +7,7 @@ from pathlib import Path
 from san_cli.errors import SanError
 from san_cli.text import quoted
 from san_cli.vocabulary.class_lists import DATASET_NAMES
+from san_cli.vocabulary.learned_words import holds_words
 
 MAX_BYTES = 16 * 2**20
 
@@ -107,6 +108,23 @@ def _way_to_file(path: str) -> str:
 
 def _refuse_binary(data: bytes, path: str, what: str) -> None:
     """Raise SanError for what is no text in ASCII or UTF-8, saying what it is."""
+    if holds_words(data) and Path(path).expanduser().is_file():
+        raise SanError(
+            f"{quoted(path)} is a file of learned words, not a list of {what}.",
+            hint=f"Give a text file of {what} here, one a line; learned words go to --vocab of predict and eval: "
+            f"--vocab {shlex.quote('@' + path)}",
+        )
+    if holds_words(data):  # what is read once can't be looked at before
+        raise SanError(
+            f"{quoted(path)} has learned words, but is no file: a pipe can't be read for them.",
+            hint="Name the file itself.",
+        )
+    if data[8:9] == b"{" and b"\0" in data[:8]:
+        raise SanError(
+            f"{quoted(path)} is a safetensors file, of a model's weights perhaps, not a list of {what}.",
+            hint=f"Weights go to --weights. Give a text file of {what}, one a line, or learned words: "
+            "`san vocab learn` writes a file of these.",
+        )
     kind = next((kind for start, kind in _MAGIC if data.startswith(start)), "")
     if kind:
         raise SanError(

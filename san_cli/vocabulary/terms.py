@@ -80,7 +80,7 @@ def as_line(word: str) -> str:
 
 def is_file_name(word: str) -> bool:
     """Tell whether `word` is rather a file without its @ than a class: by suffix, or as it is there."""
-    usual = r"\.(txt|csv|tsv|jsonl?|ya?ml|names|xml|pbtxt|toml|labels)$"
+    usual = r"\.(txt|csv|tsv|jsonl?|ya?ml|names|xml|pbtxt|toml|labels|words)$"
     return bool(re.search(usual, word.casefold())) or os.path.isfile(os.path.expanduser(word))  # noqa: PTH111, PTH113
 
 

@@ -58,6 +58,7 @@ _TENSORS = [  # (a name of one of its tensors, what it is then, the way out); th
     ),
     (r"blocks\.0\.attn\.qkv\.weight$", "a ViT of timm", ""),
 ]
+_WORDS = re.compile(rb'.{8}\{"__metadata__":\{"san-words"', re.DOTALL)  # see vocabulary/learned_words.py
 _OURS = re.compile(
     r"(side_adapter(_network)?|clip_visual_extractor|clip_rec_head|ov_classifier|decode_head\.side_adapter_network)\."
 )
@@ -72,6 +73,8 @@ def kind_of_bytes(start: bytes, suffix: str = "") -> str:
         return "a Git LFS pointer to the real file (`git lfs pull` fetches that)"
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "a web page, probably an error page saved by a download"
+    if _WORDS.match(start):
+        return "a file of learned words, which goes to --vocab: @FILE"
     if text.startswith((b'{"error', b'{"message')):
         return "a server's error message saved by a download"
     for offset, magic, what in _MAGIC:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "san_cli"
 LAYERS = (
     ("__init__", "__main__"),
     ("cli",),
-    ("predict", "convert", "evaluate", "train", "prepare", "fps", "export", "doctor"),
+    ("predict", "convert", "evaluate", "train", "learn", "prepare", "fps", "export", "doctor"),
     ("runs",),
     ("engine",),
     ("datasets", "outputs"),
@@ -35,7 +35,7 @@ LONGEST = 400  # lines of a file
 MOST_PARAMETERS = 7  # of any function but a command, whose options they are
 COMMANDS = (
     *("cli/predict.py: predict", "cli/convert.py: convert", "cli/eval.py: evaluate"),
-    *("cli/train.py: train", "cli/fps.py: fps"),
+    *("cli/train.py: train", "cli/fps.py: fps", "cli/learn.py: learn"),
     "engine/segmenter.py: load",  # what a command's options are in Python
 )
 # Distributions that are imported under another name.

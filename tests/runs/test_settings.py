@@ -38,6 +38,12 @@ def test_what_differs_is_named_with_both_values() -> None:
     assert refused.value.hint == "Go elsewhere."
 
 
+def test_what_a_group_has_no_more_differs() -> None:
+    then, now = {"min-score": {"cat": 0.5, "dog": 0.3}}, {"min-score": {"cat": 0.5}}
+    assert other_settings(then, now) == ["min-score.dog (then 0.3, now none)"]
+    assert other_settings(now, then) == ["min-score.dog (then none, now 0.3)"]
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000])
 def test_damage_is_told(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.json").write_bytes(content)
