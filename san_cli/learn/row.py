@@ -10,7 +10,7 @@ what holds for new pictures is the direction in which a linear discriminant tell
 with the means of the regions' embeddings and the covariance Σ of those that aren't the word's, pulled towards the
 identity, as there are fewer regions than a covariance has numbers. It starts at t, the mean of the vocabulary's rows:
 a word that knows nothing. k says how likely the word is to be on its own regions: a quarter as likely as all other
-words together, which is still likelier than any of them where none of them is meant, or more where that isn't enough.
+words together, which is still likelier than any of them where none of them is meant.
 """
 
 import math
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 PULL = 15.0  # towards the identity, in mean variances of a dimension; measured, as the next four are
-ODDS = (0.25, 1.0, 4.0)  # against all other words together on its own regions: the lowest that will do
+ODDS = 0.25  # against all other words together, on its own regions
 ON = 0.3  # IoU with a shape from which on a region is an example of it
 SHARPNESS = 4  # power of the IoU that a region counts with among a shape's
 OFF = 0.1  # IoU with all shapes below which a region is another thing
@@ -60,11 +60,11 @@ class Discriminant:
         self.factor = torch.linalg.cholesky(spread + pull * torch.eye(len(spread), dtype=torch.float64))
         self.start, self.temperature = start.double(), temperature
 
-    def row(self, examples: list[Example], odds: float) -> Tensor:
-        """Return the row [D], float64, that equally weighing examples teach, at `odds` against all others."""
+    def row(self, examples: list[Example]) -> Tensor:
+        """Return the row [D], float64, that some examples teach; each weighs the same."""
         region = torch.stack([one.region for one in examples]).mean(dim=0)
         even = sum(one.others for one in examples) / len(examples)  # logit at which the odds are even
-        wanted = even + math.log(odds)
+        wanted = even + math.log(ODDS)
         direction = torch.cholesky_solve((region - self.mean)[:, None], self.factor)[:, 0]
         missing, reach = wanted / self.temperature - region @ self.start, region @ direction
         return self.start + direction * (missing / reach if missing > 0 and reach > 0 else 0.0)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from san_cli.learn.picture import Picture
-from san_cli.learn.row import ODDS, OFF, Discriminant, Example, example_of
+from san_cli.learn.row import OFF, Discriminant, Example, example_of
 
 KNOWN = 0.1  # IoU of a plain word from which on the model is taken to know it
-BETTER = 0.1  # IoU by which a learned word has to beat a plain one that is known, and higher odds lower ones
+BETTER = 0.1  # IoU by which a learned word has to beat a plain one that is known
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,15 @@ def teach(pictures: Sequence[Picture], index: int, name: str, start: Tensor, tem
     if not examples or len(rest) < 2:
         return Taught(name, len(showing), sum(cells), len(examples), len(rest), plain, None, None)
 
-    # Each picture is left out once. Higher odds take other things' pixels, so they must be clearly better.
+    # Each picture is left out once.
     discriminant = Discriminant(rest, start, temperature)
-
-    def tried_at(odds: float) -> float:
-        counts = []
-        for number, picture in enumerate(pictures):
-            known = [one for one in examples if one.picture != number]
-            row = discriminant.row(known, odds) if known else None
-            counts.append(picture.counted(index, _logits(picture, row, temperature)))
-        return _iou(counts)
-
-    chosen, learned = ODDS[0], tried_at(ODDS[0])
-    for odds in ODDS[1:]:
-        iou = tried_at(odds)
-        if iou > learned + BETTER:
-            chosen, learned = odds, iou
-    row = discriminant.row(examples, chosen).float() if plain < KNOWN or learned > plain + BETTER else None
+    counts = []
+    for number, picture in enumerate(pictures):
+        known = [one for one in examples if one.picture != number]
+        row = discriminant.row(known) if known else None
+        counts.append(picture.counted(index, _logits(picture, row, temperature)))
+    learned = _iou(counts)
+    row = discriminant.row(examples).float() if plain < KNOWN or learned > plain + BETTER else None
     tried = learned if len(showing) > 1 else None
     return Taught(name, len(showing), sum(cells), len(examples), len(rest), plain, tried, row)
 

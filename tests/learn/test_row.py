@@ -23,16 +23,16 @@ def cloud(seed: int, count: int, centre: Tensor) -> Tensor:
 def test_a_row_is_as_likely_as_it_should_be_on_its_examples_and_less_elsewhere(
     seed: int, even: float
 ) -> None:
-    """The mean example has half of what all other words come to together; other things have less, on average."""
+    """The mean example has a quarter of what all other words come to together; other things have less, on average."""
     centres = torch.nn.functional.normalize(
         torch.randn(2, D, generator=torch.Generator().manual_seed(seed)), dim=1
     )
     other, own = cloud(seed + 1, 300, centres[0]), cloud(seed + 2, 6, centres[1])
     examples = [Example(number, region.double(), even) for number, region in enumerate(own)]
     start = torch.zeros(D)
-    row = Discriminant(other, start, TEMPERATURE).row(examples, 0.5)
+    row = Discriminant(other, start, TEMPERATURE).row(examples)
     at_examples = TEMPERATURE * own.double().mean(dim=0) @ row
-    assert float(at_examples) == pytest.approx(even + np.log(0.5), rel=1e-6)
+    assert float(at_examples) == pytest.approx(even + np.log(0.25), rel=1e-6)
     assert float(TEMPERATURE * other.double().mean(dim=0) @ row) < even
 
 
@@ -45,9 +45,9 @@ def test_the_row_is_a_linear_discriminant() -> None:
     spread = np.cov(other.T, bias=True)
     spread += 15 * np.trace(spread) / D * np.eye(D)
     direction = np.linalg.solve(spread, own - other.mean(axis=0))
-    expected = start + ((90 + np.log(0.5)) / TEMPERATURE - own @ start) / (own @ direction) * direction
+    expected = start + ((90 + np.log(0.25)) / TEMPERATURE - own @ start) / (own @ direction) * direction
     found = Discriminant(torch.from_numpy(other), torch.from_numpy(start), TEMPERATURE)
-    row = found.row([Example(0, torch.from_numpy(own), 90.0)], 0.5)
+    row = found.row([Example(0, torch.from_numpy(own), 90.0)])
     np.testing.assert_allclose(row.numpy(), expected, rtol=1e-9)
 
 
@@ -55,7 +55,7 @@ def test_where_the_start_is_likely_enough_already_it_stays() -> None:
     """A row is never moved away from its examples."""
     other = torch.randn(50, D, generator=torch.Generator().manual_seed(3))
     region = torch.ones(D, dtype=torch.float64)
-    row = Discriminant(other, torch.ones(D), TEMPERATURE).row([Example(0, region, 5.0)], 1.0)
+    row = Discriminant(other, torch.ones(D), TEMPERATURE).row([Example(0, region, 5.0)])
     assert torch.equal(row, torch.ones(D, dtype=torch.float64))
 
 

@@ -15,9 +15,9 @@ _AXES = torch.eye(D)
 _LOOK = torch.nn.functional.normalize(
     torch.stack([_AXES[0], _AXES[1], _AXES[2] + _AXES[3]]) + 0.5 * _AXES[4], dim=1
 )
-_ALIKE = [0.4 * _AXES[1] + 0.1 * _AXES[axis] for axis in (6, 7)]  # what strange things are taken for
-ROWS = torch.stack([_AXES[0], _AXES[5], *_ALIKE, 0.3 * _AXES[4]])  # known, strange, two more, "no object"
-START = ROWS[:4].mean(dim=0)
+_ALIKE = [0.4 * _AXES[1] + 0.1 * _AXES[axis] for axis in range(6, 14)]  # what strange things are taken for
+ROWS = torch.stack([_AXES[0], _AXES[5], *_ALIKE, 0.3 * _AXES[4]])  # known, strange, eight more, "no object"
+START = ROWS[:-1].mean(dim=0)
 
 
 def picture(seed: int, *, shows: bool = True) -> Picture:
