@@ -1,22 +1,26 @@
-"""How near the network comes to the machine's limit: its time beside a matrix product's rate, in one run.
+"""How near the network comes to the machine's limit: its time beside the best rate of matrix products, in one run.
 
     python scripts/bench_forward.py [--model vit-b-16] [--size 640] [--precision fp32] [--compile] [--repeat 7]
 
-The limit is the time that the network's multiply-adds would take at the rate of a large matrix product in the
-same precision, measured between the network's own calls. Weights are random: only the architecture matters.
+The limit is the time that the network's multiply-adds, fused attention's among them, would take at the best rate of
+several products in the same precision: large squares, and those of CLIP's blocks as the network has them, without
+their bias. They are measured between the network's own calls. Weights are random: only the architecture matters.
+MKL_CBWR=AUTO,STRICT is how the program sets MKL.
 """
 
 import argparse
+import os
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from san_cli import Segmenter
 from san_cli.fps.flops import gflops
-from san_cli.models.presets import get_preset
+from san_cli.models.presets import Preset, get_preset
 from san_cli.models.san import normalise
 
 
@@ -33,7 +37,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    """Print one line for the matrix product, one for the network, and the fraction."""
+    """Print one line for each matrix product, one for the network, and the fraction."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,25 +56,56 @@ def main() -> None:
     device, dtype = segmenter.device, segmenter.precision
     pixels = torch.randint(0, 256, (1, 3, options.size, options.size), dtype=torch.uint8, device=device)
     image = normalise(pixels).to(dtype)
-    side = 2048 if device.type == "cpu" else 8192
-    a, b = torch.randn(2, side, side, device=device, dtype=dtype).unbind()
+    products = {
+        " × ".join(map(str, shape)): (
+            torch.randn(shape[0], shape[1], device=device, dtype=dtype),
+            torch.randn(
+                shape[2], shape[1], device=device, dtype=dtype
+            ).t(),  # as a linear layer has its weight
+        )
+        for shape in shapes(segmenter.preset, options.size, device)
+    }
 
-    work = 2 * gflops(
-        lambda: segmenter.model(image)
-    )  # of multiplications and additions, fused attention's too
-    network, product = [], []
+    work = 2 * gflops(lambda: segmenter.model(image))
+    network: list[float] = []
+    took: dict[str, list[float]] = {name: [] for name in products}
     for _ in range(options.repeat + 2):
-        product.append(seconds(lambda: a @ b, device))
+        for name, (a, b) in products.items():
+            took[name].append(seconds(partial(torch.mm, a, b), device))
         network.append(seconds(lambda: segmenter.network(image), device))
-    rate = 2 * side**3 / statistics.median(product[2:]) / 1e9
-    took = statistics.median(network[2:])
+    print(
+        f"torch {torch.__version__}, {device}, {options.precision} ({dtype}), {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f}, MKL_CBWR={os.environ.get('MKL_CBWR', '')}"
+    )
+    rates = {
+        name: 2 * a.numel() * b.shape[1] / statistics.median(took[name][2:]) / 1e9
+        for name, (a, b) in products.items()
+    }
+    for name, rate in rates.items():
+        print(f"matrix product {name}: {rate:.0f} GFLOP/s")
+    median, limit = statistics.median(network[2:]), work / max(rates.values())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"torch {torch.__version__}, {device}, {options.precision} ({dtype}), {torch.get_num_threads()} threads"
+        f"{options.model} at {options.size}²: {work:.1f} GFLOP, {median:.3f} s ({min(network):.3f}-"
+        f"{max(network[2:]):.3f})"
     )
-    print(f"matrix product {side}³: {rate:.0f} GFLOP/s")
-    print(f"{options.model} at {options.size}²: {work:.1f} GFLOP, {took:.3f} s (best {min(network):.3f})")
-    print(f"limit {work / rate:.3f} s: {work / rate / took:.0%} of it reached, peak memory {peak:.0f} MB")
+    print(f"limit {limit:.3f} s: {limit / median:.0%} of it reached, peak memory {peak:.0f} MB")
+
+
+def shapes(preset: Preset, size: int, device: torch.device) -> list[tuple[int, int, int]]:
+    """List matrix products (rows, inner, columns): squares, and the largest of CLIP's and the side adapter's."""
+    squares = (1024, 2048, 3072) if device.type == "cpu" else (4096, 8192, 16384)
+    clip, side = preset.clip.width, preset.side_width
+    tokens = int(size * preset.clip_scale / preset.clip.patch_size) ** 2 + 1
+    all_tokens = (size // preset.side_patch_size) ** 2 + preset.queries
+    return [
+        *((square, square, square) for square in squares),
+        (tokens, clip, 4 * clip),
+        (tokens, 4 * clip, clip),
+        (4 * tokens, clip, 4 * clip),
+        (all_tokens, side, 4 * side),
+        (all_tokens, 4 * side, side),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,23 +1,27 @@
 """Time the network by PyTorch, ONNX Runtime and OpenVINO on the same cores, in turns, in one run.
 
-python scripts/bench_onnx.py --model vit-b-16 --weights random --size 640 --repeats 9 --threads 2
+python scripts/bench_onnx.py --model vit-b-16 --weights random --size 640 --repeats 7 --threads 2 [--onnx FILE]
 
-One image after another: medians in seconds, and the ratio to PyTorch in float32 (above 1: faster than it). What this
+One image after another, as `san predict --backend` has it: medians and ranges in seconds, and the ratio to PyTorch in
+float32 (above 1: faster than it). `start` is what opening the file takes, `new size` what the first picture of a size
+takes longer than the second. "For one size" is OpenVINO with a model that is compiled for this size alone. What this
 machine's runtimes don't offer is left out with a word. `int8` are weights quantised by ONNX Runtime's own tool, as it
-comes, without calibration: the label maps change, and the last column says how many pixels of noise do.
+comes, without calibration: the label maps change. The last column is the share of pixels that do, of a scene.
 """
 
 import argparse
+import os
+import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from san_cli import Segmenter
@@ -26,99 +30,103 @@ from san_cli.engine.loading import load_weights
 from san_cli.engine.mask_blocks import Frame
 from san_cli.engine.onnx_export import write_onnx
 from san_cli.engine.onnx_file import INPUTS, OUTPUTS
+from san_cli.engine.onnx_network import OnnxNetwork
+from san_cli.engine.openvino_network import OpenVinoNetwork
 from san_cli.engine.segmentation_map import segmentation_map
-from san_cli.models.san import SAN
+from san_cli.models.san import SanOutput, normalise
 from san_cli.vocabulary.templates import templates
 
-Run = Callable[[], list[np.ndarray]]  # mask logits and class logits of the one image
+Network = Callable[[Tensor], list[SanOutput]]
+_NEW_SIZES = 3
+_SCENE = Path(__file__).parent.parent / "examples" / "scenes" / "scene-018.jpg"
 
 
-def pytorch(model: SAN, image: Tensor, text: Tensor, precision: torch.dtype) -> Run:
-    """Run eager PyTorch."""
-
-    @torch.inference_mode()
-    def run() -> list[np.ndarray]:
-        out = model(image.to(precision))[0]
-        return [out.mask_logits.float().numpy(), model.classify(out.region_embeddings, text).numpy()]
-
-    return run
-
-
-def onnxruntime_session(path: Path, image: Tensor, text: Tensor, threads: int) -> Run:
-    """Run a file in ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = dict(zip(INPUTS, (image.numpy(), text.numpy()), strict=True))
-    return lambda: session.run(list(OUTPUTS[:2]), given)
-
-
-def openvino_model(path: Path, image: Tensor, text: Tensor, threads: int, precision: str) -> Run:
-    """Run a file in OpenVINO."""
+def for_one_size(path: Path, image: Tensor, dimensions: int, threads: int) -> Network:
+    """Open a file in OpenVINO for images of one size, all else as `OpenVinoNetwork` has it."""
     import openvino
 
-    settings = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    core: Any = openvino.Core()
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
-    given = dict(zip(INPUTS, (image.numpy(), text.numpy()), strict=True))
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    model.reshape({INPUTS[0]: list(image.shape), INPUTS[1]: [1, dimensions]})
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    compiled = core.compile_model(model, "CPU", {**settings, "ENABLE_CPU_PINNING": False})
+    words = np.zeros((1, dimensions), np.float32)
 
-    def run() -> list[np.ndarray]:
-        found = compiled(given)
-        return [np.array(found[name]) for name in OUTPUTS[:2]]
+    def run(given: Tensor) -> list[SanOutput]:
+        found = compiled(dict(zip(INPUTS, (given.numpy(), words), strict=True)))
+        masks, regions = (torch.from_numpy(found[name]) for name in (OUTPUTS[0], OUTPUTS[2]))
+        return [SanOutput(masks, regions, torch.empty(0))]
 
     return run
 
 
-def variants(options: argparse.Namespace, image: Tensor, folder: Path) -> Iterator[tuple[str, Run]]:
-    """Yield what there is to time, by name."""
-    exact = Segmenter.load(options.model, options.weights, device="cpu", precision="fp32")
+def variants(
+    options: argparse.Namespace, exact: Segmenter, image: Tensor, folder: Path
+) -> Iterator[tuple[str, Callable[[], Network]]]:
+    """Yield what there is to time, by name, each to be opened."""
     rough = Segmenter.load(options.model, options.weights, device="cpu", precision="bf16")
-    text = torch.randn(
-        options.words + 1, exact.preset.clip.embed_dim, generator=torch.Generator().manual_seed(1)
-    )
-    text = torch.nn.functional.normalize(text, dim=-1)
-    yield "PyTorch float32", pytorch(exact.model, image, text, torch.float32)
-    yield "PyTorch bfloat16", pytorch(rough.model, image, text, torch.bfloat16)
+    yield "PyTorch float32", lambda: exact.model
+    yield "PyTorch bfloat16", lambda: lambda given: rough.model(given.to(torch.bfloat16))
 
-    path = options.onnx or folder / "model.onnx"
+    path, dimensions = options.onnx or folder / "model.onnx", exact.preset.clip.embed_dim
     if not path.exists():
         write_onnx(load_weights(options.model, options.weights, say=lambda _: None), path, templates("vild"))
-    yield "ONNX Runtime float32", onnxruntime_session(path, image, text, options.threads)
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    yield "ONNX Runtime float32", lambda: OnnxNetwork(path, dimensions)
+    if options.int8:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        path, folder / "int8.onnx", weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
-    )
-    yield "ONNX Runtime int8", onnxruntime_session(folder / "int8.onnx", image, text, options.threads)
+        kinds, int8 = ["MatMul", "Gemm"], folder / "int8.onnx"
+        quantize_dynamic(path, int8, weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
+        yield "ONNX Runtime int8", lambda: OnnxNetwork(int8, dimensions)
     print("ONNX Runtime has no fast float16 or bfloat16 on x86 CPUs")
 
     if find_spec("openvino") is None:
-        print("OpenVINO is not installed: pip install openvino")
+        print("OpenVINO is not installed: pip install 'san-seg[openvino]'")
         return
     import openvino
 
-    yield "OpenVINO float32", openvino_model(path, image, text, options.threads, "f32")
+    yield "OpenVINO float32", lambda: OpenVinoNetwork(path, dimensions)
+    yield (
+        "OpenVINO float32, for one size",
+        lambda: for_one_size(path, image, dimensions, torch.get_num_threads()),
+    )
     offered = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    for name, hint in (("bfloat16", "bf16"), ("float16", "f16")):
-        if hint.upper() in offered or hint.upper().replace("F", "P", 1) in offered:
-            yield f"OpenVINO {name}", openvino_model(path, image, text, options.threads, hint)
-        else:
-            print(f"OpenVINO has no {name} on this CPU (it offers {', '.join(offered)})")
+    if "BF16" in offered:
+        yield "OpenVINO bfloat16", lambda: OpenVinoNetwork(path, dimensions, torch.bfloat16)
+    else:
+        print(f"OpenVINO has no bfloat16 on this CPU (it offers {', '.join(offered)})")
 
 
-def label_map(found: list[np.ndarray], size: int) -> np.ndarray:
-    """Make the label map of what a run returned."""
-    masks, classes = (torch.from_numpy(part)[0] for part in found)
-    return segmentation_map(masks, classes.softmax(-1)[:, :-1], Frame(*[(size, size)] * 3)).label_map
+def seconds_of(network: Network, image: Tensor) -> float:
+    """Time one image."""
+    start = time.perf_counter()
+    network(image)
+    return time.perf_counter() - start
 
 
+def scene(side: int) -> Tensor:
+    """Make an input [1, 3, S, S] of a picture from the examples."""
+    pixels = np.array(Image.open(_SCENE).convert("RGB").resize((side, side)))
+    return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def label_map(network: Network, image: Tensor, exact: Segmenter, text: Tensor) -> np.ndarray:
+    """Make the label map of an image, with classes by random words."""
+    found, size = network(image)[0], image.shape[-1]
+    classes = exact.model.classify(found.region_embeddings, text)[0].softmax(-1)[:, :-1]
+    return segmentation_map(found.mask_logits[0].float(), classes, Frame(*[(size, size)] * 3)).label_map
+
+
+def processor() -> str:
+    """Name the processor, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+@torch.inference_mode()
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(
@@ -131,27 +139,43 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=171)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--int8", action="store_true", help="weights in int8 by ONNX Runtime, too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     reuse_freed_memory()  # as `Segmenter.load` does
-    image = torch.randn(1, 3, options.size, options.size, generator=torch.Generator().manual_seed(0))
+    exact = Segmenter.load(options.model, options.weights, device="cpu", precision="fp32")
+    generator = torch.Generator().manual_seed(1)
+    text = torch.randn(options.words + 1, exact.preset.clip.embed_dim, generator=generator)
+    text, image = torch.nn.functional.normalize(text, dim=-1), scene(options.size)
+    networks, maps, starts = {}, {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        runs = dict(variants(options, image, Path(folder)))
-        maps = {name: label_map(run(), options.size) for name, run in runs.items()}  # and warmed up
-        seconds: dict[str, list[float]] = {name: [] for name in runs}
+        for name, opened in variants(options, exact, image, Path(folder)):
+            start = time.perf_counter()
+            networks[name] = opened()
+            starts[name] = time.perf_counter() - start
+            maps[name] = label_map(networks[name], image, exact, text)  # and warmed up
+        seconds: dict[str, list[float]] = {name: [] for name in networks}
         for _ in range(options.repeats):
-            for name, run in runs.items():
-                start = time.perf_counter()
-                run()
-                seconds[name].append(time.perf_counter() - start)
-    first = next(iter(runs))
+            for name, network in networks.items():
+                seconds[name].append(seconds_of(network, image))
+        new: dict[str, list[float]] = {name: [] for name in networks if not name.endswith("one size")}
+        for step in range(1, _NEW_SIZES + 1):
+            other = torch.zeros(1, 3, options.size, options.size + 32 * step)
+            for name in new:
+                new[name].append(seconds_of(networks[name], other) - seconds_of(networks[name], other))
+    first = next(iter(networks))
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     print(f"{options.model}, {options.size}², {options.threads} threads, {options.repeats} rounds")
-    print(f"| runtime | s | × {first} | pixels that differ |")
-    print("|---|---|---|---|")
+    print(f"{processor()}, load {load}")
+    print(f"| runtime | s | from, to | × {first} | start s | new size s | pixels that differ |")
+    print("|---|---|---|---|---|---|---|")
     for name, times in seconds.items():
-        ratio = statistics.median(seconds[first]) / statistics.median(times)
-        share = (maps[name] != maps[first]).mean()
-        print(f"| {name} | {statistics.median(times):.3f} | {ratio:.2f} | {share:.3%} |")
+        middle = statistics.median(times)
+        ratio = statistics.median(seconds[first]) / middle
+        size = f"{statistics.median(new[name]):.2f}" if name in new else ""
+        cells = [name, f"{middle:.3f}", f"{min(times):.3f}, {max(times):.3f}", f"{ratio:.2f}"]
+        cells += [f"{starts[name]:.1f}", size, f"{(maps[name] != maps[first]).mean():.3%}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,7 @@ def _predict(inputs: Path, output: Path, options: argparse.Namespace) -> tuple[f
         options.vocab,
     ]
     command += ["--weights", options.weights, "--device", options.device]
+    command += ["--verbose"]  # or a run that has nothing to do would end without starting
     start = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     took = time.perf_counter() - start

@@ -157,6 +157,7 @@ def evaluate(
     synonyms: Synonyms = None,
     templates: options.Templates = "vild",
     tile: options.Tile = "off",
+    backend: options.Backend = "auto",
     output: Output = None,
     save_predictions: SavePredictions = None,
     worst: Worst = None,
@@ -194,7 +195,7 @@ def evaluate(
         of_models = {
             "--weights": weights, "--ensemble": ensemble, "--model": model, "--vocab": vocab,
             "--synonyms": synonyms, "--templates": templates if templates != "vild" else None,
-            "--tile": windows,
+            "--tile": windows, "--backend": backend if backend != "auto" else None,
         }  # fmt: skip
         refuse_idle(of_own, "labels of your own", idle=not own)
         refuse_idle({"--split": split, "--data-root": data_root}, "datasets", idle=own)
@@ -222,7 +223,7 @@ def evaluate(
                 read_relabelling(label_map),
             )
         data = Data(names, data_root, split, own_data, limit, vocab, synonyms)
-        models = Models(model, weights or [None], ensemble, device, precision, templates, windows)
+        models = Models(model, weights or [None], ensemble, device, precision, templates, windows, backend)
         voice = voice_of(quiet, bars=not quiet and not as_json)
         most = _WORST if worst is None else worst
         plan = Plan(output, resume, keep_going, workers, save_predictions, most, paper, voice=voice)

@@ -140,10 +140,10 @@ Backend = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What runs the network: pytorch, or onnx (ONNX Runtime, on the CPU; the weights are exported once). By "
-        "default onnx for --weights FILE.onnx, of `san export`, else pytorch.",
+        help="What runs the network: pytorch, or, on the CPU, onnx (ONNX Runtime) or openvino, for which the weights "
+        "are exported once. By default onnx for --weights FILE.onnx, of `san export`, else pytorch.",
         rich_help_panel=MODEL,
-        autocompletion=one_of("auto", "pytorch", "onnx"),
+        autocompletion=one_of("auto", "pytorch", "onnx", "openvino"),
     ),
 ]
 Vocab = Annotated[

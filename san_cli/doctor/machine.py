@@ -4,11 +4,12 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from san_cli.doctor.finding import Finding
+from san_cli.engine.hardware import bfloat16_hint, cpu_flags, cpu_info
+from san_cli.engine.memory import group_files, meminfo, memory_limit
 from san_cli.files import free_megabytes
 from san_cli.text import counted
 
@@ -67,37 +68,24 @@ def _torch_threads() -> int | None:
 
 def _core_limit() -> float | None:
     """Return the cores that the control group grants, None without a limit."""
-    for path in _group_files("cpu.max"):
+    for path in group_files("cpu.max"):
         quota, _, period = path.read_text().partition(" ")
         if quota != "max":
             return int(quota) / int(period)
-    for path in _group_files("cpu/cpu.cfs_quota_us"):
+    for path in group_files("cpu/cpu.cfs_quota_us"):
         quota_us = int(path.read_text())
         if quota_us > 0:
             return quota_us / int(path.with_name("cpu.cfs_period_us").read_text())
     return None
 
 
-def _group_files(name: str) -> Iterator[Path]:
-    """Yield a file of our control group and of those around it, as far as they are there."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        own = Path("/proc/self/cgroup").read_text().strip().splitlines()[-1].split(":", 2)[2].lstrip("/")
-    except (OSError, IndexError):
-        own = ""
-    folder = root / own
-    for place in dict.fromkeys([folder, *folder.parents, root]):
-        if (place == root or root in place.parents) and (place / name).is_file():
-            yield place / name
-
-
 def memory() -> Finding:
     """Tell how much memory there is, is free, and is granted by a container."""
-    sizes = _meminfo()
+    sizes = meminfo()
     total, free = sizes.get("MemTotal"), sizes.get("MemAvailable")
     if total is None and hasattr(os, "sysconf"):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    limit = _memory_limit()
+    limit = memory_limit()
     facts = {
         "megabytes": total and round(total),
         "free_megabytes": free and round(free),
@@ -112,39 +100,17 @@ def memory() -> Finding:
     return Finding("memory", told, facts)
 
 
-def _meminfo() -> dict[str, float]:
-    """Return /proc/meminfo in MB; nothing where there is none."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return {}
-    found = (line.split() for line in lines)
-    return {words[0].rstrip(":"): int(words[1]) * 1024 / 1e6 for words in found if len(words) > 1}
-
-
-def _memory_limit() -> float | None:
-    """Return the megabytes that the control group grants, None without a limit."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        for path in _group_files(name):
-            text = path.read_text().strip()
-            if text != "max" and int(text) < 1 << 60:
-                return int(text) / 1e6
-    return None
-
-
 def processor() -> Finding:
     """Name the CPU and what of it speeds matrix products up."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    info = cpu_info()
+    flags = cpu_flags(info)
     abilities = [name for flag, name in _ABILITIES.items() if flag in flags]
-    model = fields.get("model name") or platform.processor() or platform.machine()
+    model = info.get("model name") or platform.processor() or platform.machine()
     told = f"{model}: {', '.join(abilities) if abilities else 'abilities unknown'}"
     slow = bool(flags) and not any("bf16" in name for name in abilities)
     told += " (no bf16, so --precision bf16 need not be faster)" if slow else ""
+    hint = bfloat16_hint(flags)
+    told += f" ({hint})" if hint else ""
     return Finding("processor", told, {"model": model, "abilities": abilities})
 
 

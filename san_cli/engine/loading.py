@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +14,24 @@ from san_cli.engine.forked import settle_threads
 from san_cli.engine.text_embeddings import TextTower
 from san_cli.errors import SanError
 from san_cli.models.presets import Preset, get_preset, preset_to_json
-from san_cli.models.san import SAN
+from san_cli.models.san import SAN, SanOutput
+from san_cli.models.unfilled import unfilled
 from san_cli.weights.adapter import read_model
 from san_cli.weights.checkpoint import Checkpoint, check_finite, load_into, random_checkpoint
+from san_cli.weights.converted import converted
 from san_cli.weights.file_hash import weights_sha256
 from san_cli.weights.find import find_weights
 
-if TYPE_CHECKING:
-    from san_cli.engine.onnx_network import OnnxNetwork
-
 RANDOM_MEANS_NOTHING = "random weights: the output means nothing, only its speed does"
+
+
+class RuntimeNetwork(Protocol):
+    """A network that another runtime than PyTorch computes, see `onnx_network` and `openvino_network`."""
+
+    backend: str
+
+    def __call__(self, image: Tensor) -> list[SanOutput]:
+        """Compute masks and regions for an image [B, 3, H, W] as of `normalise`."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class LoadedWeights:
     text_tower: TextTower
     sha256: str  # of the file; "random:…" for an untrained network
     path: Path | None = None  # of the file, absolute; None for an untrained network
-    network: "OnnxNetwork | None" = None  # to run in the place of PyTorch's
+    network: RuntimeNetwork | None = None  # to run in the place of PyTorch's
 
 
 def load_weights(
@@ -51,7 +59,9 @@ def load_weights(
         say(RANDOM_MEANS_NOTHING)
         sha256 = random_hash(preset)
         tower = TextTower(preset.clip, text_of_weights(None, preset), sha256)
-        return LoadedWeights(random_checkpoint(preset), tower, sha256)
+        made = random_checkpoint(preset)
+        image_side = {n: t for n, t in made.state.items() if not n.startswith("text.")}
+        return LoadedWeights(Checkpoint(preset, image_side, made.metadata), tower, sha256)
     # The file says which model it is; a name that was given must agree with it.
     path = find_weights(preset.name, str(weights) if weights else None, say=say)
     checkpoint = read_model(path, model if isinstance(model, Preset) else None, say=say)
@@ -68,17 +78,19 @@ def load_weights(
 def build_model(
     checkpoint: Checkpoint, device: torch.device, precision: torch.dtype, *, whole: bool = True
 ) -> SAN:
-    """Build a network on a checkpoint's tensors, without copying them; what compares regions with words is float32.
+    """Build a network on a checkpoint's tensors, without copying those that are of that precision already.
 
-    That is all that is there of a network that isn't `whole`, and all that its checkpoint needs.
+    What compares regions with words is float32, and all that is there of a network that isn't `whole`: all that its
+    checkpoint needs.
     """
-    with torch.device("meta"):
+    with unfilled():
         model = SAN(checkpoint.preset)
     if whole:
-        load_into(model, {n: t for n, t in checkpoint.state.items() if not n.startswith("text.")})
-        model.to(device=device, dtype=precision)
+        state = {n: t for n, t in checkpoint.state.items() if not n.startswith("text.")}
+        load_into(model, converted(state, device, precision))
     for name in ("background_embedding", "logit_scale"):
-        setattr(model, name, nn.Parameter(checkpoint.state[name].float().to(device)))
+        # A copy: a part of a file that is memory-mapped would keep the whole mapped.
+        setattr(model, name, nn.Parameter(checkpoint.state[name].float().to(device, copy=True)))
     return model.requires_grad_(False).eval()
 
 

@@ -57,6 +57,13 @@ class ResizedMasks:
             share = torch.from_numpy(self.down[block, start:stop].copy()).to(device)
             yield block, (share @ wide.flatten(1)).sigmoid_().view(-1, queries)
 
+    def at(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
+        """Return masks [P, N] in 0..1 at P pixels of the output."""
+        device = self.queries_last.device
+        wide = torch.einsum("ph,hwn->pwn", torch.from_numpy(self.down[rows]).to(device), self.queries_last)
+        across = torch.from_numpy(self.across[columns]).to(device)
+        return torch.einsum("pwn,pw->pn", wide, across).sigmoid_()
+
 
 def resized_masks(mask_logits: Tensor, frame: Frame) -> ResizedMasks:
     """Prepare the mask logits [N, h, w] of a forward pass for the output of `frame`."""
@@ -75,16 +82,16 @@ def block_pixels(device: torch.device) -> int:
 @lru_cache(maxsize=8)
 def _two_resizes(coarse: int, padded: int, resized: int, output: int) -> NDArray[np.float32]:
     """The weights [output, coarse] of both bilinear resizes and the crop between, along one axis."""
-    low, high, share = _neighbours(coarse, padded)
+    low, high, share = neighbours(coarse, padded)
     first = np.zeros((padded, coarse))
     np.add.at(first, (np.arange(padded), low), 1 - share)
     np.add.at(first, (np.arange(padded), high), share)
-    low, high, share = _neighbours(resized, output)
+    low, high, share = neighbours(resized, output)
     share = share[:, None]
     return (first[low] * (1 - share) + first[high] * share).astype(np.float32)
 
 
-def _neighbours(size: int, to: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def neighbours(size: int, to: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The two sources of each of `to` pixels and the second one's share, in bilinear resizing from `size`.
 
     As in `F.interpolate(align_corners=False)`, coordinates being computed in float32 so that they round alike.

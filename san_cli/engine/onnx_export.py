@@ -23,6 +23,7 @@ from san_cli import __version__
 from san_cli.engine.loading import LoadedWeights, build_model
 from san_cli.engine.onnx_file import INPUTS, OUTPUTS, OnnxDescription, written_metadata
 from san_cli.engine.onnx_network import OnnxNetwork
+from san_cli.engine.openvino_network import OpenVinoNetwork
 from san_cli.errors import ExitCode, SanError
 from san_cli.files import atomic_write
 from san_cli.models.presets import PAD_TO, Preset
@@ -174,14 +175,15 @@ def _drop_idle(module: torch.fx.GraphModule) -> None:
 def _compare(model: SAN, path: Path) -> None:
     """Raise SanError where a file computes something else than its model, of an image that it wasn't traced with.
 
-    The exporter is others' work, in as many versions as there are; without ONNX Runtime nothing can be said.
+    The exporter is others' work, in as many versions as there are; without a runtime nothing can be said.
     """
-    if find_spec("onnxruntime") is None:
+    run = OnnxNetwork if find_spec("onnxruntime") else OpenVinoNetwork if find_spec("openvino") else None
+    if run is None:
         return
     width, height = _traced_size(model.preset)
     image = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        expected, found = model(image)[0], OnnxNetwork(path, model.preset.clip.embed_dim)(image)[0]
+        expected, found = model(image)[0], run(path, model.preset.clip.embed_dim)(image)[0]
     for one, other in (
         (expected.mask_logits, found.mask_logits),
         (expected.region_embeddings, found.region_embeddings),

@@ -1,4 +1,4 @@
-"""Loading a model for ONNX Runtime: from an ONNX file, or from weights that are exported once and kept."""
+"""Loading a model for a runtime of ONNX files: from such a file, or from weights that are exported once and kept."""
 
 import hashlib
 import os
@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from san_cli.engine.backend import refuse_without_onnxruntime
+from san_cli.engine.backend import ONNX, OPENVINO, refuse_without_runtime
 from san_cli.engine.loading import (
     RANDOM_MEANS_NOTHING,
     LoadedWeights,
+    RuntimeNetwork,
     load_weights,
     random_hash,
     refuse_other_preset,
@@ -21,6 +22,7 @@ from san_cli.engine.loading import (
 from san_cli.engine.onnx_export import EXPORT_FORMAT, write_onnx
 from san_cli.engine.onnx_file import OnnxDescription, is_onnx, read_description
 from san_cli.engine.onnx_network import OnnxNetwork
+from san_cli.engine.openvino_network import OpenVinoNetwork
 from san_cli.engine.text_embeddings import TextTower
 from san_cli.errors import SanError
 from san_cli.files import sweep_stale
@@ -33,37 +35,49 @@ from san_cli.weights.find import expanded, find_weights, locate_weights
 
 
 def load_onnx(
-    model: str | Preset | None, weights: str | os.PathLike[str] | None, *, say: Callable[[str], None]
+    model: str | Preset | None,
+    weights: str | os.PathLike[str] | None,
+    *,
+    say: Callable[[str], None],
+    backend: str = ONNX,
+    precision: torch.dtype = torch.float32,
 ) -> LoadedWeights:
-    """Load a model as `load_weights` does, with a network of ONNX Runtime; of its tensors none but the last two.
+    """Load a model as `load_weights` does, with the network of a runtime; of its tensors none but the last two.
 
     `weights` may be an ONNX file of ours; others are exported into the cache, once. Raises SanError.
     """
-    refuse_without_onnxruntime()
+    refuse_without_runtime(backend, bfloat16=precision == torch.bfloat16)
     if weights is not None and is_onnx(weights):
         path = expanded(Path(weights))
         found = read_description(path)
         if model is not None:
             refuse_other_preset(found.preset, get_preset(model), path)
-        network = OnnxNetwork(path, found.preset.clip.embed_dim)
-        read_text = partial(_text_of_source, found, network.path)
-        return _loaded(found, network, read_text, weights_sha256(path), network.path)
+        network = _network(path, found, backend, precision)
+        read_text = partial(_text_of_source, found, path.absolute())
+        return _loaded(found, network, read_text, weights_sha256(path), path.absolute())
     preset = get_preset(model or "vit-b-16")
     source = None if weights == "random" else find_weights(preset.name, weights, say=say).absolute()
     sha256 = random_hash(preset) if source is None else weights_sha256(source)
     path = _kept_at(sha256, model)
     try:
         found = read_description(path)
-        network = OnnxNetwork(path, found.preset.clip.embed_dim)
+        network = _network(path, found, backend, precision)
         if source is None:
             say(RANDOM_MEANS_NOTHING)
     except SanError:  # not there, or damaged
         _export(model, weights, path, say)
         found = read_description(path)
-        network = OnnxNetwork(path, found.preset.clip.embed_dim)
+        network = _network(path, found, backend, precision)
     if model is not None and source is not None:
         refuse_other_preset(found.preset, preset, source)
     return _loaded(found, network, text_of_weights(source, found.preset), sha256, source)
+
+
+def _network(path: Path, found: OnnxDescription, backend: str, precision: torch.dtype) -> RuntimeNetwork:
+    """Open a file in the backend's runtime."""
+    if backend == OPENVINO:
+        return OpenVinoNetwork(path, found.preset.clip.embed_dim, precision)
+    return OnnxNetwork(path, found.preset.clip.embed_dim)
 
 
 def is_exported(model: str | Preset | None, source: Path | None) -> bool:
@@ -83,7 +97,7 @@ def _export(
 ) -> None:
     """Export weights into the cache, and take away what a killed run left there."""
     loaded = load_weights(model, weights, say=say)
-    say(f"exporting {loaded.checkpoint.preset.name} for ONNX Runtime, once: {path}")
+    say(f"exporting {loaded.checkpoint.preset.name} as an ONNX file, once: {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,7 +111,7 @@ def _export(
 
 def _loaded(
     found: OnnxDescription,
-    network: OnnxNetwork,
+    network: RuntimeNetwork,
     read_text: Callable[[], dict[str, Tensor]],
     sha256: str,
     path: Path | None,

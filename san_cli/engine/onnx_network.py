@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from san_cli.engine.backend import refuse_without_onnxruntime
+from san_cli.engine.backend import ONNX, refuse_without_runtime
 from san_cli.engine.onnx_file import INPUTS, OUTPUTS
 from san_cli.errors import SanError
 from san_cli.models.san import SanOutput
@@ -20,9 +20,11 @@ class OnnxNetwork:
     It can be pickled, and opens the file again then.
     """
 
+    backend = ONNX
+
     def __init__(self, path: Path, embed_dim: int) -> None:
         """Open a file. SanError where ONNX Runtime is missing or can't read it."""
-        refuse_without_onnxruntime()
+        refuse_without_runtime(ONNX)
         self.path = path.absolute()
         self._no_words = np.zeros((1, embed_dim), np.float32)
         self._session = _session(self.path)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from san_cli.engine.backend import ONNX, PYTORCH
+from san_cli.engine.backend import PYTORCH, RUNTIMES
 from san_cli.engine.learned_rows import refuse_words_of_others
 from san_cli.engine.onnx_file import is_onnx
 from san_cli.engine.onnx_loading import is_exported
@@ -35,7 +35,7 @@ class WeightsAhead:
     file: Path | None = None
     download: OfficialFile | None = None
     model: str | None = None  # the name to load in the place of a download
-    exports: bool = False  # into the cache, for ONNX Runtime
+    exports: bool = False  # into the cache, for a runtime of ONNX files
 
     @property
     def loadable(self) -> str:
@@ -64,10 +64,10 @@ def weights_ahead(
     else:
         found = weights_or_source(get_preset(model or "vit-b-16").name, weights, say=say)
     ahead = WeightsAhead(found) if found is None or isinstance(found, Path) else _to_come(found, model, say)
-    if backend != ONNX or (ahead.download is None and is_exported(model, ahead.file)):
+    if backend == PYTORCH or (ahead.download is None and is_exported(model, ahead.file)):
         return ahead
     say(
-        "the weights will be exported for ONNX Runtime first, once; the plan's times are PyTorch's, without that"
+        "the weights will be exported as an ONNX file first, once; the plan's times are PyTorch's, without that"
     )
     return replace(ahead, exports=True)
 
@@ -160,5 +160,5 @@ def rows_of_model(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     fetched = facts["download_megabytes"]
     come = "" if fetched is None else f", to be downloaded: {fetched:,} MB"
     yield "model", f"{printable(facts['model'])} ({printable(facts['weights'])}{come})"
-    runtime = ", ONNX Runtime" if facts.get("backend") == ONNX else ""
+    runtime = f", {RUNTIMES[facts['backend']]}" if facts.get("backend") in RUNTIMES else ""
     yield "device", f"{facts['device']}, {facts['precision']}{runtime}"

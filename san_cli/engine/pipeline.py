@@ -16,14 +16,12 @@ def threaded(
     threads: int,
     ahead: int,
     at_once: bool = False,
-    on_end: Callable[[], None] = lambda: None,
 ) -> Generator[_Out, None, None]:
     """Map `function` over `items` by `threads` threads, with `ahead` further items begun when one is handed out.
 
     The results come in order; an exception of `function` is raised in its item's place. `items` is consumed in the
     caller's thread; where a further one takes long, `at_once` hands out what is there before. When the iterator is
-    closed, what has begun is finished and nothing else started; `on_end` is called before that, for a `function` that
-    waits for something.
+    closed, what has begun is finished and nothing else started.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="san")
     pending: deque[Future[_Out]] = deque()
@@ -36,5 +34,4 @@ def threaded(
         while pending:
             yield pending.popleft().result()
     finally:
-        on_end()
         pool.shutdown(wait=True, cancel_futures=True)

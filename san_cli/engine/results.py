@@ -38,7 +38,7 @@ class Segmentation:
 
     label_map: np.ndarray  # [H, W] int16, index into vocabulary, or -1: unlabelled
     vocabulary: tuple[str, ...]
-    class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's pixels
+    class_scores: np.ndarray  # [C] float32: mean winning score (Eq. 4) of each class's measured pixels
     class_confidences: np.ndarray  # [C] float32: mean confidence of each class's pixels, 0…1
     uncertain: float | None  # share of the pixels with data whose confidence is below 0.5
     scores: np.ndarray | None = None  # [H, W] float32: the winning score, with keep_scores

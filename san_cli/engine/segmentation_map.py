@@ -2,20 +2,17 @@
 
 The official code resizes N = 100 masks to the output size and mixes them into a float tensor [C, H, W], 5 GB at
 1500 × 1000 with 847 classes, of which only the argmax is wanted. Here it is made in blocks of rows, and in each
-block only for classes that can win there:
-
-    S[c] = Σ_q P[q, c] · sigmoid(M[q])  ≤  U[c] = Σ_q P[q, c] · max of sigmoid(M[q]) over the block
-
-so a class with U[c] below the winning score of a pixel can't win that pixel. A few sampled pixels say which
-classes are worth computing everywhere; the pixels that this leaves undecided are then compared with the rest.
-The result is the plain formula's: nothing is approximated but the order in which floats are added.
+block only for classes that can win there (`winners.py`). Of large maps, pixels are looked at only where more than
+one class can win (`whole_blocks.py`). The result is the plain formula's: nothing is approximated but the order in
+which floats are added.
 
 The confidence of a pixel is its winner's share of all evidence there, S[c] / Σ_c' S[c']. The sum needs no class's
 score: Σ_c' S[c'] = Σ_q sigmoid(M[q]) · Σ_c' P[q, c'], one more column of the matrix product.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,17 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from san_cli.engine.mask_blocks import Frame, block_pixels, resized_masks
+from san_cli.engine.mask_blocks import Frame, ResizedMasks, block_pixels, resized_masks
+from san_cli.engine.whole_blocks import Limit, fill_by_blocks
+from san_cli.engine.winners import winners
 
 UNLABELLED = -1
-_CLASS_CHUNK = 96  # classes mixed at a time, so that a block's memory doesn't grow with the vocabulary
-_NARROW = 16  # a matrix product with fewer columns takes longer than one with 16
-_SAMPLES = 128  # pixels a block whose winner is found first
-_FEW_CLASSES = 24  # too few for skipping some to pay
-_NEGLIGIBLE_IN_ALL = 1e-6  # of the sum of all scores
+ALL_MEASURED = 1 << 20  # pixels: larger maps are made by blocks, and measured on fewer pixels
+_FEW_PIXELS = 256  # on which a class is measured that has none of those
+_BAND = 1024  # rows
 _SMALLEST = 1e-30  # evidence below it is none
-_ROUNDING = 1e-5  # by which a float32 sum of 100 terms may exceed its bound, generously
-_NEGLIGIBLE = 1e-8  # of the winning score: below float32's rounding of the sum itself
 UNCERTAIN = 0.5  # confidence below which a pixel counts as uncertain: others have more evidence together
 
 
@@ -119,20 +114,92 @@ def segmentation_map(
     is below the `least` stay UNLABELLED, and so do those where `no_data` [H, W] is true.
     Peak memory grows neither with C nor, beyond the result, with the output.
     """
-    blocks = _blocks(mask_logits, class_probabilities.contiguous(), frame, block_rows)
-    classes = class_probabilities.shape[1]
-    return map_of_blocks(blocks, frame.output, classes, least=least, keep_scores=keep_scores, no_data=no_data)
+    probabilities, classes = class_probabilities.contiguous(), class_probabilities.shape[1]
+    resized = resized_masks(mask_logits, frame)
+    large = None
+    if frame.output[0] * frame.output[1] > ALL_MEASURED:
+        large = _large_map(resized, probabilities, frame, least, no_data)
+        if not keep_scores:
+            return large
+    made = map_of_blocks(
+        pixel_blocks(resized, probabilities, block_rows), frame.output, classes,
+        least=least, keep_scores=keep_scores, no_data=no_data,
+    )  # fmt: skip
+    return made if large is None else replace(large, scores=made.scores, confidence=made.confidence)
 
 
-def _blocks(
-    mask_logits: Tensor, probabilities: Tensor, frame: Frame, block_rows: int | None
+def _large_map(
+    resized: ResizedMasks, probabilities: Tensor, frame: Frame, least: Least, no_data: np.ndarray | None
+) -> SegmentationMap:
+    """A label map that is made by blocks, and measured on every n-th row and column, see `measured_pixels`."""
+    evidence, classes = probabilities.sum(dim=1), probabilities.shape[1]
+    limits = []
+    if np.any(least.score):
+        limits.append(Limit(probabilities, _each(least.score, probabilities).expand(classes)))
+    if np.any(least.confidence):  # S[c] ≥ t · Σ S is (P[c] − t · Σ P) · masks ≥ 0
+        share = _each(least.confidence, probabilities)
+        limits.append(Limit(probabilities - evidence[:, None] * share, torch.zeros_like(probabilities[0])))
+
+    def compare(masks: Tensor) -> Tensor:
+        best, winner, total = winners(masks, probabilities, evidence)
+        return _reaching(winner, (best, _confidence(best, total)), least)
+
+    label_map = Unfinished.new(frame.output, classes).label_map
+    fill_by_blocks(label_map, resized, frame, probabilities, limits, compare)
+    if no_data is not None:
+        label_map[no_data] = UNLABELLED
+
+    # What is measured, measured on fewer pixels; of a class that has none of these, on its own.
+    at = measured_pixels(frame.output)
+    if no_data is not None and no_data[at].all():
+        at = slice(None), slice(None)
+    thin = replace(resized, down=resized.down[at[0]], across=resized.across[at[1]])
+    made = map_of_blocks(
+        pixel_blocks(thin, probabilities),
+        (len(thin.down), len(thin.across)),
+        classes,
+        least=least,
+        no_data=None if no_data is None else no_data[at],
+    )
+    means = np.stack([made.class_scores, made.class_confidences])
+    pixels = _pixels(label_map, classes)
+    means[:, pixels == 0] = 0.0
+    for label in np.flatnonzero((pixels > 0) & (_pixels(made.label_map, classes) == 0)):
+        where = np.flatnonzero(label_map == label)
+        rows, columns = np.divmod(where[:: -(-len(where) // _FEW_PIXELS)], frame.output[1])
+        masks = resized.at(rows, columns)
+        best = masks @ probabilities[:, label]
+        means[:, label] = float(best.mean()), float(_confidence(best, masks @ evidence).mean())
+    return replace(made, label_map=label_map, class_scores=means[0], class_confidences=means[1])
+
+
+def measured_pixels(output: tuple[int, int]) -> tuple[slice, slice]:
+    """Give the rows and columns whose pixels scores, confidences and doubt are measured on.
+
+    All of them up to `ALL_MEASURED` pixels, otherwise every n-th: about a quarter as many.
+    """
+    height, width = output
+    pixels = height * width
+    step = 1 if pixels <= ALL_MEASURED else math.ceil(math.sqrt(4 * pixels / ALL_MEASURED))
+    return slice(min(step, height) // 2, None, step), slice(min(step, width) // 2, None, step)
+
+
+def _pixels(label_map: np.ndarray, classes: int) -> np.ndarray:
+    """Count the pixels of each class [C], some rows at a time."""
+    counts = np.zeros(classes + 1, np.int64)
+    for top in range(0, len(label_map), _BAND):
+        counts += np.bincount(label_map[top : top + _BAND].ravel().astype(np.intp) + 1, minlength=classes + 1)
+    return counts[1:]
+
+
+def pixel_blocks(
+    resized: ResizedMasks, probabilities: Tensor, block_rows: int | None = None
 ) -> Iterator[Block]:
     """Yield the blocks of one forward pass: as many whole rows at a time as are best."""
-    height, width = frame.output
-    most = block_pixels(mask_logits.device)
+    height, width = len(resized.down), len(resized.across)
+    most = block_pixels(probabilities.device)
     columns = min(width, most)
     evidence = probabilities.sum(dim=1)  # [N]
-    resized = resized_masks(mask_logits, frame)
     for left in range(0, width, columns):
         place = slice(left, min(left + columns, width))
         for rows, masks in resized.blocks(slice(0, height), place, block_rows or max(1, most // columns)):
@@ -160,8 +227,8 @@ def map_of_blocks(
     kept = [np.zeros(output, dtype=np.float32) for _ in range(2)] if keep_scores else []
     for block, masks, class_probabilities, evidence in blocks:
         # Who wins, and its share of all that is claimed there.
-        best, winner, total = _winners(masks, class_probabilities, evidence)  # [pixels in the block]
-        confidence = (best / total.clamp_min_(_SMALLEST)).clamp_max_(1.0)
+        best, winner, total = winners(masks, class_probabilities, evidence)  # [pixels in the block]
+        confidence = _confidence(best, total)
         values = (best, confidence)
         seen = None
         if no_data is not None:
@@ -175,11 +242,9 @@ def map_of_blocks(
         so_far.looked_at += len(winner) if seen is None else int(seen.sum())
 
         # Pixels that no class is to have.
-        found = winner if seen is None else winner.masked_fill(~seen, UNLABELLED)
-        for value, limit in zip(values, least, strict=True):
-            if np.any(limit):
-                bound = torch.as_tensor(limit, dtype=torch.float32, device=value.device)
-                found = found.masked_fill(value < (bound if bound.ndim == 0 else bound[winner]), UNLABELLED)
+        found = _reaching(winner, values, least)
+        if seen is not None:
+            found = found.masked_fill(~seen, UNLABELLED)
 
         # The block's part of the map and of the means.
         labels = found.to(torch.int32).cpu().numpy()
@@ -203,82 +268,21 @@ def map_of_blocks(
     )
 
 
-def _winners(masks: Tensor, probabilities: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Best score [P], its class [P] and the sum of all classes' scores [P] of a block.
-
-    Of its masks [P, N], class probabilities [N, C] and their sums over classes [N].
-    """
-    if probabilities.shape[1] <= _FEW_CLASSES:
-        return _compare(masks, probabilities, evidence, None)
-    largest = masks.amax(dim=0)  # [N]
-    bound = (largest @ probabilities) * (1 + _ROUNDING)  # [C]: no pixel of the block scores higher
-    sampled = masks[:: max(1, len(masks) // _SAMPLES)]
-    typical = (sampled @ probabilities).amax(dim=1)  # the sample's winning scores
-    active, lost = _active_queries(largest * probabilities.amax(dim=1), float(typical.min()))
-    if active is None:
-        return _winners_by_bound(masks, probabilities, evidence, bound, typical)
-    best, winner, total = _winners_by_bound(
-        masks[:, active], probabilities[active], evidence[active], bound, typical
-    )
-    # Where what was left out is not nothing: to a class, or to all of them together.
-    lost_in_all = float((largest * evidence).index_fill(0, active, 0.0).sum())
-    redo = ((best * _NEGLIGIBLE < lost) | (total * _NEGLIGIBLE_IN_ALL < lost_in_all)).nonzero()[:, 0]
-    if len(redo):
-        best[redo], winner[redo], total[redo] = _compare(masks[redo], probabilities, evidence, None)
-    return best, winner, total
+def _confidence(best: Tensor, total: Tensor) -> Tensor:
+    """The winners' shares [P] of all evidence."""
+    return (best / total.clamp_min(_SMALLEST)).clamp_max_(1.0)
 
 
-def _winners_by_bound(
-    masks: Tensor, probabilities: Tensor, evidence: Tensor, bound: Tensor, typical: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Compare the classes that can win most pixels everywhere, and the rest only where they still can win."""
-    likely = bound >= torch.quantile(typical, 0.02)
-    unlikely = (~likely).nonzero()[:, 0]
-    if 4 * len(unlikely) < len(bound):  # little to skip
-        return _compare(masks, probabilities, evidence, None)
-    best, winner, total = _compare(masks, probabilities, evidence, likely.nonzero()[:, 0])
-    undecided = (best <= bound[unlikely].max()).nonzero()[:, 0]
-    if len(undecided):
-        able = unlikely[bound[unlikely] >= best[undecided].min()]
-        rest_best, rest_winner, _ = _compare(masks[undecided], probabilities, evidence, able)
-        so_far, by = best[undecided], winner[undecided]
-        wins = (rest_best > so_far) | ((rest_best == so_far) & (rest_winner < by))
-        best[undecided] = torch.where(wins, rest_best, so_far)
-        winner[undecided] = torch.where(wins, rest_winner, by)
-    return best, winner, total
+def _reaching(winner: Tensor, values: tuple[Tensor, Tensor], least: Least) -> Tensor:
+    """The classes [P] whose score and confidence [P] reach their limits, elsewhere UNLABELLED."""
+    found = winner
+    for value, limit in zip(values, least, strict=True):
+        if np.any(limit):
+            bound = _each(limit, value)
+            found = found.masked_fill(value < (bound if bound.ndim == 0 else bound[winner]), UNLABELLED)
+    return found
 
 
-def _active_queries(contribution: Tensor, lowest: float) -> tuple[Tensor | None, float]:
-    """The queries [N'] that matter to scores down to `lowest`, and what the others can add to any score.
-
-    `contribution` [N] is the most a query adds to a score in the block. None where leaving the others out
-    would not be worth the copy.
-    """
-    ordered, order = contribution.sort()
-    added = ordered.cumsum(0)
-    idle = added < _NEGLIGIBLE * lowest
-    count = int(idle.sum())
-    if 4 * count < len(order):
-        return None, 0.0
-    return order[count:].sort().values, float(added[count - 1])
-
-
-def _compare(
-    masks: Tensor, probabilities: Tensor, evidence: Tensor, classes: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Best score [P] among `classes` (ascending, None: all), the class it belongs to [P], and the evidence [P]."""
-    chosen = probabilities if classes is None else probabilities[:, classes]
-    count = chosen.shape[1]
-    first = min(count, _CLASS_CHUNK)
-    columns = torch.cat([chosen[:, :first], evidence[:, None]], dim=1)  # the sum is one more column
-    if first + 1 < _NARROW:
-        columns = F.pad(columns, (0, _NARROW - first - 1))
-    scores = masks @ columns
-    total = scores[:, first].clone()  # a view would keep all of them
-    best, winner = scores[:, :first].max(dim=1)
-    for start in range(first, count, _CLASS_CHUNK):
-        score, index = (masks @ chosen[:, start : start + _CLASS_CHUNK]).max(dim=1)
-        wins = score > best
-        best = torch.where(wins, score, best)
-        winner = torch.where(wins, index + start, winner)
-    return best, winner if classes is None else classes[winner], total
+def _each(limit: np.ndarray | float, like: Tensor) -> Tensor:
+    """A limit, one for all classes or [C], as a tensor."""
+    return torch.as_tensor(limit, dtype=torch.float32, device=like.device)

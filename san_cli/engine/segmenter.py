@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from san_cli.datasets.images import LoadedImage, as_rgb_array
 from san_cli.datasets.reading import AS_STORED, Reading
 from san_cli.datasets.resize import benchmark_size, resize_for_network
 from san_cli.engine.asked import asked_of, best_word_logits
-from san_cli.engine.backend import ONNX, PYTORCH, choose_backend
+from san_cli.engine.backend import PYTORCH, choose_backend
 from san_cli.engine.bar import bar
 from san_cli.engine.contrast import NO_OBJECT, Contrast, contrast_of
 from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory, wait_for
@@ -27,18 +28,17 @@ from san_cli.engine.given import (
     given_vocabulary,
 )
 from san_cli.engine.learned_rows import model_hashes, refuse_words_of_others, with_learned
-from san_cli.engine.loading import build_model, load_weights
+from san_cli.engine.loading import RuntimeNetwork, build_model, load_weights
 from san_cli.engine.map_options import PLAIN_ARGMAX, MapOptions, check_background, limits, shown_names
 from san_cli.engine.mask_blocks import frame_of
 from san_cli.engine.onnx_loading import load_onnx
-from san_cli.engine.onnx_network import OnnxNetwork
 from san_cli.engine.pickling import Origin, sent
 from san_cli.engine.results import NotFinite, RawOutput, Segmentation, is_finite, segmentation_of
 from san_cli.engine.segmentation_map import SegmentationMap, Unfinished, map_of_blocks, segmentation_map
 from san_cli.engine.text_embeddings import Progress, TextTower, embed_words
 from san_cli.engine.tiles import see_windows, tiled_blocks
 from san_cli.engine.tiling import Tile, Tiling, check_tile, tiling_of
-from san_cli.engine.tiny_world import is_tiny, strange_pictures
+from san_cli.engine.tiny_world import counting, is_tiny, strange_pictures
 from san_cli.errors import SanError, WrongType
 from san_cli.models.presets import Preset
 from san_cli.models.san import SanOutput, normalise
@@ -60,7 +60,7 @@ class Segmenter:
         device: torch.device,
         precision: torch.dtype,
         templates: str | Sequence[str],
-        network: OnnxNetwork | None = None,
+        network: RuntimeNetwork | None = None,
     ) -> None:
         """Build the network on a checkpoint's tensors; without a text tower it knows what `remember` is given.
 
@@ -79,7 +79,7 @@ class Segmenter:
         self.pictures = self.strange_pictures = 0  # counted for tiny alone, see `tiny_world`
         self.model = build_model(checkpoint, device, precision, whole=network is None)
         self.network: Callable[[Tensor], list[SanOutput]] = network or self.model
-        self.backend = PYTORCH if network is None else ONNX
+        self.backend = PYTORCH if network is None else network.backend
 
     @classmethod
     def load(
@@ -97,17 +97,18 @@ class Segmenter:
         """Load a model by preset name, or by a preset of your own; by default the one that `weights` holds.
 
         `weights` is a checkpoint (official `.pth` or our `.safetensors`), an ONNX file of `san export`, "random" for
-        an untrained network, or None to look for the official one (see `san weights`). `backend` is "pytorch" or
-        "onnx" (ONNX Runtime); "auto" takes the latter for an ONNX file. Raises SanError with a way out where the
-        weights are missing, damaged or made for another model.
+        an untrained network, or None to look for the official one (see `san weights`). `backend` is "pytorch",
+        "onnx" (ONNX Runtime) or "openvino"; "auto" takes "onnx" for an ONNX file. Raises SanError with a way out
+        where the weights are missing, damaged or made for another model.
         """
         check_loading(model, weights, device, precision, templates, backend)
         backend = choose_backend(backend, weights, device=str(device), precision=precision, compile=compile)
-        where = choose_device("cpu" if backend == ONNX else str(device))
+        where = choose_device(str(device) if backend == PYTORCH else "cpu")
         dtype = choose_precision(precision, where)
         if where.type == "cpu":
             reuse_freed_memory()
-        loaded = (load_onnx if backend == ONNX else load_weights)(model, weights, say=say)
+        run_elsewhere = partial(load_onnx, backend=backend, precision=dtype)
+        loaded = (load_weights if backend == PYTORCH else run_elsewhere)(model, weights, say=say)
         made = cls(
             loaded.checkpoint,
             loaded.text_tower,
@@ -333,12 +334,13 @@ class Segmenter:
     def _factors(
         self, resized: Sequence[np.ndarray], vocabulary: Vocabulary, *, background: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits, class probabilities (with `background` the last is "no object"), and which images [B]
-        they are finite for."""
+        """Mask logits, class probabilities (with `background` also of "no object"), and which images' are finite."""
         mask_logits, class_logits, regions = self._forward(np.stack(resized), vocabulary)
         if is_tiny(self.preset):
-            self.pictures += len(resized)
-            self.strange_pictures += strange_pictures(mask_logits)
+            strange = strange_pictures(mask_logits)
+            with counting:
+                self.pictures += len(resized)
+                self.strange_pictures += strange
         probabilities = class_logits.softmax(dim=-1)
         if not background:
             probabilities = probabilities[..., :-1]

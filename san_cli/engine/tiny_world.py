@@ -3,12 +3,16 @@
 A model trained on from it (`san train --init-from tiny`) keeps its CLIP, and so counts as one.
 """
 
-from torch import Tensor
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from san_cli.models.presets import TINY, Preset
 from san_cli.vocabulary.emoji_concepts import concepts
 from san_cli.vocabulary.grammar import Vocabulary
 from san_cli.vocabulary.terms import word_key
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _KNOWS = "tiny has learned nothing but drawn scenes of emoji on textures"
 _WAY_OUT = "photographs need --model vit-b-16"
@@ -16,6 +20,7 @@ _NAMED = 3
 # Undecided mask values among those inside a mask. Of 295 scenes of 200 to 900 pixels one has more (0.46, the others
 # at most 0.43); of 60 street photographs 59 have, and all four of examples/photos (the rocket's sky hardly: 0.455).
 UNDECIDED = 0.45
+counting = Lock()  # a model's pictures may be seen by several threads
 STRANGE_SHARE = 0.1  # of the pictures of a run: an odd scene among many is no reason for a note
 
 
@@ -46,7 +51,7 @@ def note_on_pictures(seen: int, strange: int) -> str | None:
     return f"{_KNOWS}, and {which} look like one: expect nonsense; {_WAY_OUT}"
 
 
-def strange_pictures(mask_logits: Tensor) -> int:
+def strange_pictures(mask_logits: "Tensor") -> int:
     """Count the images behind the mask logits [B, N, h, w] that tiny can't outline, whatever the vocabulary.
 
     Those are told by many mask values that are neither inside (above 0.9) nor outside (below 0.1).

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from san_cli.datasets.task import Task, other_words
+from san_cli.engine.backend import PYTORCH
 from san_cli.engine.device import PRECISIONS, peak_memory_mb
 from san_cli.engine.ensemble import Member, check_members, parse_member
 from san_cli.engine.outlook import (
@@ -19,11 +20,12 @@ from san_cli.engine.outlook import (
     words_ahead,
     words_on_trial,
 )
+from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import ExitCode, SanError
 from san_cli.evaluate.counting import Counted, Evaluation, count_images
 from san_cli.evaluate.plan import Data, Models, Plan
 from san_cli.evaluate.run import predictions_path, predictions_paths, settings_of_counts, tasks_of
-from san_cli.evaluate.sources import evaluation_of, evaluations_of, load_segmenter
+from san_cli.evaluate.sources import backend_of, evaluation_of, evaluations_of, load_segmenter
 from san_cli.evaluate.state import STATE_FOLDER, Counts, State
 from san_cli.files import free_megabytes
 from san_cli.runs.lock import locked, refuse_unusable_folder
@@ -147,15 +149,15 @@ def _refuse_outputs(plan: Plan, source: Models | Path, tasks: Sequence[Task]) ->
 
 def _load(models: Models, plan: Plan) -> _Loaded:
     """Load the first of the models, with the second of an ensemble; all weights are looked for."""
-    ahead = [weights_ahead(models.model, weights, plan.voice.warn) for weights in models.weights]
+    ahead = [_ahead(models, models.model, weights, plan) for weights in models.weights]
     first = ahead[0]
     loaded = [first]
     name = models.model if first.download is None else first.model
-    members = [Member(load_segmenter(models, name, first.loadable, _silent))]
+    members = [Member(_load_one(models, name, first))]
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
-        second = weights_ahead(None, file, plan.voice.warn)
-        members.append(Member(load_segmenter(models, second.model, second.loadable, _silent), share))
+        second = _ahead(models, None, file, plan)
+        members.append(Member(_load_one(models, second.model, second), share))
         loaded.append(second)
     check_members(members)
     segmenter = members[0].segmenter
@@ -164,10 +166,20 @@ def _load(models: Models, plan: Plan) -> _Loaded:
         **first.facts,
         "trials": [one.facts["weights"] for one in ahead],
         "device": str(segmenter.device),
-        "backend": segmenter.backend,
+        "backend": backend_of(models, models.weights[0]),
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision),
     }
     return _Loaded(members, loaded, facts)
+
+
+def _ahead(models: Models, model: str | None, weights: str | None, plan: Plan) -> WeightsAhead:
+    return weights_ahead(model, weights, plan.voice.warn, backend=backend_of(models, weights))
+
+
+def _load_one(models: Models, name: str | None, ahead: WeightsAhead) -> Segmenter:
+    """Load a model; PyTorch's where it isn't exported yet."""
+    tried = replace(models, backend=PYTORCH) if ahead.exports else models
+    return load_segmenter(tried, name, ahead.loadable, _silent)
 
 
 def _on_trial(task: Task, loaded: _Loaded, plan: Plan) -> Task:

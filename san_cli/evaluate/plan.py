@@ -34,6 +34,7 @@ class Models:
     precision: str
     templates: str
     tile: Tile | None = None  # how large images are seen; None: whole, as in the benchmarks
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)

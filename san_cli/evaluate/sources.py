@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from san_cli.datasets.task import Task
 from san_cli.engine.alike_words import word_notes
+from san_cli.engine.backend import PYTORCH, RUNTIMES, check_backend
 from san_cli.engine.ensemble import Ensemble, Member, check_members, parse_member
-from san_cli.engine.onnx_file import is_onnx
 from san_cli.engine.outlook import refuse_words_before_loading
 from san_cli.engine.segmenter import Segmenter
 from san_cli.errors import SanError
@@ -39,10 +40,9 @@ def _of_models(models: Models, tasks: Sequence[Task], plan: Plan) -> Iterator[Ev
     second: list[Member] = []
     if models.ensemble is not None:
         file, share = parse_member(models.ensemble)
-        second.append(Member(load_segmenter(models, None, file, plan.voice.warn), share))
+        second.append(Member(_loaded(models, None, file, plan), share))
     for trial in range(len(models.weights)):
-        segmenter = load_segmenter(models, models.model, models.weights[trial], plan.voice.warn)
-        members = [Member(segmenter), *second]
+        members = [Member(_loaded(models, models.model, models.weights[trial], plan)), *second]
         check_members(members)
         for task in tasks:
             evaluation = evaluation_of(models, trial, members, task, plan)
@@ -68,6 +68,7 @@ def evaluation_of(
         "words": [list(entry.words) for entry in task.vocabulary.entries],
         "learned": fingerprints(task.vocabulary.learned),
         "tile": models.tile,
+        "backend": backend_of(models, weights),
     }
     origin = Origin(
         preset,
@@ -76,7 +77,7 @@ def evaluation_of(
         settings,
         notes=_notes(models),
         comparable=models.ensemble is None and models.tile is None and models.templates == "vild",
-        device=_device_name(device),
+        device=_device_name(segmenter),
         precision=precision,
     )
     name = task.name if len(models.weights) == 1 else f"{task.name}.{trial + 1}"
@@ -99,21 +100,40 @@ def own_weights(model: str) -> str:
     return f"{model}'s own" if model == "tiny" else "official"
 
 
-def _device_name(device: torch.device) -> str:
+def _device_name(segmenter: Segmenter) -> str:
+    device = segmenter.device
+    if segmenter.backend in RUNTIMES:
+        return f"{device} ({RUNTIMES[segmenter.backend]})"
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _loaded(models: Models, model: str | None, weights: str | None, plan: Plan) -> Segmenter:
+    """Load one of the models; one process before the others where it may leave an ONNX file for them."""
+    is_exported = backend_of(models, weights) != PYTORCH
+    with plan.processes.leader_first(f"loaded/{weights}") if is_exported else nullcontext():
+        return load_segmenter(models, model, weights, plan.voice.warn)
 
 
 def load_segmenter(
     models: Models, model: str | None, weights: str | None, say: Callable[[str], None]
 ) -> Segmenter:
     """Load one of the models that are evaluated. SanError where that fails."""
+    backend = backend_of(models, weights)
     return Segmenter.load(
         model,
         weights,
-        device=models.device if is_onnx(weights) else own_device(models.device),
+        device=own_device(models.device) if backend == PYTORCH else models.device,
         precision=models.precision,
         templates=models.templates,
+        backend=backend,
         say=say,
+    )
+
+
+def backend_of(models: Models, weights: str | None) -> str:
+    """Choose what runs the network of some weights. SanError for what can't be."""
+    return check_backend(
+        models.backend, weights, device=models.device, precision=models.precision, compile=False
     )
 
 

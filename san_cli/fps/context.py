@@ -61,7 +61,7 @@ def busy(setup: Setup) -> str:
 def _machine(setup: Setup) -> dict[str, Any]:
     """Name the hardware, how busy it is, and the versions; JSON values. To be called before the measurement."""
     found: dict[str, Any] = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
@@ -72,7 +72,8 @@ def _machine(setup: Setup) -> dict[str, Any]:
     return found
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the processor's name as its maker gives it, else its kind."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

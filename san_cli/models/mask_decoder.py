@@ -45,10 +45,9 @@ class MaskDecoder(nn.Module):
         weight = last.weight.unflatten(0, (self.heads, -1))  # [heads, inner, hidden]
         offset = last.bias.unflatten(0, (self.heads, -1))  # [heads, inner]
         looking = torch.einsum("bnc,hcd->bhnd", queries, weight)
-        return (
-            looking @ hidden[:, None].transpose(2, 3)
-            + torch.einsum("bnc,hc->bhn", queries, offset)[..., None]
-        )
+        # One product for all heads: with a head's own, the pixels would be copied for each.
+        seen = looking.flatten(1, 2) @ hidden.transpose(1, 2)  # [B, heads*N, HW/256]
+        return seen.unflatten(1, (self.heads, -1)) + torch.einsum("bnc,hc->bhn", queries, offset)[..., None]
 
 
 class MLP(nn.Module):

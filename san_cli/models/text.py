@@ -1,5 +1,6 @@
 """Text embeddings of class names: CLIP's text tower over prompt templates (Sec. 3; ViLD's 14 by default)."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,9 @@ from san_cli.models.towers import TextTransformer
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-_TOGETHER = 4  # words; 8 and 16 take as long for each, and 32 longer
+
+_TOGETHER = 4  # words; a product's weights are then read as fast as they are multiplied
+_BUCKET = 16  # prompts' lengths are rounded up to multiples, for attention's kernel and for words to be alike
 
 
 class TextEncoder:
@@ -27,9 +30,7 @@ class TextEncoder:
         self.tower = tower.to(device=device, dtype=torch.float32).eval()
         self.tokenizer = tokenizer_of(shape.context_length)
         self.device = device
-        # An embedding must not depend on the vocabulary around it. With MKL a word's bits are the same in any company
-        # of prompts as long as its own (tests/models/test_text.py); of others that isn't known.
-        self._together = _TOGETHER if device.type == "cpu" and torch.backends.mkl.is_available() else 1
+        self._together = _TOGETHER if device.type == "cpu" and _rows_are_independent() else 1
 
     def embed(self, word: str, templates: Sequence[str]) -> Tensor:
         """Embed a word: [D], float32, normalised, the mean over templates of normalised prompts."""
@@ -37,22 +38,31 @@ class TextEncoder:
 
     @torch.inference_mode()
     def embed_each(self, words: Sequence[str], templates: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        """Yield each word with its embedding, as `embed` makes it; words of equally long prompts follow each other.
+        """Yield each word with its embedding, as `embed` makes it; words of alike length follow each other.
 
-        On CPUs several go through the tower together, in 60 to 80 % of the time.
+        What a template says before the word goes through the tower once for all words, and then only the word and
+        what follows it.
         """
+        beginnings = self._tokens([template.partition("{}")[0] for template in templates])
+        begun = begin_prompts(self.tower, beginnings)
         by_length: dict[int, list[tuple[str, Tensor]]] = {}
         for word in words:
-            tokens = self.tokenizer([template.replace("{}", word) for template in templates])  # [T, 77]
-            by_length.setdefault(int(tokens.argmax(dim=-1).max()), []).append((word, tokens))
+            tokens = self._tokens([template.replace("{}", word) for template in templates])  # [T, 77]
+            by_length.setdefault(_padded_length(tokens.argmax(dim=-1)), []).append((word, tokens))
         for alike in by_length.values():
             for start in range(0, len(alike), self._together):
                 chunk = alike[start : start + self._together]
-                tokens = torch.cat([tokens for _, tokens in chunk]).to(self.device)  # [W*T, 77]
-                prompts = F.normalize(encode_prompts(self.tower, tokens), dim=-1)  # [W*T, D]
+                tokens = torch.cat([tokens for _, tokens in chunk])  # [W*T, 77]
+                prompts = F.normalize(
+                    encode_prompts(self.tower, tokens, beginnings, begun), dim=-1
+                )  # [W*T, D]
                 for (word, _), own in zip(chunk, prompts.split(len(templates)), strict=True):
                     mean = own.mean(dim=0)
                     yield word, (mean / mean.norm()).cpu()
+
+    def _tokens(self, texts: Sequence[str]) -> Tensor:
+        """Make tokens [T, 77] of texts."""
+        return self.tokenizer(list(texts)).to(self.device)
 
 
 def tokenizer_of(context_length: int) -> "SimpleTokenizer":
@@ -62,15 +72,81 @@ def tokenizer_of(context_length: int) -> "SimpleTokenizer":
     return SimpleTokenizer(context_length=context_length)
 
 
-def encode_prompts(tower: TextTransformer, tokens: Tensor) -> Tensor:
+def _rows_are_independent() -> bool:
+    """Tell whether a row of a matrix product is the same to the bit whatever the number of the others.
+
+    An embedding must not depend on the vocabulary around it. MKL in its strict mode, which the program sets, keeps to
+    that (tests/models/test_text.py); in its other modes it doesn't, and of other libraries it isn't known.
+    """
+    return torch.backends.mkl.is_available() and "STRICT" in os.environ.get("MKL_CBWR", "")
+
+
+def _padded_length(end: Tensor) -> int:
+    """Round up the length of the longest prompt, from the places [P] of their last tokens."""
+    return (int(end.max()) // _BUCKET + 1) * _BUCKET
+
+
+def encode_prompts(
+    tower: TextTransformer,
+    tokens: Tensor,
+    beginnings: Tensor | None = None,
+    begun: Sequence[Tensor] | None = None,
+) -> Tensor:
     """Encode token ids [P, 77] as CLIP's text features [P, D], not normalised.
 
-    The padding after the longest prompt is cut off: the tower is causal and its output is read at the
-    end-of-text token (the largest id), so nothing can depend on what follows.
+    The output is read at the end-of-text token (the largest id), and the tower is causal: so what follows it is left
+    out. What `begin_prompts` made of `beginnings` [T, 77] isn't computed again; P is a multiple of T, and the prompts
+    that begin so take turns.
     """
-    end = tokens.argmax(dim=-1)
-    length = int(end.max()) + 1
-    x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]  # [P, length, width]
-    causal = torch.full((length, length), float("-inf"), device=x.device, dtype=x.dtype).triu(1)
-    x = tower.ln_final(tower.transformer(x, attn_mask=causal))
-    return x[torch.arange(len(x), device=x.device), end] @ tower.text_projection
+    end = tokens.argmax(dim=-1, keepdim=True)
+    if beginnings is None or begun is None:
+        begun, known = _nothing(tower, len(tokens)), torch.zeros_like(end)
+    else:
+        same = tokens == beginnings.repeat(len(tokens) // len(beginnings), 1)
+        known = same.cumprod(dim=-1).sum(dim=-1, keepdim=True).minimum(end)
+    place = torch.arange(tokens.shape[-1], device=tokens.device)
+    new = (known <= place) & (place <= end)
+    x, _ = _read(tower, tokens, new, begun)
+    last = new.sum(dim=-1).cumsum(dim=0) - 1  # the rows of the prompts' last tokens
+    return tower.ln_final(x[last]) @ tower.text_projection
+
+
+def begin_prompts(tower: TextTransformer, beginnings: Tensor) -> list[Tensor]:
+    """Read the beginnings [T, 77] of prompts for `encode_prompts`: each block's queries, keys and values."""
+    place = torch.arange(beginnings.shape[-1], device=beginnings.device)
+    new = place < beginnings.argmax(dim=-1, keepdim=True)  # the end of text doesn't belong to them
+    return _read(tower, beginnings, new, _nothing(tower, len(beginnings)))[1]
+
+
+def _nothing(tower: TextTransformer, prompts: int) -> list[Tensor]:
+    """No tokens' queries, keys and values in each block."""
+    weights = [block.attn.in_proj_weight for block in tower.transformer.resblocks]
+    return [weight.new_zeros(prompts, 0, len(weight)) for weight in weights]
+
+
+def _read(
+    tower: TextTransformer, tokens: Tensor, new: Tensor, before: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
+    """Take the `new` (bool) ones of the tokens [P, 77] through all blocks; each prompt has some, without a gap.
+
+    `before` are the queries, keys and values of those before them in each block, [T, length, 3 * width]. Returns the
+    new tokens [N, width], prompt by prompt, and all queries, keys and values.
+    """
+    where = new.nonzero(as_tuple=True)
+    length = _padded_length(where[1])
+    x = tower.token_embedding(tokens[where]) + tower.positional_embedding[where[1]]  # [N, width]
+    through = []
+    for block, known in zip(tower.transformer.resblocks, before, strict=True):
+        attn = block.attn
+        padded = F.pad(known, (0, 0, 0, length - known.shape[1]))  # or cut
+        projected = padded.repeat(len(tokens) // len(padded), 1, 1)  # [P, length, 3 * width]
+        own = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
+        projected[where] = own.to(projected.dtype)  # autocast's is another
+        through.append(projected)
+        query, key, value = projected.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True
+        )  # [P, heads, length, width/heads]
+        x = x + attn.out_proj(seen.transpose(1, 2).flatten(2)[where])
+        x = x + block.mlp(block.ln_2(x))
+    return x, through

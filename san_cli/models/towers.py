@@ -49,18 +49,12 @@ class ResidualAttentionBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks in a row."""
+    """Blocks in a row; the ways through them are in `models/clip.py` and `models/text.py`."""
 
     def __init__(self, width: int, layers: int, heads: int, activation: type[nn.Module]) -> None:
         super().__init__()
         blocks = [ResidualAttentionBlock(width, heads, activation) for _ in range(layers)]
         self.resblocks = cast(list[ResidualAttentionBlock], nn.ModuleList(blocks))
-
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Tokens [B, T, width] through all blocks."""
-        for block in self.resblocks:
-            tokens = block(tokens, attn_mask)
-        return tokens
 
 
 class VisionTransformer(nn.Module):

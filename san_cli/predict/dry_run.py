@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from san_cli.engine.backend import ONNX, PYTORCH, check_backend
+from san_cli.engine.backend import PYTORCH, check_backend
 from san_cli.engine.device import PRECISIONS
 from san_cli.engine.outlook import (
     WeightsAhead,
@@ -29,7 +29,7 @@ from san_cli.predict.ahead import Ahead, look_ahead
 from san_cli.predict.folder import check_folder, look_into
 from san_cli.predict.forecast import Forecast, forecast
 from san_cli.predict.request import Job, Model, Plan
-from san_cli.predict.settings import with_model
+from san_cli.predict.settings import as_loaded, with_model
 from san_cli.runs.processes import default_workers, own_device
 from san_cli.runs.shares import WHOLE
 from san_cli.text import counted, duration, json_text, plan_lines, printable
@@ -61,7 +61,7 @@ def tell_plan(checked: "Checked", model: Model, plan: Plan) -> ExitCode:
     # The model: whether it loads, whether the folder is of another one, and how fast it is here.
     segmenter = _loaded(checked, model, weights, backend)
     if weights.download is None and not plan.overwrite:
-        full = {**with_model(checked.settings, segmenter, model.compile), "backend": backend}
+        full = with_model(checked.settings, replace(as_loaded(segmenter, model.compile), backend=backend))
         check_folder(plan.output, checked.listing.images, job.save, full)
     summary.warn(note_on_words(segmenter.preset, job.vocabulary))
     job = replace(job, vocabulary=words_on_trial(job.vocabulary, weights, segmenter, summary.warn))
@@ -74,6 +74,7 @@ def tell_plan(checked: "Checked", model: Model, plan: Plan) -> ExitCode:
         with summary.voice.progress("trying an image", 1):
             foreseen = forecast(segmenter, job if not words.new else _alone(job, competing), ahead, workers)
     facts = _facts_of_images(checked, plan, ahead) | _facts_of_model(job, competing, segmenter, weights)
+    facts["backend"] = backend  # also where PyTorch stands in for it
     if foreseen is not None:
         seconds = {"start": start, "words": words.seconds, "images": foreseen.seconds / processes.world}
         facts |= _facts_of_time(foreseen, seconds, plan.output)
@@ -93,7 +94,7 @@ def _loaded(checked: "Checked", model: Model, weights: WeightsAhead, backend: st
     return Segmenter.load(
         weights.model if weights.download else model.name,
         weights.loadable,
-        device="cpu" if backend == ONNX else own_device(model.device),
+        device=own_device(model.device) if backend == PYTORCH else "cpu",
         backend=PYTORCH if weights.exports else backend,
         precision=model.precision,
         templates=checked.templates,
@@ -143,7 +144,6 @@ def _facts_of_model(
         **weights.facts,
         "device": str(segmenter.device),
         "precision": next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision),
-        "backend": ONNX if weights.exports else segmenter.backend,
     }
 
 

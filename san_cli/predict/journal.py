@@ -2,6 +2,7 @@
 
     DIR/.san/run.json            the settings that made the results (settings.py)
     DIR/.san/lock                empty; locked while a run writes here
+    DIR/.san/notes               what was said of the words (kept_notes.py)
     DIR/.san/journal             one line per finished image, in input order once a run has ended
     DIR/.san/journal-2-of-4      lines of process 2 of 4, until the last one merges them into `journal`
 

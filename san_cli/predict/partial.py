@@ -15,15 +15,18 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from san_cli.datasets.images import os_cause
-from san_cli.engine.segmentation_map import UNLABELLED, Unfinished
 from san_cli.files import atomic_write, open_regular, read_regular
 from san_cli.predict.journal import STATE_FOLDER, Source
 from san_cli.predict.settings import settings_file
 from san_cli.text import printable
+
+if TYPE_CHECKING:
+    from san_cli.engine.segmentation_map import Unfinished
 
 SAVE_EVERY_S = 60.0  # of work: a picture that takes less never touches the disk
 _PREFIX = "partial-"
@@ -41,8 +44,13 @@ class KeptRows:
         self._saved = time.monotonic()
         self._given_up = False
 
-    def begin(self, size: tuple[int, int], classes: int) -> Unfinished:
+    def begin(self, size: tuple[int, int], classes: int) -> "Unfinished":
         """Return the map of `size` (height, width) as far as it was kept, and keep what is added to it."""
+        from san_cli.engine.segmentation_map import (
+            UNLABELLED,
+            Unfinished,
+        )  # torch: a folder that is done does without
+
         so_far = Unfinished.new(size, classes)
         so_far.on_rows = self._add
         what = [self._name, self._source, size, classes, so_far.label_map.dtype.str]
@@ -54,7 +62,7 @@ class KeptRows:
             so_far.label_map.fill(UNLABELLED)
         return so_far
 
-    def _load(self, so_far: Unfinished) -> None:
+    def _load(self, so_far: "Unfinished") -> None:
         """Fill a new map with what was kept of it; OSError or ValueError where that can't be read."""
         crc, _, text = read_regular(self._counts).partition(b" ")
         if int(crc, 16) != zlib.crc32(text):
@@ -71,7 +79,7 @@ class KeptRows:
         so_far.uncertain, so_far.looked_at, so_far.rows = kept["uncertain"], kept["looked_at"], kept["rows"]
         self._rows, self._crc = kept["rows"], kept["crc"]
 
-    def _add(self, so_far: Unfinished) -> None:
+    def _add(self, so_far: "Unfinished") -> None:
         """Keep the rows that are new, if it is time; a run that can't, for want of room, does without."""
         if self._given_up or time.monotonic() - self._saved < SAVE_EVERY_S:
             return
@@ -86,7 +94,7 @@ class KeptRows:
             )
         self._saved = time.monotonic()
 
-    def _save(self, so_far: Unfinished) -> None:
+    def _save(self, so_far: "Unfinished") -> None:
         with open(open_regular(self._labels, os.O_RDWR | os.O_CREAT), "r+b") as file:  # noqa: PTH123
             file.seek(so_far.label_map[: self._rows].nbytes)
             file.truncate()

@@ -1,6 +1,6 @@
 """Every image of a list through one pipeline, and nothing done twice.
 
-    threads: load (decode, resize)  →  this one: segment  →  threads: save (encode, write)  →  this one: journal
+    threads: load (decode, resize)  →  segment (this one, or streams)  →  threads: save  →  this one: journal
 
 Both queues are bounded, so memory doesn't grow with the list, and keep the order. What a file of unknown origin does
 wrong makes it a `Failed` image; any other exception ends the run.
@@ -37,7 +37,7 @@ from san_cli.predict.request import Job
 from san_cli.predict.result_tars import ResultTar, TarWriter, last_of_tars
 from san_cli.predict.results import Written, cause_of_one_image, discard, stopping, write_results
 from san_cli.predict.segmenting import Segmenting
-from san_cli.predict.states import Failed, Loaded, Outcome, Planned, Saved, Segmented
+from san_cli.predict.states import Failed, Large, Loaded, Outcome, Planned, Saved, Segmented
 from san_cli.predict.turns import Turns
 from san_cli.regions.parts import count_parts
 from san_cli.regions.rle import Region, encode_label_map
@@ -88,7 +88,7 @@ def predict_images(
 
     # Batches may end out of turn: what is finished early waits, at most a window of batches.
     stages = Stages(run, job, segmenter)
-    segmenting = Segmenting(run, job, segmenter, say, on_windows)
+    segmenting = Segmenting(run, job, segmenter, stages.load_large, say, on_windows)
     held: dict[int, Saved] = {}
     writer = TarWriter(run.output, run.journal, job.classes, by_region=job.regions)
     is_alone = run.share.count == 1 and run.processes.world == 1
@@ -141,19 +141,9 @@ def _through(
     planned = _planned(batches, wanted)
     ahead = workers + batch - 1
     with (
-        closing(
-            threaded(stages.load, planned, threads=workers, ahead=ahead, on_end=stages.turns.end)
-        ) as loaded,
-        closing(
-            threaded(
-                stages.save,
-                segmenting.through(loaded),
-                threads=workers,
-                ahead=ahead,
-                at_once=True,
-                on_end=stages.turns.end,
-            )
-        ) as saved,
+        closing(threaded(stages.load, planned, threads=workers, ahead=ahead)) as loaded,
+        closing(segmenting.through(loaded, images=sum(wanted))) as segmented,
+        closing(threaded(stages.save, segmented, threads=workers, ahead=ahead, at_once=True)) as saved,
     ):
         yield from saved
 
@@ -168,7 +158,7 @@ def _planned(batches: Iterable[Sequence[int]], wanted: bytearray) -> Iterator[Pl
 
 @dataclass
 class Stages:
-    """Stages of an image's way that run in threads; `Segmenting` is between them."""
+    """Stages of an image's way before and after `Segmenting`, which run in threads."""
 
     run: Run
     job: Job
@@ -204,14 +194,24 @@ class Stages:
         except BadImage:
             return None
 
-    def load(self, planned: Planned) -> Loaded | Failed:
-        """Decode and resize, in a thread."""
+    def load(self, planned: Planned) -> Loaded | Failed | Large:
+        """Decode and resize, in a thread; but a large picture, which has to wait."""
+        path = self.run.listing.images[planned.position].path
+        size = displayed_size(path) if source_of(path).size > _SMALL_FILE else None
+        if size is not None and size[0] * size[1] > _ALONE:
+            return Large(planned)
+        return self.decode(planned)
+
+    def load_large(self, large: Large) -> Loaded | Failed:
+        """Decode and resize a large picture once all images of the batches before its own are saved."""
+        self.turns.wait(large.planned.before)
+        return self.decode(large.planned)
+
+    def decode(self, planned: Planned) -> Loaded | Failed:
+        """Decode an image, and resize it for the network."""
         start = time.perf_counter()
         path = self.run.listing.images[planned.position].path
         source = source_of(path)  # before reading: a later change is noticed by the next run
-        size = displayed_size(path) if source.size > _SMALL_FILE else None
-        if size is not None and size[0] * size[1] > _ALONE:
-            self.turns.wait(planned.before)
         try:
             image = load_image(
                 path,

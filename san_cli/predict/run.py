@@ -3,6 +3,7 @@
 inputs (inputs.py)  →  folder (folder.py)  →  images done (pipeline.py), kept (journal.py)  →  results (finish.py)
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, nullcontext
@@ -11,11 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from san_cli.engine.backend import ONNX, check_backend
+from san_cli.engine.backend import PYTORCH, check_backend
 from san_cli.engine.onnx_file import is_onnx
 from san_cli.engine.tiling import is_squeezed
 from san_cli.errors import ExitCode, SanError
-from san_cli.models.presets import get_preset
+from san_cli.models.presets import PRESETS, get_preset
 from san_cli.outputs.annotations.yolo import link_suffix, untaken_note
 from san_cli.outputs.jsonl import image_line
 from san_cli.outputs.places import PLACED, SHARDS, idle_options
@@ -25,6 +26,7 @@ from san_cli.predict.folder import Run, all_records, check_folder, end_run, open
 from san_cli.predict.input_hints import nothing_usable
 from san_cli.predict.inputs import Listing, fail_unreadable
 from san_cli.predict.journal import STATE_FOLDER
+from san_cli.predict.kept_notes import keep_notes
 from san_cli.predict.output_names import class_folders, result_paths
 from san_cli.predict.request import (
     Inputs,
@@ -40,7 +42,7 @@ from san_cli.predict.request import (
 )
 from san_cli.predict.result_tars import check_archives, places_in_tar
 from san_cli.predict.search import FailedInput, InputImage
-from san_cli.predict.settings import asked_settings, with_model
+from san_cli.predict.settings import as_loaded, asked_settings, with_model
 from san_cli.predict.summary import Summary, run_line
 from san_cli.runs.lock import refuse_unusable_folder
 from san_cli.runs.processes import Processes, default_workers, own_device
@@ -49,7 +51,8 @@ from san_cli.runs.shares import Share
 from san_cli.runs.voice import Step, Voice
 from san_cli.text import printable
 from san_cli.vocabulary.templates import templates as template_set
-from san_cli.weights.find import find_weights
+from san_cli.weights.file_hash import begin_hashing
+from san_cli.weights.find import expanded, find_weights, local_weights
 
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
@@ -81,7 +84,15 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
 
         return tell_plan(checked, model, plan)
 
+    # A folder in which everything is done says so at once.
+    from san_cli.predict.finished import end_if_finished
+
+    ended = end_if_finished(checked, words, model, plan)
+    if ended is not None:
+        return ended
+
     # The model, as far as it is known without loading it. Importing torch takes seconds: only now.
+    _hash_meanwhile(model)
     from san_cli.engine.learned_rows import refuse_words_of_others
     from san_cli.engine.outlook import refuse_words_before_loading
     from san_cli.engine.segmenter import Segmenter
@@ -93,11 +104,11 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         check_folder(plan.output, listing.images, job.save, checked.settings)
 
     summary.seconds["start"] = time.monotonic() - summary.started  # most of it PyTorch's
-    with summary.timed("load"), processes.leader_first("loaded") if backend == ONNX else nullcontext():
+    with summary.timed("load"), nullcontext() if backend == PYTORCH else processes.leader_first("loaded"):
         segmenter = Segmenter.load(
             model.name,
             model.weights,
-            device=model.device if backend == ONNX else own_device(model.device),
+            device=own_device(model.device) if backend == PYTORCH else model.device,
             precision=model.precision,
             templates=checked.templates,
             compile=model.compile,
@@ -105,11 +116,12 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
             say=summary.warn,
         )
     refuse_words_of_others(job.vocabulary, segmenter.preset.name, segmenter.hashes)
-    summary.voice.tell(run_line(segmenter, model, len(job.classes), len(listing.images)))
+    loaded = as_loaded(segmenter, model.compile)
+    summary.voice.tell(run_line(loaded, model, len(job.classes), len(listing.images)))
     summary.warn(note_on_words(segmenter.preset, job.vocabulary))
 
     # The words, then image after image, each in the journal once its files are whole.
-    settings = with_model(checked.settings, segmenter, model.compile)
+    settings = with_model(checked.settings, loaded)
     with open_run(
         plan.output,
         listing,
@@ -120,7 +132,9 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         overwrite=plan.overwrite,
     ) as run:
         with summary.timed("text"), processes.leader_first("embedded"):  # the others find them in the cache
-            competing = _embed(segmenter, job, summary.voice, verbose=words.verbose)
+            competing, notes = _embed(segmenter, job, summary.voice, verbose=words.verbose)
+        if processes.leads:
+            keep_notes(plan.output, notes)
         _do_images(run, job, segmenter, plan, summary)
         summary.warn(note_on_pictures(segmenter.pictures, segmenter.strange_pictures))
         summary.nothing_found(job, competing)
@@ -129,9 +143,17 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
         ending = end_run(run, job.classes)
         if plan.jsonl and processes.world > 1 and processes.leads:  # only now they are in order
             for one, record, exif_orientation in all_records(run):
-                summary.voice.data(_json_line(plan.output, job, one, record, exif_orientation))
+                summary.voice.data(json_line(plan.output, job, one, record, exif_orientation))
     summary.end(ending, job.classes, checked.share)
     return summary.exit_code(ending) if processes.leads else ExitCode.DONE
+
+
+def _hash_meanwhile(model: Model) -> None:
+    """Begin to hash the weights, if they are here and their hash isn't known yet."""
+    preset = PRESETS.get(model.name or "vit-b-16")
+    named = model.weights or (None if preset is None else local_weights(preset.name))
+    if named is not None and os.path.isfile(path := expanded(Path(named))):  # noqa: PTH113 (no error for odd names)
+        begin_hashing(path)
 
 
 def _check_model(model: Model, summary: Summary) -> str:
@@ -180,7 +202,7 @@ def predict_folder(
     """Segment all of a list into a folder, by one process, in the list's order. SanError where that fails."""
     from san_cli.predict.pipeline import predict_images
 
-    settings = with_model(asked_settings(job, segmenter.templates), segmenter, compile)
+    settings = with_model(asked_settings(job, segmenter.templates), as_loaded(segmenter, compile))
     workers = default_workers(segmenter.device.type)
     with open_run(output, listing, job.save, settings) as run:
         yield from predict_images(run, job, segmenter, workers=workers, reread=False, say=voice.warn)
@@ -196,14 +218,16 @@ def _tell_failures(listing: Listing, job: Job, plan: Plan, summary: Summary, *, 
     if not listing.images:
         if plan.jsonl and leads and not plan.dry_run:
             for failure, record in zip(failures, failed_records(failures), strict=True):
-                summary.voice.data(_json_line(plan.output, job, failure, record))
+                summary.voice.data(json_line(plan.output, job, failure, record))
         raise nothing_usable(failures)
     if failures and plan.fail_fast:
         raise _stopped()
 
 
-def _embed(segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool) -> tuple[str, ...]:
-    """Embed the words; returns the names of all classes that compete, seen in the results or not."""
+def _embed(
+    segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool
+) -> tuple[tuple[str, ...], list[str]]:
+    """Embed the words; returns the names of all classes that compete, seen or not, and what was told of the words."""
     from san_cli.engine.alike_words import word_notes
     from san_cli.engine.contrast import told
 
@@ -218,9 +242,10 @@ def _embed(segmenter: "Segmenter", job: Job, voice: Voice, *, verbose: bool) -> 
         for line in lines:
             voice.tell(line)
     length = segmenter.preset.clip.context_length
-    for text in word_notes(job.vocabulary, embedded, segmenter.templates, length):
+    notes = word_notes(job.vocabulary, embedded, segmenter.templates, length)
+    for text in notes:
         voice.note(text)
-    return names
+    return names, notes
 
 
 def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: Summary) -> None:
@@ -246,7 +271,7 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
             summary.outcome(outcome)
             if prints:
                 image = images[positions[number]]
-                line = _json_line(
+                line = json_line(
                     plan.output, job, image, outcome.record, outcome.exif_orientation, outcome.ms
                 )
                 summary.voice.data(line)
@@ -261,7 +286,7 @@ def _do_images(run: Run, job: Job, segmenter: "Segmenter", plan: Plan, summary: 
     if prints:
         failures = run.listing.failures
         for failure, record in zip(failures, failed_records(failures), strict=True):
-            summary.voice.data(_json_line(plan.output, job, failure, record))
+            summary.voice.data(json_line(plan.output, job, failure, record))
 
 
 class WindowCount:
@@ -290,7 +315,7 @@ class WindowCount:
         self._step(self._done, self._total)
 
 
-def _json_line(
+def json_line(
     output: Path,
     job: Job,
     of: InputImage | FailedInput,

@@ -1,11 +1,13 @@
 """The settings that the results of `san predict` depend on; the keys are the options' names."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from san_cli.engine.backend import PYTORCH
 from san_cli.engine.map_options import Limit, limits
+from san_cli.models.presets import Preset
 from san_cli.predict.journal import STATE_FOLDER
 from san_cli.predict.request import Job
 from san_cli.runs.settings import Settings, read_settings, refuse_other_settings
@@ -15,7 +17,19 @@ from san_cli.vocabulary.learned_words import fingerprints
 if TYPE_CHECKING:
     from san_cli.engine.segmenter import Segmenter
 
-FORMAT = 5  # of the results; raise it whenever the same settings give other bytes
+FORMAT = 6  # of the results; raise it whenever the same settings give other bytes
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A model as it runs: what of it the results depend on, and where it computes."""
+
+    preset: Preset
+    weights_sha256: str
+    device: str  # as PyTorch names it: "cuda:0"
+    precision: str  # as --precision names it
+    compile: bool
+    backend: str
 
 
 def settings_file(output: Path) -> Path:
@@ -58,18 +72,30 @@ def _limit(job: Job, limit: Limit) -> object:
     return {name: value for name, value in zip(job.classes, values, strict=True) if value}
 
 
-def with_model(settings: Settings, segmenter: "Segmenter", compile: bool) -> Settings:
-    """Return the full settings."""
+def as_loaded(segmenter: "Segmenter", compile: bool) -> ModelRun:
+    """Return what there is to say of a model that is loaded."""
     from san_cli.engine.device import PRECISIONS
 
     precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
+    return ModelRun(
+        segmenter.preset,
+        segmenter.weights_sha256,
+        str(segmenter.device),
+        precision,
+        compile,
+        segmenter.backend,
+    )
+
+
+def with_model(settings: Settings, model: ModelRun) -> Settings:
+    """Return the full settings."""
     return {
-        "model": segmenter.preset.name,
-        "weights": segmenter.weights_sha256,
-        "device": segmenter.device.type,  # the kind: another one rounds differently
-        "precision": precision,
-        "compile": compile,
-        "backend": segmenter.backend,
+        "model": model.preset.name,
+        "weights": model.weights_sha256,
+        "device": model.device.partition(":")[0],  # the kind: another one rounds differently
+        "precision": model.precision,
+        "compile": model.compile,
+        "backend": model.backend,
         **settings,
     }
 
@@ -85,7 +111,7 @@ def kept_settings(output: Path) -> Settings | None:
     found = read_settings(settings_file(output), hint=hint)
     return (
         None if found is None else {**found, "backend": found.get("backend", PYTORCH)}
-    )  # of runs before ONNX
+    )  # of runs before there were others
 
 
 def refuse_other_run(output: Path, found: Settings, wanted: Settings) -> None:

@@ -41,6 +41,13 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Large:
+    """An image that is to be decoded once those before it are saved: memory is for one so large at a time."""
+
+    planned: Planned
+
+
+@dataclass(frozen=True)
 class Loaded:
     """An image that is decoded."""
 

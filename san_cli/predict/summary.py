@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from san_cli.engine.backend import ONNX
+from san_cli.engine.backend import RUNTIMES
+from san_cli.engine.hardware import bfloat16_hint, cpu_flags, cpu_info
 from san_cli.errors import ExitCode
 from san_cli.outputs.places import told_kinds
 from san_cli.outputs.record import ImageRecord
 from san_cli.predict.finish import Tally
 from san_cli.predict.folder import Ending
 from san_cli.predict.request import Job, Model
+from san_cli.predict.settings import ModelRun
 from san_cli.runs.shares import Share
 from san_cli.runs.voice import Voice
 from san_cli.text import counted, duration, printable
 
 if TYPE_CHECKING:
-    from san_cli.engine.segmenter import Segmenter
     from san_cli.predict.states import Outcome
 
 _NOTES_SHOWN = 3  # of each kind
@@ -179,25 +180,28 @@ class Summary:
         return ExitCode.DONE
 
 
-def run_line(segmenter: "Segmenter", asked: Model, classes: int, images: int) -> str:
-    """Say what runs, on one line: model, weights, device and why, precision, classes, images."""
-    import torch
+def run_line(model: ModelRun, asked: Model, classes: int, images: int) -> str:
+    """Say what runs, on one line: model, weights, device and why, precision, classes, images.
 
-    from san_cli.engine.device import PRECISIONS
+    With it goes what would be faster: bfloat16, on a processor that has units for it.
+    """
     from san_cli.weights.find import local_weights
 
-    model = segmenter.preset.name
-    path = asked.weights or local_weights(model)
-    where = str(segmenter.device)
-    if segmenter.device.type == "cuda":
-        where += f" ({torch.cuda.get_device_name(segmenter.device)})"
+    name = model.preset.name
+    path = asked.weights or local_weights(name)
+    where, hint = model.device, ""
+    if model.backend in RUNTIMES:
+        where = f"{RUNTIMES[model.backend]}, cpu"
+    elif where.startswith("cuda"):
+        import torch
+
+        where += f" ({torch.cuda.get_device_name(where)})"
     elif where == "cpu":
         where += " (no GPU found)" if asked.device == "auto" else " (as asked)"
-    precision = next(name for name, dtype in PRECISIONS.items() if dtype == segmenter.precision)
-    if segmenter.backend == ONNX:
-        where = "ONNX Runtime, cpu"
+        hint = bfloat16_hint(cpu_flags(cpu_info())) if model.precision == "fp32" else ""
+    precision = model.precision + (f" ({hint})" if hint else "")
     counts = f"{counted(classes, 'class', 'classes')}, {counted(images, 'image')}"
-    return f"{model} ({printable(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
+    return f"{name} ({printable(_short(path)) if path else 'official weights'}) on {where}, {precision}: {counts}"
 
 
 def _short(path: object) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 from san_cli.errors import SanError
 from san_cli.models.presets import PRESETS, Preset
 from san_cli.models.san import SAN
+from san_cli.models.unfilled import unfilled
 from san_cli.text import printable, quoted
 from san_cli.weights.checkpoint import (
     Checkpoint,
@@ -34,7 +35,7 @@ FORMAT = "san-adapter-1"
 
 def trainable_names(preset: Preset) -> frozenset[str]:
     """Name the tensors that training changes (8.37 M numbers for ViT-B/16)."""
-    with torch.device("meta"):
+    with unfilled():
         model = SAN(preset)
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 

@@ -22,15 +22,16 @@ from san_cli.files import temp_path
 from san_cli.models.clip import build_text_tower
 from san_cli.models.presets import PRESETS, Preset, preset_from_json, preset_to_json
 from san_cli.models.san import SAN
+from san_cli.models.unfilled import unfilled
 from san_cli.text import printable
 from san_cli.weights.file_hash import UNSTATED, write_stated_hash
 from san_cli.weights.find import cant_read
+from san_cli.weights.header import FORMAT
 from san_cli.weights.kind import is_san, kind_of_tensors
 from san_cli.weights.mmseg import is_mmseg, official_tensors
 from san_cli.weights.official import IGNORED, official_name
 from san_cli.weights.wrapped import plain_names, read_tensors
 
-FORMAT = "san-1"
 _POSITIONS = "visual.positional_embedding"
 # Gives the text tower that a file lacks, for its preset and the tensors that it has; SanError where it can't.
 Lender = Callable[[Preset, Mapping[str, Tensor]], Mapping[str, Tensor]]
@@ -140,7 +141,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def expected_shapes(preset: Preset) -> dict[str, torch.Size]:
     """List name and shape of every tensor in a checkpoint of that preset."""
-    with torch.device("meta"):
+    with unfilled():
         model, text = SAN(preset), build_text_tower(preset.clip)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     return shapes | {f"text.{name}": tensor.shape for name, tensor in text.state_dict().items()}

@@ -10,8 +10,10 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 from san_cli.errors import SanError
@@ -24,6 +26,7 @@ _STATED = re.compile(rb'"sha256":"(.{64})', re.DOTALL)
 _LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 _LONGEST_MEMO = 1 << 16  # bytes
 _BLOCK = 1 << 22  # bytes read at a time
+_begun: dict[str, Future[str]] = {}  # hashes on their way, by the file's identity
 
 
 def weights_sha256(path: Path) -> str:
@@ -32,7 +35,28 @@ def weights_sha256(path: Path) -> str:
     It is looked up while the file has the resolved path, size, modification time (ns) and inode that it had when it
     was hashed. A cache that can't be read or written only costs the hashing. Raises as `rehash` does.
     """
-    return remembered_sha256(path) or rehash(path)
+    remembered = remembered_sha256(path)
+    if remembered is not None:
+        return remembered
+    begun = _begun.pop(json.dumps(_identity(path)), None)
+    return rehash(path) if begun is None else begun.result()
+
+
+def begin_hashing(path: Path) -> None:
+    """Hash a file in a thread, so that `weights_sha256` has less to wait for; nothing where its hash is known."""
+    if remembered_sha256(path) is not None:
+        return
+    found: Future[str] = Future()
+
+    def hash_it() -> None:
+        try:
+            found.set_result(rehash(path))
+        except BaseException as error:
+            found.set_exception(error)
+
+    with suppress(OSError):  # which is told when it is looked up
+        _begun[json.dumps(_identity(path))] = found
+        Thread(target=hash_it, daemon=True).start()  # nobody waits for it where the run ends before
 
 
 def remembered_sha256(path: Path) -> str | None:
@@ -88,6 +112,12 @@ def states_hash(path: Path) -> bool:
     """Tell whether the file states a hash, true or not. Raises OSError if it can't be read."""
     with path.open("rb") as file:
         return _find(file) is not None
+
+
+def header_of(path: Path) -> bytes:
+    """Read the header of a safetensors file, JSON; empty for one that can't be one. OSError if it can't be read."""
+    with path.open("rb") as file:
+        return _header(file)
 
 
 def write_stated_hash(path: Path) -> None:
@@ -151,12 +181,14 @@ def _refuse_damage(path: Path, stated: str, found: str) -> None:
 
 def _find(file: BinaryIO) -> tuple[int, str] | None:
     """Offset and digits of the stated hash; None for a file that states none or isn't safetensors."""
+    stated = _STATED.search(_header(file))
+    return None if stated is None else (8 + stated.start(1), stated[1].decode("latin-1"))
+
+
+def _header(file: BinaryIO) -> bytes:
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if length > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size):
-        return None
-    stated = _STATED.search(file.read(length))
-    return None if stated is None else (8 + stated.start(1), stated[1].decode("latin-1"))
+    return b"" if length > min(_LONGEST_HEADER, os.fstat(file.fileno()).st_size) else file.read(length)
 
 
 def _sort_metadata(file: BinaryIO) -> None:

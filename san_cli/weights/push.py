@@ -16,10 +16,11 @@ from san_cli.text import printable
 from san_cli.weights.adapter import FORMAT as ADAPTER
 from san_cli.weights.adapter import is_adapter, read_adapter, read_model
 from san_cli.weights.card import model_card
-from san_cli.weights.checkpoint import FORMAT, check_finite, read_checkpoint, write_checkpoint
+from san_cli.weights.checkpoint import check_finite, read_checkpoint, write_checkpoint
 from san_cli.weights.fetch import is_private
 from san_cli.weights.file_hash import check_stated_hash
 from san_cli.weights.find import check_is_weights, named_file
+from san_cli.weights.header import FORMAT
 from san_cli.weights.hub import hub_endpoint, is_offline, megabytes
 from san_cli.weights.hub_name import HubName
 from san_cli.weights.repository import hub_token

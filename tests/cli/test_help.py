@@ -121,7 +121,7 @@ def test_models_and_vocabularies_are_all_named(page: Any) -> None:
         ("san weights get ", {"vit-b-16", "vit-l-14", "tiny"}),
         ("san predict --device ", {"auto", "cpu", "cuda", "mps"}),
         ("san predict --precision b", {"bf16"}),
-        ("san predict --backend ", {"auto", "pytorch", "onnx"}),
+        ("san predict --backend ", {"auto", "pytorch", "onnx", "openvino"}),
         ("san predict --save ", {*KINDS, "none"}),
         ("san predict --save labels,", {f"labels,{kind}" for kind in KINDS if kind != "labels"}),
         ("san predict --templates ", {"vild", "imagenet", "photo", "name"}),

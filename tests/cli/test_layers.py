@@ -146,7 +146,8 @@ def test_every_import_is_a_dependency() -> None:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["report"], *extras["table"], *extras["geo"], *extras["onnx"]]
+    for_users = ("report", "table", "geo", "onnx", "openvino")
+    lines = [*project["dependencies"], *(line for extra in for_users for line in extras[extra])]
     declared = {re.split(r"[^\w.-]", line)[0] for line in lines}
     known = {IMPORTED_AS.get(name, name) for name in declared} | set(sys.stdlib_module_names) | {"san_cli"}
     strangers = {name.split(".")[0] for found in IMPORTS.values() for name in found} - known

@@ -11,7 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 _OPTIONAL = {
     "tensorboard",
     "pillow-heif",
-    "openvino",
     "ray",
 }  # programs of others that we name without depending on them
 # The first thing that such a command installs; what follows may be the sentence around it.

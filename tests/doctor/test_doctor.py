@@ -14,6 +14,7 @@ from san_cli.doctor import device, finding, machine, packages, places
 from san_cli.doctor.examination import as_json, examine, faults, told
 from san_cli.doctor.finding import Finding, anonymous, looked_at, shown_variable
 from san_cli.doctor.self_test import self_test
+from san_cli.engine import memory
 
 
 def found_by_key(report: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +168,9 @@ def test_what_fails_at_looking_is_said() -> None:
 def test_limits_of_a_container_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, text in (("cpu.max", "150000 100000"), ("memory.max", "1000000000")):
         (tmp_path / name).write_text(f"{text}\n")
-    monkeypatch.setattr(machine, "_group_files", lambda name: [p for p in [tmp_path / name] if p.is_file()])
+    for module in (machine, memory):
+        monkeypatch.setattr(module, "group_files", lambda name: [p for p in [tmp_path / name] if p.is_file()])
+    assert sys.platform != "linux" or memory.free_memory() < 1000
     assert "limited to 1.5 by the container" in machine.cores().told
     small = machine.memory()
     assert small.facts["limit_of_the_container_megabytes"] == 1000 and "little" in small.told
@@ -197,3 +200,10 @@ def test_the_cache_and_the_device_are_told(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "hides" in device._why_not_cuda("CUDA 12.4", driver=True)[0]
     assert device._why_not_cuda("CUDA 12.4", driver=False) == ("no GPU found", "")
+
+
+def test_bfloat16_units_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_info", lambda: {"model name": "Some Xeon", "flags": "avx2 amx_bf16"})
+    assert "--precision bf16 is about 2.7× faster" in machine.processor().told
+    monkeypatch.setattr(machine, "cpu_info", lambda: {"model name": "Some Xeon", "flags": "avx2"})
+    assert "no bf16, so --precision bf16 need not be faster" in machine.processor().told

@@ -79,17 +79,6 @@ def test_what_is_there_is_handed_out_before_an_item_that_takes_long() -> None:
     assert list(results) == [1, 2]
 
 
-def test_who_waits_is_told_before_the_end() -> None:
-    told = threading.Event()
-    results = threaded(
-        lambda number: number == 0 or told.wait(10), range(2), threads=2, ahead=1, on_end=told.set
-    )
-    assert next(results) is True
-    started = time.monotonic()
-    results.close()
-    assert told.is_set() and time.monotonic() - started < 5
-
-
 def test_an_item_is_let_go_of_while_the_next_is_awaited() -> None:
     class Large:
         pass

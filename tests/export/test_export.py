@@ -3,6 +3,7 @@
 One export for all tests: it takes as long as they do together.
 """
 
+import json
 import pickle
 import runpy
 import sys
@@ -15,6 +16,7 @@ import onnxruntime
 import pytest
 import recipe
 import torch
+from eval_trees import make_voc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -203,12 +205,25 @@ def test_new_words_need_the_weights_that_a_file_was_made_from(
         ("onnx", None, {"device": "cuda"}, "on the CPU"),
         ("auto", "b.onnx", {"precision": "bf16"}, "float32"),
         ("auto", "b.ONNX", {"compile": True}, "--compile"),
+        ("ov", None, {}, "openvino"),
+        ("openvino", None, {"device": "cuda"}, "OpenVINO computes on the CPU"),
+        ("openvino", "b.onnx", {"compile": True}, "OpenVINO is to run"),
     ],
 )
 def test_what_can_t_be_is_told(name: str, weights: str | None, given: dict[str, object], told: str) -> None:
     options = {"device": "auto", "precision": "auto", "compile": False, **given}
     with pytest.raises(SanError, match=told):
         choose_backend(name, weights, **options)  # type: ignore[arg-type]
+
+
+def test_the_runtime_is_chosen_by_name_and_for_a_file() -> None:
+    rest = {"device": "cpu", "precision": "auto", "compile": False}
+    chosen = [
+        choose_backend(name, weights, **rest)  # type: ignore[arg-type]
+        for name, weights in [("auto", None), ("auto", "b.onnx"), ("openvino", "b.onnx"), ("openvino", None)]
+    ]
+    assert chosen == ["pytorch", "onnx", "openvino", "openvino"]
+    assert choose_backend("openvino", None, device="cpu", precision="bf16", compile=False) == "openvino"
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -248,12 +263,39 @@ def test_other_weights_are_exported_once(
     monkeypatch.setattr("san_cli.engine.onnx_export._graph", lambda *_: file.read_bytes())
     arguments = (photos, "--weights", weights, "--backend", "onnx", "--limit", 1, "--save", "labels")
     first = predict(*arguments, "-o", tmp_path / "one")
-    assert first.code == 0 and "exporting nano for ONNX Runtime, once" in first.err, first.err
+    assert first.code == 0 and "exporting nano as an ONNX file, once" in first.err, first.err
     (kept,) = (san_home / "onnx").iterdir()
     assert kept.read_bytes() == file.read_bytes()
     second = predict(*arguments, "-o", tmp_path / "two")
     assert second.code == 0 and "exporting" not in second.err
     assert _labels(tmp_path / "one").keys() == _labels(tmp_path / "two").keys()
+
+
+def test_eval_scores_a_runtime_and_goes_on_with_no_other(
+    file: Path, weights: Path, san: San, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAN_HOME", str(tmp_path / "home"))  # where nothing is exported yet
+    monkeypatch.setattr("san_cli.engine.onnx_export._graph", lambda *_: file.read_bytes())
+    asked = ("eval", "voc", "--data-root", make_voc(tmp_path / "data", 3), "--device", "cpu", "--json")
+    onnx_, out = ("--weights", weights, "--backend", "onnx"), tmp_path / "out"
+    dry = san(*asked, *onnx_, "--dry-run")
+    assert dry.code == 0 and "will be exported" in dry.err, dry.err
+    assert json.loads(dry.out)["backend"] == "onnx"
+    scored = san(*asked, *onnx_, "-o", out)
+    assert scored.code == 0 and "exporting nano as an ONNX file, once" in scored.err, scored.err
+    found, by_file, expected = (
+        json.loads(one.out)
+        for one in (scored, san(*asked, "--weights", file), san(*asked, "--weights", weights))
+    )
+    settings = json.loads((out / "results.json").read_text())["settings"]
+    assert settings["device"] == "cpu (ONNX Runtime)"
+    mious = [one["results"][0]["mIoU"] for one in (found, by_file, expected)]
+    assert mious[0] == mious[1] and abs(mious[0] - mious[2]) < 0.05
+    assert san(*asked, *onnx_, "-o", out, "--resume").code == 0
+    refused = san(*asked, "--weights", weights, "-o", out, "--resume")
+    assert refused.code == 2 and "backend (then onnx, now pytorch)" in refused.err, refused.err
+    refused = san(*asked, *onnx_, "--precision", "bf16")
+    assert refused.code == 2 and "computes in float32" in refused.err
 
 
 def test_the_example_makes_the_same_label_map(
@@ -310,7 +352,7 @@ def test_a_mistake_gets_a_sentence_and_nothing_is_written(
     assert tree(tmp_path) == {"mine.npz": b"precious", "mine.onnx": b"precious"}
 
 
-@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime", "openvino"])
 def test_what_is_not_installed_is_named(
     missing: str, san: San, predict: San, photos: Path, weights: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -321,9 +363,11 @@ def test_what_is_not_installed_is_named(
     gone = lambda name, *rest: None if name == missing else there(name, *rest)  # noqa: E731
     monkeypatch.setattr("san_cli.engine.onnx_export.find_spec", gone)
     monkeypatch.setattr("san_cli.engine.backend.find_spec", gone)
-    if missing == "onnxruntime":
-        ended = predict(photos, "-o", tmp_path / "out", "--backend", "onnx")
+    backends = {"onnxruntime": "onnx", "openvino": "openvino"}
+    if missing in backends:
+        ended = predict(photos, "-o", tmp_path / "out", "--backend", backends[missing])
     else:
         ended = san("export", "--weights", weights, "--onnx", tmp_path / "a.onnx")
-    assert ended.code == 2 and f"pip install {missing}" in ended.err
+    way = "pip install 'san-seg[openvino]'" if missing == "openvino" else f"pip install {missing}"
+    assert ended.code == 2 and f"needs {missing}" in ended.err and way in ended.err, ended.err
     assert not (tmp_path / "out").exists() and not (tmp_path / "a.onnx").exists()

@@ -224,5 +224,5 @@ def test_all_kinds_have_names_of_their_own(predict: San, photos: Path, tmp_path:
     kinds = [kind for kind in KINDS if kind not in ("parquet", "shards")]
     assert predict(photos / "p02.jpg", "-o", tmp_path / "out", "--save", ",".join(kinds)).code == 0
     assert (
-        len(tree(tmp_path / "out")) == 5 + 3 + 2 + 4 + 2 + 12
+        len(tree(tmp_path / "out")) == 5 + 4 + 2 + 4 + 2 + 12
     )  # image, .san, json and classes, page, tables, for tools

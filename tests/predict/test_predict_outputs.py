@@ -27,7 +27,7 @@ def test_every_output_is_there_and_agrees(predict: San, photos: Path, tmp_path: 
     expected = {f"{stem}.{kind}" for stem in stems for kind in ("overlay.jpg", "labels.png")}
     written = set(tree(tmp_path / "out"))
     assert written == expected | {
-        "predictions.json", "classes.json", ".san/inputs", ".san/journal", ".san/lock", ".san/run.json",
+        "predictions.json", "classes.json", ".san/inputs", ".san/journal", ".san/lock", ".san/notes", ".san/run.json",
     }  # fmt: skip
     assert tree(photos) == before
 

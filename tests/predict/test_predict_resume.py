@@ -352,7 +352,9 @@ def test_batches_are_those_of_the_whole_list(
     sizes: list[int] = []
     real = Segmenting._whole
     monkeypatch.setattr(
-        Segmenting, "_whole", lambda self, images: sizes.append(len(images)) or real(self, images)
+        Segmenting,
+        "_whole",
+        lambda self, images, at_once: sizes.append(len(images)) or real(self, images, at_once),
     )
     predict(photos, "-o", tmp_path / "out", "--batch", 3)
     assert sizes == [3, 3, 3, 1, 1, 1]

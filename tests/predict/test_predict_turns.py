@@ -48,11 +48,11 @@ def test_large_pictures_take_turns(
     monkeypatch.setattr("san_cli.predict.pipeline._ALONE", 30_000)
     monkeypatch.setattr("san_cli.predict.pipeline._SMALL_FILE", 0)
     held, most = set[int](), 0
-    load, saved = Stages.load, Stages.save
+    decode, saved = Stages.decode, Stages.save
 
-    def loading(stages: Stages, planned: Planned) -> Loaded | Failed:
+    def decoding(stages: Stages, planned: Planned) -> Loaded | Failed:
         nonlocal most
-        found = load(stages, planned)
+        found = decode(stages, planned)
         if isinstance(found, Loaded) and found.image.pixels[:, :, 0].size > 30_000:
             held.add(planned.position)
             most = max(most, len(held))
@@ -62,7 +62,7 @@ def test_large_pictures_take_turns(
         held.discard(one.planned.position)
         return saved(stages, one)
 
-    monkeypatch.setattr(Stages, "load", loading)
+    monkeypatch.setattr(Stages, "decode", decoding)
     monkeypatch.setattr(Stages, "save", saving)
     Image.fromarray(mosaic(9, 2, 3)[:, :-1]).save(mosaics / "sub" / "m9.png")
     options = ("--tile", SIDE, "--save", "labels", "--batch", batch, "--workers", workers)

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from san_cli.errors import SanError
 from san_cli.weights import file_hash
-from san_cli.weights.file_hash import rehash, remembered_sha256, weights_sha256
+from san_cli.weights.file_hash import begin_hashing, rehash, remembered_sha256, weights_sha256
 from san_cli.weights.find import find_weights, verify_sha256
 
 
@@ -156,3 +156,34 @@ def test_verify_sees_a_bit_flipped_under_an_unchanged_date() -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(SanError, match="has changed, though not its size or date"):
         verify_sha256(path)
+
+
+# --- a hash that is begun early is the same
+
+
+def test_a_hash_begun_early_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, counted = _write(Path("a.pth"), b"one"), []
+    real = file_hash.rehash
+    monkeypatch.setattr(file_hash, "rehash", lambda one: counted.append(one) or real(one))
+    begin_hashing(path)
+    assert weights_sha256(path) == hashlib.sha256(b"one").hexdigest() == remembered_sha256(path)
+    begin_hashing(path)  # known by now
+    assert len(counted) == 1
+
+
+def test_a_hash_begun_early_is_not_that_of_a_file_changed_since() -> None:
+    path = _write(Path("a.pth"), b"one")
+    begin_hashing(path)
+    _write(path, b"another")
+    assert weights_sha256(path) == hashlib.sha256(b"another").hexdigest()
+
+
+def test_damage_found_early_is_told_in_its_turn(tiny_weights: Path) -> None:
+    whole = tiny_weights.read_bytes()
+    path = _write(Path("a.safetensors"), whole[:-1] + bytes([whole[-1] ^ 1]))
+    begin_hashing(path)
+    with pytest.raises(SanError, match="is damaged"):
+        weights_sha256(path)
+    begin_hashing(Path("missing"))
+    with pytest.raises(FileNotFoundError):
+        weights_sha256(Path("missing"))
