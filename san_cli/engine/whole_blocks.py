@@ -23,6 +23,7 @@ from san_cli.engine.mask_blocks import Frame, ResizedMasks, neighbours
 
 _LARGEST, _SMALLEST = 128, 8  # pixels a side: of the first blocks, and of those whose pixels are compared
 _TOGETHER = 1 << 11  # blocks: the logits at their corners (4 × 100 × 2,048) are 3.3 MB
+_SCORES = 1 << 21  # of blocks and classes, bounded together: 8 MB a matrix, of which there are a few
 _PIXELS = 1 << 14  # compared together, as in `mask_blocks`
 _ROUNDING = 1e-5  # of a score: by which a float32 sum of 100 terms may be wrong, generously
 _BETWEEN = 1e-6  # of the largest logit: by which one between corners may be
@@ -58,13 +59,14 @@ def fill_by_blocks(
     down = _axis(resized.down.shape[1], frame.padded[0], frame.resized[0], frame.output[0])
     across = _axis(resized.across.shape[1], frame.padded[1], frame.resized[1], frame.output[1])
     slack = _BETWEEN * float(resized.queries_last.abs().max())
+    together = max(1, min(_TOGETHER, _SCORES // probabilities.shape[1]))
     for first in _first_blocks(resized, down, across):
         waiting = [first]  # those of a block before the block's neighbours, so that few wait
         while waiting:
             places, corners = waiting.pop()
-            if len(places) > _TOGETHER:
-                waiting += [Blocks(places[_TOGETHER:], corners[_TOGETHER:])]
-                places, corners = places[:_TOGETHER], corners[:_TOGETHER]
+            if len(places) > together:
+                waiting.append(Blocks(places[together:], corners[together:]))
+                places, corners = places[:together], corners[:together]
             labels = _decide(corners, probabilities, limits, slack)
             for (top, bottom, left, right), label in zip(places.tolist(), labels.tolist(), strict=True):
                 label_map[top:bottom, left:right] = label
@@ -164,9 +166,7 @@ def _halved(blocks: Blocks, down: _Axis, across: _Axis) -> Blocks:
     first, last = blocks.places[:, ::2], blocks.places[:, 1::2]  # [B, 2] rows and columns
     middle = np.where(last - first > _SMALLEST, (first + last + 1) // 2, last)
     sides = np.stack([first, middle, middle, last], axis=-1)  # [B, 2, 4] from, to, from, to
-    pixels = np.minimum(
-        sides - [0, 1, 0, 1], last[..., None] - 1
-    )  # what a half of no pixels has doesn't matter
+    pixels = np.minimum(sides - [0, 1, 0, 1], last[..., None] - 1)  # for a half of none, any
     corners = _between(blocks, pixels[:, 0], pixels[:, 1], down, across)  # [B, 4, 4, N]
     count, queries = len(corners), corners.shape[-1]
     corners = corners.view(count, 2, 2, 2, 2, queries).transpose(2, 3).reshape(-1, 4, queries)

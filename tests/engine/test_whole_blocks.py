@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from san_cli.engine import segmentation_map as maps
 from san_cli.engine.mask_blocks import Frame, resized_masks
@@ -180,3 +181,29 @@ def test_threads_change_nothing() -> None:
         torch.set_num_threads(before)
     assert np.array_equal(made[0].label_map, made[1].label_map)
     assert np.array_equal(made[0].class_scores, made[1].class_scores)
+
+
+class _Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            self.numbers = max(self.numbers, one.numel() if isinstance(one, torch.Tensor) else 0)
+        return made
+
+
+def test_of_many_classes_fewer_blocks_are_bounded_at_a_time() -> None:
+    generator = torch.Generator().manual_seed(5)
+    masks = torch.randn(4, 20, 20, generator=generator) * 5
+    frame = Frame((320, 320), (320, 320), (1100, 1100))
+    classes = probabilities("peaked", 4, 20_000, generator)
+    with _Largest() as largest:
+        made = segmentation_map(masks, classes, frame)
+    assert largest.numbers < 256 * 20_000  # as many pixels are sampled of others
+    there, place = np.unique(made.label_map, return_inverse=True)
+    exact = exact_scores(masks, classes[:, there], frame)
+    chosen = np.take_along_axis(exact, place.reshape(1, *frame.output), axis=0)[0]
+    assert (exact.max(axis=0) - chosen <= 2e-5 * chosen).all()
