@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 
+from san_cli.engine.forked import settle_threads
 from san_cli.engine.memory import free_memory
 from san_cli.engine.segmenter import Segmenter
 
@@ -23,9 +24,9 @@ _Out = TypeVar("_Out")
 
 def streams_for(segmenter: Segmenter, batch: int) -> int:
     """Tell how many streams a model's batches are segmented in: one, where it has no threads or memory to share."""
-    if (
-        segmenter.device.type != "cpu" or segmenter.network is not segmenter.model
-    ):  # ONNX Runtime, or compiled
+    settle_threads()  # or those that were lost in a fork would be shared out
+    is_pytorch = segmenter.network is segmenter.model  # not another runtime, nor compiled
+    if segmenter.device.type != "cpu" or not is_pytorch:
         return 1
     room = int(min(free_memory(), 1e6) / (_STREAM_MB * batch))
     return max(1, min(_MOST, torch.get_num_threads(), room))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from san_cli import Segmenter
+from san_cli.engine import forked
 from san_cli.engine import streams as streams_module
 from san_cli.engine.streams import streamed, streams_for
 
@@ -156,3 +157,13 @@ def test_streams_are_as_threads_and_memory_allow(
     assert streams_for(segmenter, batch) == streams
     monkeypatch.setattr(segmenter, "network", lambda image: segmenter.model(image))  # of another runtime
     assert streams_for(segmenter, batch) == 1
+
+
+def test_threads_that_were_lost_in_a_fork_are_not_shared_out(
+    monkeypatch: pytest.MonkeyPatch, four_threads: None, segmenter: Segmenter
+) -> None:
+    monkeypatch.setattr(forked, "_lost", True)  # as in a child
+    monkeypatch.setattr(forked, "_has_libgomp", lambda: True)
+    monkeypatch.setattr(streams_module, "free_memory", lambda: 64_000.0)
+    with pytest.warns(RuntimeWarning, match="forked"):
+        assert streams_for(segmenter, 1) == 1
