@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -371,7 +372,10 @@ class Segmenter:
         pixels = (
             torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         )
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != torch.float32):
+        # What these flags are is the process's, not the thread's: on CPUs several threads would mix them up.
+        on_cuda = self.device.type == "cuda"
+        tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != torch.float32)
+        with tf32 if on_cuda else nullcontext():
             output = self.network(normalise(pixels).to(self.precision))[0]
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
         return output.mask_logits.float(), best_word_logits(word_logits, vocabulary), output.region_embeddings

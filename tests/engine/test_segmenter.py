@@ -3,7 +3,8 @@
 import io
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -378,3 +379,28 @@ def test_other_arguments_of_a_wrong_kind(segmenter: Segmenter, tiny_weights: Pat
         segmenter.segment(PIXELS, ["Cat", "dog", "cat"])
     with pytest.raises(SanError, match="at least 1"):
         segmenter.segment_batch([PIXELS], ["cat"], batch=0)
+
+
+def test_threads_leave_cuda_s_flags_as_they_were(segmenter: Segmenter) -> None:
+    together = threading.Barrier(2, timeout=10)
+    network, first = segmenter.network, threading.Event()
+
+    def crossing(image: torch.Tensor) -> Any:
+        """Let the one that came in last go out last, too."""
+        if together.wait() == 1:
+            first.wait(10)
+        return network(image)
+
+    segmenter.network = crossing
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    segmenter.embed(vocabulary_of_names(["cat"]))
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(segmenter.segment, recipe.image(seed, 40, 60), ["cat"]) for seed in (1, 2)]
+            for made in as_completed(both):
+                made.result()
+                first.set()
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
