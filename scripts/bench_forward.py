@@ -59,9 +59,8 @@ def main() -> None:
     products = {
         " × ".join(map(str, shape)): (
             torch.randn(shape[0], shape[1], device=device, dtype=dtype),
-            torch.randn(
-                shape[2], shape[1], device=device, dtype=dtype
-            ).t(),  # as a linear layer has its weight
+            # The latter as a linear layer has its weight.
+            torch.randn(shape[2], shape[1], device=device, dtype=dtype).t(),
         )
         for shape in shapes(segmenter.preset, options.size, device)
     }

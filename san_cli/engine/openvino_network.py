@@ -53,9 +53,7 @@ class OpenVinoNetwork:
 def _compiled(path: Path, precision: torch.dtype) -> Any:
     """Compile a file for all sizes at once: one for each size would be no faster, and each would take a second."""
     settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[
-            precision
-        ],  # said, as by itself it takes bfloat16 where there is any
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],  # or it takes bfloat16 where there is any
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # several processes would be bound to the same cores

@@ -121,9 +121,8 @@ def _max_pool(bias: Tensor, grid: tuple[int, int], preset: Preset) -> Tensor:
     divides = bias.shape[-2] % grid[0] == 0 and bias.shape[-1] % grid[1] == 0
     if bias.device.type == "mps" and not divides:  # silently wrong there (pytorch issue 190064)
         return F.adaptive_max_pool2d(bias.cpu(), grid).to(bias.device)
-    if (
-        divides and not bias.requires_grad
-    ):  # a tenth of the time; where two are equal, gradients would go elsewhere
+    if divides and not bias.requires_grad:  # gradients would go elsewhere where two are equal
+        # In a tenth of the time.
         for axis, to in ((2, grid[0]), (3, grid[1])):
             bias = reduce(torch.maximum, bias.unflatten(axis, (to, -1)).unbind(axis + 1))
         return bias

@@ -15,7 +15,6 @@ from san_cli.models.towers import TextTransformer
 if TYPE_CHECKING:
     from open_clip.tokenizer import SimpleTokenizer
 
-
 _TOGETHER = 4  # words; a product's weights are then read as fast as they are multiplied
 _BUCKET = 16  # prompts' lengths are rounded up to multiples, for attention's kernel and for words to be alike
 
@@ -53,9 +52,8 @@ class TextEncoder:
             for start in range(0, len(alike), self._together):
                 chunk = alike[start : start + self._together]
                 tokens = torch.cat([tokens for _, tokens in chunk])  # [W*T, 77]
-                prompts = F.normalize(
-                    encode_prompts(self.tower, tokens, beginnings, begun), dim=-1
-                )  # [W*T, D]
+                features = encode_prompts(self.tower, tokens, beginnings, begun)  # [W*T, D]
+                prompts = F.normalize(features, dim=-1)
                 for (word, _), own in zip(chunk, prompts.split(len(templates)), strict=True):
                     mean = own.mean(dim=0)
                     yield word, (mean / mean.norm()).cpu()
@@ -144,9 +142,8 @@ def _read(
         projected[where] = own.to(projected.dtype)  # autocast's is another
         through.append(projected)
         query, key, value = projected.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True
-        )  # [P, heads, length, width/heads]
+        # [P, heads, length, width/heads]
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         x = x + attn.out_proj(seen.transpose(1, 2).flatten(2)[where])
         x = x + block.mlp(block.ln_2(x))
     return x, through

@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_SCALING = (
-    Tensor.mul,
-    Tensor.__mul__,
-    Tensor.__rmul__,
-)  # by a number; which of them it is depends on the version
+# By a number; which of them it is depends on PyTorch's version.
+_SCALING = (Tensor.mul, Tensor.__mul__, Tensor.__rmul__)
 
 
 @contextmanager

@@ -46,10 +46,8 @@ class KeptRows:
 
     def begin(self, size: tuple[int, int], classes: int) -> "Unfinished":
         """Return the map of `size` (height, width) as far as it was kept, and keep what is added to it."""
-        from san_cli.engine.segmentation_map import (
-            UNLABELLED,
-            Unfinished,
-        )  # torch: a folder that is done does without
+        # With it comes torch, which a folder that is done does without.
+        from san_cli.engine.segmentation_map import UNLABELLED, Unfinished
 
         so_far = Unfinished.new(size, classes)
         so_far.on_rows = self._add

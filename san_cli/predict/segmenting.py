@@ -55,13 +55,11 @@ class Segmenting:
             large = any(isinstance(one, Large) or _is_tiled(one) for one in batch)
             return large or batch[0].planned.before >= shared
 
-        with closing(
-            streamed(self._segment_batch, _batches(loaded), streams=streams, is_alone=is_alone)
-        ) as batches:
+        work = self._segment_batch
+        with closing(streamed(work, _batches(loaded), streams=streams, is_alone=is_alone)) as batches:
             for done in batches:
-                for position in list(
-                    done
-                ):  # each is let go of as it is handed on: pixels are most of the memory
+                # Each is let go of as it is handed on: pixels are most of the memory.
+                for position in list(done):
                     yield done.pop(position)
 
     def _embed_words(self) -> None:

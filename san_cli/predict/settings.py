@@ -109,9 +109,7 @@ def kept_settings(output: Path) -> Settings | None:
     """Return the settings of the run that a folder holds, None if there is none; SanError if unreadable."""
     hint = "Add --overwrite to do everything anew, or choose another folder with -o."
     found = read_settings(settings_file(output), hint=hint)
-    return (
-        None if found is None else {**found, "backend": found.get("backend", PYTORCH)}
-    )  # of runs before there were others
+    return None if found is None else {"backend": PYTORCH, **found}  # runs before there were others lack it
 
 
 def refuse_other_run(output: Path, found: Settings, wanted: Settings) -> None:
