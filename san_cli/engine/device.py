@@ -4,6 +4,7 @@ import ctypes
 import platform
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -62,6 +63,16 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
             "fp16 on the CPU is slower than fp32 and overflows", hint="Use --precision bf16 or fp32."
         )
     return PRECISIONS[name]
+
+
+def without_tf32(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """Keep CUDA's convolutions in float32 from TensorFloat-32; on CPUs nothing is to be kept.
+
+    There several threads would mix these flags up, which are the process's.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=precision != torch.float32)
 
 
 def reuse_freed_memory() -> None:

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -17,7 +16,7 @@ from san_cli.engine.asked import asked_of, best_word_logits
 from san_cli.engine.backend import PYTORCH, choose_backend
 from san_cli.engine.bar import bar
 from san_cli.engine.contrast import NO_OBJECT, Contrast, contrast_of
-from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory, wait_for
+from san_cli.engine.device import choose_device, choose_precision, reuse_freed_memory, wait_for, without_tf32
 from san_cli.engine.forked import settle_threads
 from san_cli.engine.given import (
     ImageLike,
@@ -372,10 +371,7 @@ class Segmenter:
         pixels = (
             torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         )
-        # What these flags are is the process's, not the thread's: on CPUs several threads would mix them up.
-        on_cuda = self.device.type == "cuda"
-        tf32 = torch.backends.cudnn.flags(enabled=True, allow_tf32=self.precision != torch.float32)
-        with tf32 if on_cuda else nullcontext():
+        with without_tf32(self.device, self.precision):
             output = self.network(normalise(pixels).to(self.precision))[0]
         word_logits = self.model.classify(output.region_embeddings, text)  # [B, N, words+1]
         return output.mask_logits.float(), best_word_logits(word_logits, vocabulary), output.region_embeddings
