@@ -88,7 +88,12 @@ def refuse_without_runtime(backend: str, *, bfloat16: bool = False) -> None:
 
 
 def _abilities_by_openvino() -> list[str]:
-    """List what OpenVINO computes in on this processor: FP32, BF16 and the like."""
-    import openvino
+    """List what OpenVINO computes in on this processor: FP32, BF16 and the like. SanError where it can't be asked."""
+    try:
+        import openvino
 
-    return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+        return list(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    except Exception as error:  # RuntimeError for whatever it is, or a library that can't be loaded
+        raise SanError(
+            f"OpenVINO can't be used here ({type(error).__name__}: {error})", hint="Install it anew."
+        ) from error
