@@ -109,7 +109,9 @@ def kept_settings(output: Path) -> Settings | None:
     """Return the settings of the run that a folder holds, None if there is none; SanError if unreadable."""
     hint = "Add --overwrite to do everything anew, or choose another folder with -o."
     found = read_settings(settings_file(output), hint=hint)
-    return None if found is None else {"backend": PYTORCH, **found}  # runs before there were others lack it
+    if found is not None:  # of a run before there were others; the order counts in the journal's seal
+        found = {**found, "backend": found.get("backend", PYTORCH)}
+    return found
 
 
 def refuse_other_run(output: Path, found: Settings, wanted: Settings) -> None:
