@@ -55,7 +55,10 @@ def fill_by_blocks(
     limits: list[Limit],
     compare: Compare,
 ) -> None:
-    """Fill `label_map` [H, W] with the classes that win, by their `probabilities` [N, C]; see above."""
+    """Fill `label_map` [H, W] with the classes that win, by their `probabilities` [N, C] float32; see above.
+
+    Where a winner doesn't reach all `limits`, the pixel is -1. `compare` must choose as they do.
+    """
     down = _axis(resized.down.shape[1], frame.padded[0], frame.resized[0], frame.output[0])
     across = _axis(resized.across.shape[1], frame.padded[1], frame.resized[1], frame.output[1])
     slack = _BETWEEN * float(resized.queries_last.abs().max())

@@ -95,7 +95,6 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     _hash_meanwhile(model)
     from san_cli.engine.learned_rows import refuse_words_of_others
     from san_cli.engine.outlook import refuse_words_before_loading
-    from san_cli.engine.segmenter import Segmenter
     from san_cli.engine.tiny_world import note_on_pictures, note_on_words
 
     refuse_words_before_loading(job.vocabulary, model.name, model.weights)
@@ -103,18 +102,7 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
     if not plan.overwrite:  # last, as it may be meant for another run and must not hide what else is wrong
         check_folder(plan.output, listing.images, job.save, checked.settings)
 
-    summary.seconds["start"] = time.monotonic() - summary.started  # most of it PyTorch's
-    with summary.timed("load"), nullcontext() if backend == PYTORCH else processes.leader_first("loaded"):
-        segmenter = Segmenter.load(
-            model.name,
-            model.weights,
-            device=own_device(model.device) if backend == PYTORCH else model.device,
-            precision=model.precision,
-            templates=checked.templates,
-            compile=model.compile,
-            backend=backend,
-            say=summary.warn,
-        )
+    segmenter = _load(model, checked, backend)
     refuse_words_of_others(job.vocabulary, segmenter.preset.name, segmenter.hashes)
     loaded = as_loaded(segmenter, model.compile)
     summary.voice.tell(run_line(loaded, model, len(job.classes), len(listing.images)))
@@ -146,6 +134,25 @@ def predict(inputs: Inputs, words: Words, model: Model, plan: Plan, voice: Voice
                 summary.voice.data(json_line(plan.output, job, one, record, exif_orientation))
     summary.end(ending, job.classes, checked.share)
     return summary.exit_code(ending) if processes.leads else ExitCode.DONE
+
+
+def _load(model: Model, checked: Checked, backend: str) -> "Segmenter":
+    """Load the model; where it may be exported first, one process does that for all. SanError where it can't be."""
+    from san_cli.engine.segmenter import Segmenter
+
+    own, summary = backend == PYTORCH, checked.summary
+    summary.seconds["start"] = time.monotonic() - summary.started  # most of it PyTorch's
+    with summary.timed("load"), nullcontext() if own else checked.processes.leader_first("loaded"):
+        return Segmenter.load(
+            model.name,
+            model.weights,
+            device=own_device(model.device) if own else model.device,
+            precision=model.precision,
+            templates=checked.templates,
+            compile=model.compile,
+            backend=backend,
+            say=summary.warn,
+        )
 
 
 def _hash_meanwhile(model: Model) -> None:
